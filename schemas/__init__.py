@@ -1,0 +1,58 @@
+"""The vocabulary features are declared in. Imports nothing of the platform."""
+
+from schemas.errors import DeclarationError, EventError, HeadwaterError, SettingsError
+from schemas.features import (
+    Aggregation,
+    Feature,
+    FeatureService,
+    FeatureView,
+    Op,
+    Repository,
+    Window,
+    count,
+    largest,
+    last,
+    latest,
+    mean,
+    over,
+    smallest,
+    stddev,
+    total,
+)
+from schemas.sources import EVENT_TIME, CdcTable, Entity, EventStream, Source
+from schemas.types import Column, Duration, Type, days, hours, minutes, seconds
+
+__all__ = [
+    "EVENT_TIME",
+    "Aggregation",
+    "CdcTable",
+    "Column",
+    "DeclarationError",
+    "Duration",
+    "Entity",
+    "EventError",
+    "EventStream",
+    "Feature",
+    "FeatureService",
+    "FeatureView",
+    "HeadwaterError",
+    "Op",
+    "Repository",
+    "SettingsError",
+    "Source",
+    "Type",
+    "Window",
+    "count",
+    "days",
+    "hours",
+    "largest",
+    "last",
+    "latest",
+    "mean",
+    "minutes",
+    "over",
+    "seconds",
+    "smallest",
+    "stddev",
+    "total",
+]

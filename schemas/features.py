@@ -1,0 +1,299 @@
+"""What is computed: aggregations over windows, facts of a table, views and services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from schemas.errors import DeclarationError
+from schemas.sources import CdcTable, Entity, EventStream, Source
+from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
+
+
+class Op(Enum):
+    """How an aggregation reduces the values of its column that are not null."""
+
+    COUNT = "count"
+    SUM = "sum"
+    MEAN = "mean"
+    MIN = "min"
+    MAX = "max"
+    STDDEV = "stddev"
+    LAST = "last"
+
+
+_NUMERIC_ONLY = (Op.SUM, Op.MEAN, Op.STDDEV)
+_ORDERED_ONLY = (Op.MIN, Op.MAX)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The last `size` of event time; its tail moves by `tile`.
+
+    At time t it covers (floor(t - size, tile), t]. `tile` defaults to a minute up to one hour,
+    five minutes up to twelve hours, an hour up to twelve days and a day beyond.
+    """
+
+    size: Duration
+    tile: Duration | None = None
+
+    def __post_init__(self) -> None:
+        if self.size.seconds % self.resolution.seconds:
+            raise DeclarationError(
+                f"window.{self.size}.size",
+                f"must be a multiple of its tile {self.resolution}",
+                str(self.size),
+            )
+
+    @property
+    def resolution(self) -> Duration:
+        """The tile in force, declared or derived."""
+        if self.tile is not None:
+            return self.tile
+        for limit, tile in ((3_600, 60), (43_200, 300), (1_036_800, 3_600)):
+            if self.size.seconds <= limit:
+                return Duration(min(tile, self.size.seconds))
+        return Duration(86_400)
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """One reduction of one column; `column` is None only for a count of rows."""
+
+    op: Op
+    column: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.column is None and self.op is not Op.COUNT:
+            raise DeclarationError(f"aggregation.{self.op.value}.column", "needs a column", None)
+
+    @property
+    def label(self) -> str:
+        """The first part of a feature's name: `dep_delay_mean`, or `count`."""
+        return f"{self.column}_{self.op.value}" if self.column else self.op.value
+
+    def result_type(self, path: str, columns: Iterable[Column]) -> Type:
+        """The type of the reduced value; DeclarationError if the column does not suit it."""
+        if self.column is None:
+            return Type.INT64
+        column = check_column(f"{path}.column", columns, self.column)
+        suited = [
+            c.name
+            for c in columns
+            if c.type.is_numeric or (c.type is Type.TIMESTAMP and self.op in _ORDERED_ONLY)
+        ]
+        if self.op in (*_NUMERIC_ONLY, *_ORDERED_ONLY) and column.name not in suited:
+            raise DeclarationError(
+                f"{path}.column",
+                f"{self.op.value} needs a numeric column, not {column.type.value}",
+                self.column,
+                suited,
+            )
+        if self.op is Op.COUNT:
+            return Type.INT64
+        return Type.FLOAT64 if self.op in (Op.MEAN, Op.STDDEV) else column.type
+
+
+def count(column: str | None = None) -> Aggregation:
+    """Rows, or rows whose `column` is not null. 0 for an empty window."""
+    return Aggregation(Op.COUNT, column)
+
+
+def total(column: str) -> Aggregation:
+    """Sum; null for an empty window."""
+    return Aggregation(Op.SUM, column)
+
+
+def mean(column: str) -> Aggregation:
+    """Arithmetic mean; null for an empty window."""
+    return Aggregation(Op.MEAN, column)
+
+
+def smallest(column: str) -> Aggregation:
+    """Minimum; null for an empty window."""
+    return Aggregation(Op.MIN, column)
+
+
+def largest(column: str) -> Aggregation:
+    """Maximum; null for an empty window."""
+    return Aggregation(Op.MAX, column)
+
+
+def stddev(column: str) -> Aggregation:
+    """Population standard deviation; null for an empty window."""
+    return Aggregation(Op.STDDEV, column)
+
+
+def last(column: str) -> Aggregation:
+    """The newest value that is not null; null if there is none."""
+    return Aggregation(Op.LAST, column)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A named aggregation; `window` None means over the entity's lifetime."""
+
+    name: str
+    aggregation: Aggregation
+    window: Window | None = None
+
+    def __post_init__(self) -> None:
+        check_name("feature", self.name)
+
+
+def over(windows: Iterable[Duration | Window], *aggregations: Aggregation) -> tuple[Feature, ...]:
+    """Every aggregation over every window, named `<column>_<op>_<window>`."""
+    sized = [w if isinstance(w, Window) else Window(w) for w in windows]
+    return tuple(Feature(f"{a.label}_{w.size}", a, w) for a in aggregations for w in sized)
+
+
+def latest(*columns: str) -> tuple[Feature, ...]:
+    """The newest value of each column, each under the column's own name."""
+    return tuple(Feature(column, last(column)) for column in columns)
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    """Features of one entity (or of several together) computed from one source.
+
+    `ttl` is how long a value may be served before it counts as stale. Over a CdcTable only
+    `latest` features make sense, and the entity's key must be the primary key.
+    """
+
+    name: str
+    source: Source
+    entities: tuple[Entity, ...]
+    features: tuple[Feature, ...]
+    ttl: Duration
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        check_name("view", self.name)
+        path = f"view.{self.name}"
+        if not self.entities:
+            raise DeclarationError(f"{path}.entities", "needs at least one entity", ())
+        if not self.features:
+            raise DeclarationError(f"{path}.features", "needs at least one feature", ())
+        keys = [entity.key for entity in self.entities]
+        check_unique(f"{path}.features", (*keys, *(f.name for f in self.features)))
+        for entity in self.entities:
+            column = check_column(f"{path}.entities", self.source.columns, entity.key)
+            if column.type is not entity.type:
+                raise DeclarationError(
+                    f"{path}.entities.{entity.name}",
+                    f"the source has {column.type.value} {entity.key}",
+                    entity.type.value,
+                    (column.type.value,),
+                )
+        for feature in self.features:
+            feature.aggregation.result_type(f"{path}.features.{feature.name}", self.source.columns)
+        if isinstance(self.source, CdcTable):
+            self._check_facts(path, self.source, keys)
+
+    def _check_facts(self, path: str, table: CdcTable, keys: list[str]) -> None:
+        if keys != [table.primary_key]:
+            raise DeclarationError(
+                f"{path}.entities",
+                "must be keyed by the table's primary key",
+                keys,
+                (table.primary_key,),
+            )
+        for feature in self.features:
+            if feature.window or feature.aggregation.op is not Op.LAST:
+                raise DeclarationError(
+                    f"{path}.features.{feature.name}",
+                    "a table has only latest() features",
+                    feature.aggregation.label,
+                    ("latest",),
+                )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key columns, in the order of `entities`."""
+        return tuple(entity.key for entity in self.entities)
+
+    @property
+    def schema(self) -> tuple[Column, ...]:
+        """The features as nullable columns, in declaration order."""
+        columns = self.source.columns
+        return tuple(
+            Column(f.name, f.aggregation.result_type(f.name, columns), required=False)
+            for f in self.features
+        )
+
+    def only(self, *names: str) -> FeatureView:
+        """The same view with just these features; DeclarationError for an unknown one."""
+        by_name = {feature.name: feature for feature in self.features}
+        for name in names:
+            if name not in by_name:
+                raise DeclarationError(
+                    f"view.{self.name}.features", "unknown feature", name, by_name
+                )
+        return replace(self, features=tuple(by_name[name] for name in names))
+
+
+@dataclass(frozen=True)
+class FeatureService:
+    """The features one model reads, together."""
+
+    name: str
+    views: tuple[FeatureView, ...]
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        check_name("service", self.name)
+        check_unique(f"service.{self.name}.views", (view.name for view in self.views))
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Everything one team declares; checked as a whole."""
+
+    name: str
+    views: tuple[FeatureView, ...]
+    services: tuple[FeatureService, ...]
+
+    def __post_init__(self) -> None:
+        check_name("repository", self.name)
+        check_unique("repository.views", (view.name for view in self.views))
+        check_unique("repository.services", (service.name for service in self.services))
+        check_unique("repository.sources", (source.name for source in self.sources))
+        check_unique("repository.entities", (entity.name for entity in self.entities))
+        declared = {view.name: view for view in self.views}
+        for service in self.services:
+            for view in service.views:
+                if view.name not in declared:
+                    raise DeclarationError(
+                        f"service.{service.name}.views",
+                        "not in the repository",
+                        view.name,
+                        declared,
+                    )
+                # Features may be narrowed by `only`, never redefined under the same name.
+                if declared[view.name].only(*(f.name for f in view.features)) != view:
+                    raise DeclarationError(
+                        f"service.{service.name}.views",
+                        "differs from the view declared under the same name",
+                        view.name,
+                    )
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The different sources of all views, in order of first use."""
+        return tuple(dict.fromkeys(view.source for view in self.views))
+
+    @property
+    def streams(self) -> tuple[EventStream, ...]:
+        """The sources that are event streams."""
+        return tuple(source for source in self.sources if isinstance(source, EventStream))
+
+    @property
+    def tables(self) -> tuple[CdcTable, ...]:
+        """The sources that are captured tables."""
+        return tuple(source for source in self.sources if isinstance(source, CdcTable))
+
+    @property
+    def entities(self) -> tuple[Entity, ...]:
+        """The different entities of all views, in order of first use."""
+        return tuple(dict.fromkeys(e for view in self.views for e in view.entities))

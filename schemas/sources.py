@@ -1,0 +1,87 @@
+"""Where records come from: entities, event streams and tables captured by CDC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.errors import DeclarationError
+from schemas.types import Column, Duration, Type, check_column, check_name, check_unique, minutes
+
+EVENT_TIME = "event_time"
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A thing features describe; `key` is the column that identifies it."""
+
+    name: str
+    key: str
+    type: Type = Type.STRING
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        check_name("entity", self.name)
+        check_name(f"entity.{self.name}.key", self.key)
+        if self.type not in (Type.STRING, Type.INT64):
+            raise DeclarationError(
+                f"entity.{self.name}.type",
+                "cannot identify an entity",
+                self.type.value,
+                (Type.STRING.value, Type.INT64.value),
+            )
+
+
+@dataclass(frozen=True)
+class EventStream:
+    """Events on a Kafka topic, one JSON object each.
+
+    Every event has `event_time`, milliseconds since 1970 UTC; it is not listed in `columns`.
+    `disorder` is how much later than a newer event of the same stream an event may come; one
+    that comes later still is late. `partition_by` is the column that keys the Kafka record.
+    """
+
+    name: str
+    topic: str
+    columns: tuple[Column, ...]
+    partition_by: str
+    disorder: Duration = minutes(5)
+    version: int = 1
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        check_name("stream", self.name)
+        path = f"stream.{self.name}"
+        check_unique(f"{path}.columns", (*(c.name for c in self.columns), EVENT_TIME))
+        check_column(f"{path}.partition_by", self.columns, self.partition_by)
+        if self.version < 1:
+            raise DeclarationError(f"{path}.version", "must be 1 or more", self.version)
+
+
+@dataclass(frozen=True)
+class CdcTable:
+    """A PostgreSQL table captured by Debezium.
+
+    `updated_at` is the column that says since when a row is true: the event time of a change.
+    """
+
+    name: str
+    table: str
+    columns: tuple[Column, ...]
+    primary_key: str
+    updated_at: str = "updated_at"
+    schema: str = "public"
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        check_name("table", self.name)
+        path = f"table.{self.name}"
+        check_unique(f"{path}.columns", (c.name for c in self.columns))
+        check_column(f"{path}.primary_key", self.columns, self.primary_key)
+        found = check_column(f"{path}.updated_at", self.columns, self.updated_at)
+        if found.type is not Type.TIMESTAMP:
+            raise DeclarationError(
+                f"{path}.updated_at", "must be a timestamp column", found.type.value, ("timestamp",)
+            )
+
+
+Source = EventStream | CdcTable

@@ -1,0 +1,103 @@
+"""Column types, durations and names: the words every declaration is made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from schemas.errors import DeclarationError
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
+
+
+class Type(Enum):
+    """The types of a column or feature; the value is the name used in derived plans."""
+
+    STRING = "string"
+    INT64 = "int64"
+    FLOAT64 = "float64"
+    BOOL = "bool"
+    TIMESTAMP = "timestamp"  # an instant, milliseconds since 1970 UTC on the wire
+
+    @property
+    def is_numeric(self) -> bool:
+        """True for the types that can be added up."""
+        return self in (Type.INT64, Type.FLOAT64)
+
+
+@dataclass(frozen=True, order=True)
+class Duration:
+    """A length of event time in whole, positive seconds."""
+
+    seconds: int
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0:
+            raise DeclarationError("duration", "must be positive, in seconds", self.seconds)
+
+    def __str__(self) -> str:
+        for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+            if self.seconds % size == 0:
+                return f"{self.seconds // size}{unit}"
+        return f"{self.seconds}s"
+
+
+def seconds(count: int) -> Duration:
+    """`count` seconds."""
+    return Duration(count)
+
+
+def minutes(count: int) -> Duration:
+    """`count` minutes."""
+    return Duration(count * 60)
+
+
+def hours(count: int) -> Duration:
+    """`count` hours."""
+    return Duration(count * 3_600)
+
+
+def days(count: int) -> Duration:
+    """`count` days of 24 hours."""
+    return Duration(count * 86_400)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a source."""
+
+    name: str
+    type: Type
+    required: bool = True
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        check_name("column", self.name)
+
+
+def check_name(path: str, name: str) -> None:
+    """Raise DeclarationError unless `name` is lower snake case of at most 63 characters.
+
+    63 is PostgreSQL's identifier limit, the shortest of the systems a name ends up in.
+    """
+    if not _NAME.match(name):
+        raise DeclarationError(f"{path}.name", "must be lower_snake_case, 1 to 63 characters", name)
+
+
+def check_unique(path: str, names: Iterable[str]) -> None:
+    """Raise DeclarationError for the first name that stands twice."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DeclarationError(path, "two declarations have the same name", name)
+        seen.add(name)
+
+
+def check_column(path: str, columns: Iterable[Column], name: str) -> Column:
+    """The column called `name`, or a DeclarationError that lists the columns there are."""
+    by_name = {column.name: column for column in columns}
+    if name not in by_name:
+        raise DeclarationError(path, "unknown column", name, by_name)
+    return by_name[name]

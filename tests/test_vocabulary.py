@@ -1,0 +1,108 @@
+"""A declaration that does not hold together fails where it is written, and says how to mend it."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas import (
+    CdcTable,
+    Column,
+    DeclarationError,
+    Entity,
+    EventStream,
+    FeatureService,
+    FeatureView,
+    Repository,
+    Type,
+    Window,
+    count,
+    days,
+    hours,
+    latest,
+    mean,
+    minutes,
+    over,
+    seconds,
+)
+
+CLICKS = EventStream(
+    "clicks",
+    "shop.clicks",
+    (Column("user", Type.STRING), Column("price", Type.FLOAT64), Column("page", Type.STRING)),
+    partition_by="user",
+)
+USERS = CdcTable(
+    "users",
+    "users",
+    (
+        Column("user", Type.STRING),
+        Column("city", Type.STRING),
+        Column("updated_at", Type.TIMESTAMP),
+    ),
+    primary_key="user",
+)
+USER = Entity("user", "user")
+
+
+def view(*features, name="spend", source=CLICKS, entity=USER):
+    return FeatureView(name, source, (entity,), tuple(features), ttl=days(1))
+
+
+def test_over_names_a_feature_by_column_op_and_window():
+    names = [f.name for f in over([minutes(15), days(7)], count(), mean("price"))]
+    assert names == ["count_15m", "count_7d", "price_mean_15m", "price_mean_7d"]
+
+
+def test_types_follow_the_aggregation():
+    v = view(*over([hours(1)], count(), mean("price")), *latest("page"))
+    assert [c.type for c in v.schema] == [Type.INT64, Type.FLOAT64, Type.STRING]
+
+
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (
+            lambda: view(*over([hours(1)], mean("prize"))),
+            ("view.spend.features.prize_mean_1h.column", "'prize'", "did you mean 'price'", "page"),
+        ),
+        (
+            lambda: view(*over([hours(1)], mean("page"))),
+            ("view.spend.features.page_mean_1h.column", "'page'", "string", "Choices: price."),
+        ),
+        (lambda: Window(seconds(90), tile=seconds(60)), ("window.90s.size", "1m", "'90s'")),
+        (lambda: view(*latest("page"), *latest("page")), ("view.spend.features", "'page'")),
+        (
+            lambda: view(*latest("page"), entity=Entity("user", "user", Type.INT64)),
+            ("view.spend.entities.user", "'int64'", "string"),
+        ),
+        (
+            lambda: view(*over([hours(1)], count()), source=USERS),
+            ("view.spend.features.count_1h", "latest"),
+        ),
+        (lambda: Entity("User", "user"), ("entity.name", "'User'", "lower_snake_case")),
+        (lambda: minutes(0), ("duration", "positive", "0")),
+    ],
+)
+def test_an_error_names_path_value_and_choices(make, parts):
+    with pytest.raises(DeclarationError) as caught:
+        make()
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_window_has_a_derived_tile_that_divides_it():
+    for size in (seconds(30), minutes(15), hours(6), days(7), days(90)):
+        assert size.seconds % Window(size).resolution.seconds == 0
+
+
+def test_a_repository_refuses_two_views_of_one_name():
+    with pytest.raises(DeclarationError, match=r"repository\.views.*'spend'"):
+        Repository("shop", (view(*latest("page")), view(*latest("price"))), ())
+
+
+def test_a_service_may_narrow_a_view_but_not_redefine_it():
+    whole = view(*latest("page", "price"))
+    Repository("shop", (whole,), (FeatureService("rank", (whole.only("page"),)),))
+    other = view(*over([hours(1)], count()), name="spend")
+    with pytest.raises(DeclarationError, match="unknown feature"):
+        Repository("shop", (whole,), (FeatureService("rank", (other,)),))
