@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas.errors import DeclarationError
-from schemas.types import Column, Duration, Type, check_column, check_name, check_unique, minutes
+from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
 
 EVENT_TIME = "event_time"
 
@@ -44,7 +44,7 @@ class EventStream:
     topic: str
     columns: tuple[Column, ...]
     partition_by: str
-    disorder: Duration = minutes(5)
+    disorder: Duration = Duration(300)
     version: int = 1
     description: str = ""
 
