@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BOOT := build/boot
 BIN := build/envs/serving/bin
-ROOMS := schemas
+ROOMS := schemas feature_repo
 
 .PHONY: help setup lint format test lock clean
 

@@ -8,6 +8,7 @@ from schemas.errors import DeclarationError
 from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
 
 EVENT_TIME = "event_time"
+_FIVE_MINUTES = Duration(300)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class EventStream:
     topic: str
     columns: tuple[Column, ...]
     partition_by: str
-    disorder: Duration = Duration(300)
+    disorder: Duration = _FIVE_MINUTES
     version: int = 1
     description: str = ""
 

@@ -1,0 +1,19 @@
+"""How late flights leave an airport now."""
+
+from feature_repo.flights.sources import departures, origin
+from schemas import FeatureView, count, days, hours, largest, mean, minutes, over, stddev
+
+origin_delays = FeatureView(
+    name="origin_delays",
+    source=departures,
+    entities=(origin,),
+    features=over(
+        [minutes(15), hours(1), hours(6), days(1), days(7)],
+        count(),
+        mean("dep_delay"),
+        largest("dep_delay"),
+        stddev("dep_delay"),
+    ),
+    ttl=hours(6),
+    description="Departures and departure delays by airport of departure",
+)
