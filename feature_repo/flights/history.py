@@ -18,6 +18,17 @@ from schemas import HeadwaterError
 
 Event = dict[str, str | int | float | None]
 
+_MEASURES = (
+    "temp",
+    "dewp",
+    "humid",
+    "wind_dir",
+    "wind_speed",
+    "wind_gust",
+    "precip",
+    "pressure",
+    "visib",
+)
 _MINUTE = 60_000
 _DAY = 1_440 * _MINUTE
 # Four destinations are missing from airports.csv; all four keep the time of Puerto Rico.
@@ -46,12 +57,11 @@ def arrivals() -> list[Event]:
 
 def weather() -> list[Event]:
     """All hourly observations, sorted by event time."""
-    measures = "temp dewp humid wind_dir wind_speed wind_gust precip pressure visib".split()
     return _by_time(
         {
             "event_time": _instant(row["time_hour"]),
             "origin": row["origin"],
-            **{name: _number(row[name]) for name in measures},
+            **{name: _number(row[name]) for name in _MEASURES},
         }
         for row in _rows("weather")
     )
@@ -69,7 +79,8 @@ def planes() -> Iterator[Event]:
 
 def airlines() -> Iterator[Event]:
     """The airlines, one row each."""
-    yield from ({"carrier": row["carrier"], "name": row["name"]} for row in _rows("airlines"))
+    for row in _rows("airlines"):
+        yield {"carrier": row["carrier"], "name": row["name"]}
 
 
 def airports() -> Iterator[Event]:
@@ -96,7 +107,7 @@ def _departure(row: dict[str, str]) -> Event:
 
 
 def _arrival(row: dict[str, str], zones: dict[str, ZoneInfo]) -> Event:
-    """The file has the local time of arrival without a date: the first such time after departure."""
+    """The file has a local time without a date: the first such time after departure."""
     departed = _scheduled(row) + int(float(row["dep_delay"])) * _MINUTE
     local = datetime.fromtimestamp(departed / 1000, zones[row["dest"]])
     clock = int(float(row["arr_time"]))
