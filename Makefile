@@ -2,32 +2,42 @@
 PYTHON ?= python3.11
 BOOT := build/boot
 BIN := build/envs/serving/bin
-ROOMS := schemas feature_repo
+ROOMS := schemas connectors iceberg feature_repo headwater
 
-.PHONY: help setup lint format test lock clean
+.PHONY: help setup plan lint format test lock clean
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: build/envs/serving/.ready ## Install everything the other targets need, under build/
+setup: build/envs/serving/.ready build/envs/flink/.ready ## Install everything the other targets need, under build/
 
 build/boot/.ready: requirements/boot.txt
-	@echo "[setup 1/2] installer (a few seconds)"
+	@echo "[setup 1/3] installer (a few seconds)"
 	$(PYTHON) -m venv $(BOOT)
 	$(BOOT)/bin/pip install --quiet --require-hashes -r requirements/boot.txt
 	@touch $@
 
 build/envs/serving/.ready: requirements/dev.txt build/boot/.ready
-	@echo "[setup 2/2] Python packages (under a minute)"
+	@echo "[setup 2/3] Python packages (under a minute)"
 	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) build/envs/serving
 	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements/dev.txt
 	@touch $@
+
+build/envs/flink/.ready: requirements/flink.txt build/boot/.ready
+	@echo "[setup 3/3] PyFlink with its Flink distribution (under a minute)"
+	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) build/envs/flink
+	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python build/envs/flink/bin/python requirements/flink.txt
+	@touch $@
+
+plan: setup ## Write what the declarations become, as text
+	$(BIN)/python -m headwater plan
 
 lint: setup ## Formatting, style, types and the import rule
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m headwater plan --check
 
 format: setup ## Rewrite the code in the project's format
 	$(BIN)/ruff format .

@@ -1,0 +1,1 @@
+"""Kafka, Debezium and Redis: how records come in and values go out."""

@@ -1,0 +1,56 @@
+"""The derived plan: what the declarations become, as text a reviewer reads before it runs."""
+
+from __future__ import annotations
+
+import json
+from difflib import unified_diff
+from pathlib import Path
+
+from connectors.ddl import source_ddl
+from iceberg.tables import describe
+from schemas import Repository
+from schemas.event import json_schema
+
+
+def derive(repository: Repository) -> dict[str, str]:
+    """Every file of the plan: its path under the checkout, and its text."""
+    folder = f"feature_repo/{repository.name}/plan"
+    files = {
+        f"schemas/events/{stream.topic}.v{stream.version}.json": json.dumps(
+            json_schema(stream), indent=2
+        )
+        + "\n"
+        for stream in repository.streams
+    }
+    files[f"{folder}/sources.sql"] = "\n".join(
+        source_ddl(source, repository.name) for source in repository.sources
+    )
+    files[f"{folder}/iceberg.txt"] = "\n".join(describe(view) for view in repository.views)
+    return files
+
+
+def write(files: dict[str, str], root: Path) -> list[str]:
+    """Write what differs below `root`; the paths written."""
+    changed = [path for path, text in files.items() if _read(root / path) != text]
+    for path in changed:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(files[path], encoding="utf-8")
+    return changed
+
+
+def difference(files: dict[str, str], root: Path) -> str:
+    """A unified diff from the committed plan below `root` to `files`; empty when they agree."""
+    return "".join(
+        line
+        for path, text in files.items()
+        for line in unified_diff(
+            _read(root / path).splitlines(keepends=True),
+            text.splitlines(keepends=True),
+            f"committed/{path}",
+            f"derived/{path}",
+        )
+    )
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""

@@ -1,0 +1,1 @@
+"""The offline store: tables, their schemas and their partitions."""

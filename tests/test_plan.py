@@ -1,0 +1,117 @@
+"""The committed plan is what the declarations become, and the systems it is for accept it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+
+from feature_repo.flights import history
+from feature_repo.flights.repository import repository
+from feature_repo.flights.views.origin_delays import origin_delays
+from headwater.plan import derive, difference, write
+from iceberg.tables import partition_spec, table_schema
+from schemas import EventError
+from schemas.event import check_event
+
+ROOT = Path(__file__).parent.parent
+FLINK = ROOT / "build/envs/flink/bin/python"
+
+
+def test_the_committed_plan_is_the_derived_one():
+    assert difference(derive(repository), ROOT) == ""
+
+
+def test_check_fails_on_a_difference_and_shows_it(tmp_path):
+    write(derive(repository), tmp_path)
+    golden = tmp_path / "feature_repo/flights/plan/iceberg.txt"
+    golden.write_text(golden.read_text().replace("count_15m long", "count_15m int"))
+    command = [sys.executable, "-m", "headwater", "plan", "--check", "--root", str(tmp_path)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "-  4: count_15m int" in run.stdout
+    assert "+  4: count_15m long" in run.stdout
+
+
+def test_an_unknown_repository_is_named(tmp_path):
+    command = [sys.executable, "-m", "headwater", "plan", "--repository", "shop.main:repo"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "'shop.main:repo'" in run.stderr
+    assert "module:attribute" in run.stderr
+
+
+def test_flink_accepts_the_sources():
+    script = (
+        "import sys\n"
+        "from pyflink.table import EnvironmentSettings, TableEnvironment\n"
+        "env = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())\n"
+        "for statement in sys.stdin.read().split(';\\n'):\n"
+        "    if statement.strip():\n"
+        "        env.execute_sql(statement)\n"
+        "print(sorted(env.list_tables()))\n"
+        "env.execute_sql('DESCRIBE departures').print()\n"
+    )
+    ddl = derive(repository)["feature_repo/flights/plan/sources.sql"]
+    run = subprocess.run([FLINK, "-c", script], input=ddl, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert str(sorted(source.name for source in repository.sources)) in run.stdout
+    assert "TIMESTAMP_LTZ(3) *ROWTIME*" in run.stdout
+
+
+def test_iceberg_creates_the_tables_and_reads_back_what_was_appended(tmp_path):
+    catalog = SqlCatalog("t", uri=f"sqlite:///{tmp_path}/c.db", warehouse=f"file://{tmp_path}")
+    catalog.create_namespace("features")
+    for view in repository.views:
+        schema = table_schema(view)
+        table = catalog.create_table(
+            f"features.{view.name}", schema, partition_spec=partition_spec(schema)
+        )
+        assert [field.name for field in table.schema().fields][: len(view.keys)] == [*view.keys]
+    table = catalog.load_table("features.origin_delays")
+    noon = datetime(2013, 1, 1, 12, tzinfo=UTC)
+    row = {column.name: None for column in origin_delays.schema}
+    row |= {"origin": "JFK", "event_time": noon, "available_at": noon, "count_15m": 3}
+    table.append(pa.Table.from_pylist([row], schema=table.schema().as_arrow()))
+    assert table.scan(
+        row_filter="event_time >= '2013-01-01T00:00:00+00:00'"
+    ).to_arrow().to_pylist() == [row]
+    assert table.inspect.partitions().num_rows == 1
+
+
+@pytest.mark.parametrize("stream", repository.streams, ids=lambda stream: stream.name)
+def test_every_real_event_fits_its_schema(stream):
+    for event in getattr(history, stream.name)():
+        check_event(stream, event)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"temp": "cold"}, ("`float64`", "'cold'", "$.temp")),
+        ({"temp": float("nan")}, ("`float64`", "nan", "$.temp")),
+        ({"origin": None}, ("required `string`", "$.origin")),
+        ({"event_time": 2**63}, ("`timestamp`", "$.event_time")),
+        ({"tmep": 1.0}, ("unknown field", "$.tmep", "temp")),
+    ],
+)
+def test_an_event_that_does_not_fit_is_refused_with_its_path(change, parts):
+    stream = next(s for s in repository.streams if s.name == "weather")
+    good = {"event_time": 0, "origin": "JFK", "temp": None}
+    check_event(stream, good)
+    with pytest.raises(EventError) as caught:
+        check_event(stream, good | change)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_schema_files_are_json_a_registry_can_read():
+    for path, text in derive(repository).items():
+        if path.endswith(".json"):
+            assert json.loads(text)["required"][0] == "event_time"
