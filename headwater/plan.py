@@ -7,8 +7,9 @@ from difflib import unified_diff
 from pathlib import Path
 
 from connectors.ddl import source_ddl
+from connectors.redis_codec import feature_field, timestamp_field
 from iceberg.tables import describe
-from schemas import Repository
+from schemas import FeatureView, Repository
 from schemas.event import json_schema
 
 
@@ -26,7 +27,17 @@ def derive(repository: Repository) -> dict[str, str]:
         source_ddl(source, repository.name) for source in repository.sources
     )
     files[f"{folder}/iceberg.txt"] = "\n".join(describe(view) for view in repository.views)
+    files[f"{folder}/redis.txt"] = "\n".join(_redis_layout(view) for view in repository.views)
     return files
+
+
+def _redis_layout(view: FeatureView) -> str:
+    fields = "".join(
+        f"  {feature_field(view.name, column.name).hex()} {column.name} {column.type.value}\n"
+        for column in view.schema
+    )
+    keys = ", ".join(sorted(view.keys))
+    return f"hash of {keys}\n  {timestamp_field(view.name).decode()} event time\n{fields}"
 
 
 def write(files: dict[str, str], root: Path) -> list[str]:
