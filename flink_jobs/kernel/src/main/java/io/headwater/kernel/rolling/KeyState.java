@@ -1,0 +1,162 @@
+package io.headwater.kernel.rolling;
+
+import java.util.Arrays;
+import org.apache.flink.table.data.StringData;
+
+/** All that is kept for one key. Mutable; on the heap backend it is changed in place. */
+final class KeyState {
+
+  /** Before all time. */
+  static final long NEVER = Long.MIN_VALUE;
+
+  private static final BufferedRow[] NO_ROWS = new BufferedRow[0];
+
+  /** Of the spec that wrote this state: state of another spec is refused, not misread. */
+  final int fingerprint;
+
+  /** The last instant handled; rows at or before it are late. */
+  long handled = NEVER;
+
+  /** Time of the row that came last, and its tile in each lane: their timers are set already. */
+  long lastBuffered = NEVER;
+
+  final long[] lastTiles;
+
+  /** Rows not yet due: unordered after {@link #append}, ordered after {@link #sort}. */
+  BufferedRow[] rows = NO_ROWS;
+
+  int firstRow;
+  int endRow;
+  boolean sorted = true;
+
+  /** Accumulators of the lifetime features. */
+  final long[] life;
+
+  final StringData[] lifeStrings;
+
+  /** Tiles, one array an edge length. */
+  final Tiles[] tiles;
+
+  /** What {@link Engine} remembers between calls; derived, so neither written nor copied. */
+  Fold[] folds;
+
+  KeyState(
+      int fingerprint, long[] lastTiles, long[] life, StringData[] lifeStrings, Tiles[] tiles) {
+    this.fingerprint = fingerprint;
+    this.lastTiles = lastTiles;
+    this.life = life;
+    this.lifeStrings = lifeStrings;
+    this.tiles = tiles;
+  }
+
+  void append(BufferedRow row) {
+    if (endRow == rows.length) {
+      int size = endRow - firstRow;
+      BufferedRow[] target =
+          size > rows.length / 2 || rows.length == 0
+              ? new BufferedRow[Math.max(2, size * 2)]
+              : rows;
+      System.arraycopy(rows, firstRow, target, 0, size);
+      Arrays.fill(target, size, target.length, null);
+      rows = target;
+      firstRow = 0;
+      endRow = size;
+    }
+    sorted = sorted && (endRow == firstRow || rows[endRow - 1].compareTo(row) <= 0);
+    rows[endRow++] = row;
+  }
+
+  void sort() {
+    if (!sorted) {
+      Arrays.sort(rows, firstRow, endRow);
+      sorted = true;
+    }
+  }
+
+  /** The first row due at {@code time}, taken out, or null; the rows are sorted. */
+  BufferedRow poll(long time) {
+    if (firstRow == endRow || rows[firstRow].time != time) {
+      return null;
+    }
+    BufferedRow row = rows[firstRow];
+    rows[firstRow++] = null;
+    if (firstRow == endRow) {
+      firstRow = endRow = 0;
+      if (rows.length > 64) {
+        rows = NO_ROWS;
+      }
+    }
+    return row;
+  }
+
+  /** Tiles of one edge length, oldest first; only those that hold a row. */
+  static final class Tiles {
+    final int words;
+    final int strings;
+    int first;
+    int end;
+    long[] index;
+    long[] w;
+    StringData[] s;
+
+    Tiles(int words, int strings, int capacity) {
+      this.words = words;
+      this.strings = strings;
+      this.index = new long[capacity];
+      this.w = new long[capacity * words];
+      this.s = new StringData[capacity * strings];
+    }
+
+    /** Appends an empty tile; returns by how much the positions of the others fell. */
+    int append(long tile) {
+      int moved = 0;
+      if (end == index.length) {
+        int size = end - first;
+        int capacity = size > index.length / 2 ? Math.max(2, size + (size >> 1) + 1) : index.length;
+        moved = first;
+        index = move(index, new long[capacity], first, size, 1);
+        w = move(w, new long[capacity * words], first, size, words);
+        StringData[] target = new StringData[capacity * strings];
+        System.arraycopy(s, first * strings, target, 0, size * strings);
+        s = target;
+        first = 0;
+        end = size;
+      }
+      index[end++] = tile;
+      return moved;
+    }
+
+    private static long[] move(long[] from, long[] to, int first, int size, int width) {
+      System.arraycopy(from, first * width, to, 0, size * width);
+      return to;
+    }
+
+    /** Forgets the tiles before {@code position}. */
+    void dropBefore(int position) {
+      Arrays.fill(s, first * strings, position * strings, null);
+      first = position;
+    }
+  }
+
+  /** One window's tiles merged left to right, all but the newest, which may still grow. */
+  static final class Fold {
+    final long[] w;
+    final StringData[] s;
+    int first;
+    int end;
+
+    Fold(int words, int strings, int first) {
+      this.w = new long[words];
+      this.s = new StringData[strings];
+      this.first = first;
+      this.end = first;
+    }
+
+    void restart(int position) {
+      Arrays.fill(w, 0);
+      Arrays.fill(s, null);
+      first = position;
+      end = position;
+    }
+  }
+}

@@ -1,0 +1,199 @@
+package io.headwater.kernel.rolling;
+
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.EnumSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Optional;
+import org.apache.flink.metrics.Counter;
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.api.ValidationException;
+import org.apache.flink.table.api.dataview.MapView;
+import org.apache.flink.table.catalog.DataTypeFactory;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.functions.FunctionContext;
+import org.apache.flink.table.functions.FunctionDefinition;
+import org.apache.flink.table.functions.ProcessTableFunction;
+import org.apache.flink.table.functions.SpecializedFunction;
+import org.apache.flink.table.functions.TableSemantics;
+import org.apache.flink.table.functions.UserDefinedFunction;
+import org.apache.flink.table.types.DataType;
+import org.apache.flink.table.types.inference.ArgumentCount;
+import org.apache.flink.table.types.inference.CallContext;
+import org.apache.flink.table.types.inference.InputTypeStrategies;
+import org.apache.flink.table.types.inference.InputTypeStrategy;
+import org.apache.flink.table.types.inference.Signature;
+import org.apache.flink.table.types.inference.StateTypeStrategy;
+import org.apache.flink.table.types.inference.StaticArgument;
+import org.apache.flink.table.types.inference.StaticArgumentTrait;
+import org.apache.flink.table.types.inference.TypeInference;
+import org.apache.flink.table.types.inference.TypeStrategies;
+import org.apache.flink.table.types.logical.RowType;
+
+/**
+ * {@code rolling}: all rolling features of a view in one operator.
+ *
+ * <pre>{@code
+ * SELECT * FROM rolling(
+ *   input => TABLE departures PARTITION BY origin,
+ *   on_time => DESCRIPTOR(event_time),
+ *   spec => '{"features": [{"name": "n_1h", "op": "count", "column": null,
+ *                           "window_ms": 3600000, "tile_ms": 60000}]}',
+ *   uid => 'origin_delays')
+ * }</pre>
+ *
+ * <p>Returns the partition columns, one column a feature, then {@code rowtime}. A row is emitted
+ * for each event time of a key once the watermark passed it, and again whenever the expiry of a
+ * tile changes a value, down to the empty value (0 for counts, null for the others). Aggregations
+ * over a column ignore its nulls. Rows with the same key and time count together, in an order given
+ * by their content. A BIGINT sum wraps around on overflow.
+ *
+ * <p>Rows at or before the watermark are not applied and are counted in the metric {@code
+ * lateRows}.
+ */
+public final class Rolling extends ProcessTableFunction<RowData> implements SpecializedFunction {
+
+  private static final long serialVersionUID = 1L;
+  private static final int INPUT = 0;
+  private static final int SPEC = 1;
+
+  /** The one key of the map state, which gives objects without a conversion at each call. */
+  private static final Integer ONE = 1;
+
+  private final Spec spec;
+
+  private transient Engine engine;
+  private transient Counter lateRows;
+
+  /** Used by {@code CREATE FUNCTION}; the planner specializes it for each call. */
+  public Rolling() {
+    this(null);
+  }
+
+  private Rolling(Spec spec) {
+    this.spec = spec;
+  }
+
+  @Override
+  public UserDefinedFunction specialize(SpecializedContext context) {
+    return new Rolling(parse(context.getCallContext()));
+  }
+
+  @Override
+  public TypeInference getTypeInference(DataTypeFactory typeFactory) {
+    LinkedHashMap<String, StateTypeStrategy> state = new LinkedHashMap<>();
+    DataType stored =
+        DataTypes.STRUCTURED(StoredState.class, DataTypes.FIELD("encoded", DataTypes.BYTES()));
+    state.put(
+        "state",
+        StateTypeStrategy.of(
+            TypeStrategies.explicit(
+                MapView.newMapViewDataType(DataTypes.INT().notNull(), stored.notNull())),
+            Duration.ZERO));
+    return TypeInference.newBuilder()
+        .staticArguments(
+            StaticArgument.table(
+                "input",
+                RowData.class,
+                false,
+                EnumSet.of(
+                    StaticArgumentTrait.TABLE,
+                    StaticArgumentTrait.SET_SEMANTIC_TABLE,
+                    StaticArgumentTrait.REQUIRE_ON_TIME)),
+            StaticArgument.scalar("spec", DataTypes.STRING().notNull(), false))
+        .inputTypeStrategy(spec == null ? InputTypeStrategies.WILDCARD : new InternalRows())
+        .stateTypeStrategies(state)
+        .outputTypeStrategy(call -> Optional.of(outputType(parse(call))))
+        .build();
+  }
+
+  /**
+   * Asks for {@link RowData}. Flink 2.1 overlooks the class named for a table of any type and would
+   * convert each row to a {@code Row}; it listens to the strategy of the specialized function.
+   */
+  private static final class InternalRows implements InputTypeStrategy {
+    @Override
+    public ArgumentCount getArgumentCount() {
+      return InputTypeStrategies.WILDCARD.getArgumentCount();
+    }
+
+    @Override
+    public Optional<List<DataType>> inferInputTypes(CallContext call, boolean throwOnFailure) {
+      List<DataType> types = new ArrayList<>(call.getArgumentDataTypes());
+      types.set(INPUT, types.get(INPUT).bridgedTo(RowData.class));
+      return Optional.of(types);
+    }
+
+    @Override
+    public List<Signature> getExpectedSignatures(FunctionDefinition definition) {
+      return InputTypeStrategies.WILDCARD.getExpectedSignatures(definition);
+    }
+  }
+
+  private static Spec parse(CallContext call) {
+    TableSemantics input =
+        call.getTableSemantics(INPUT)
+            .orElseThrow(() -> new ValidationException("rolling: input must be a table"));
+    String json =
+        call.getArgumentValue(SPEC, String.class)
+            .orElseThrow(() -> new ValidationException("rolling: spec must be a string literal"));
+    return Spec.parse(json, (RowType) input.dataType().getLogicalType());
+  }
+
+  private static DataType outputType(Spec spec) {
+    List<DataTypes.Field> fields = new ArrayList<>();
+    for (Spec.Feature feature : spec.features) {
+      fields.add(DataTypes.FIELD(feature.name(), feature.type().dataType()));
+    }
+    return DataTypes.ROW(fields).bridgedTo(RowData.class);
+  }
+
+  @Override
+  public void open(FunctionContext context) {
+    engine = new Engine(spec);
+    lateRows = context.getMetricGroup().counter("lateRows");
+  }
+
+  /** Buffers a row; called by Flink for each. */
+  public void eval(
+      Context context, MapView<Integer, StoredState> states, RowData input, String json)
+      throws Exception {
+    TimeContext<Long> clock = context.timeContext(Long.class);
+    long time = clock.time();
+    Long watermark = clock.currentWatermark();
+    if (watermark != null && time <= watermark) {
+      lateRows.inc();
+      return;
+    }
+    StoredState stored = states.get(ONE);
+    if (stored == null) {
+      stored = new StoredState(engine.newState());
+    }
+    KeyState state = stored.state();
+    engine.check(state);
+    if (time <= state.handled) {
+      lateRows.inc();
+      return;
+    }
+    engine.buffer(state, input, time, clock::registerOnTime);
+    states.put(ONE, stored);
+  }
+
+  /** Handles what is due for a key; called by Flink when the watermark passes a timer. */
+  public void onTimer(OnTimerContext context, MapView<Integer, StoredState> states)
+      throws Exception {
+    StoredState stored = states.get(ONE);
+    if (stored == null) {
+      return;
+    }
+    KeyState state = stored.state();
+    engine.check(state);
+    engine.handle(state, context.timeContext(Long.class).time(), this::collect);
+    if (engine.isEmpty(state)) {
+      states.clear();
+    } else {
+      states.put(ONE, stored);
+    }
+  }
+}

@@ -1,0 +1,128 @@
+package io.headwater.kernel.rolling;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.List;
+import org.apache.flink.configuration.Configuration;
+import org.apache.flink.table.api.EnvironmentSettings;
+import org.apache.flink.table.api.TableEnvironment;
+import org.apache.flink.types.Row;
+import org.apache.flink.util.CloseableIterator;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** The SQL of the README through Flink's planner and a local cluster. */
+class RollingSqlTest {
+
+  private static final String SPEC =
+      """
+      {"disorder_ms": 300000, "features": [
+        {"name": "departures_1h", "op": "count", "column": null, "window_ms": 3600000, "tile_ms": 60000},
+        {"name": "dep_delay_mean_1h", "op": "mean", "column": "dep_delay", "window_ms": 3600000, "tile_ms": 60000},
+        {"name": "dep_delay_max", "op": "max", "column": "dep_delay", "window_ms": null, "tile_ms": null},
+        {"name": "last_carrier_1h", "op": "last", "column": "carrier", "window_ms": 3600000, "tile_ms": 60000}]}""";
+
+  private static final String QUERY =
+      """
+      SELECT * FROM rolling(
+        input => TABLE departures PARTITION BY origin,
+        on_time => DESCRIPTOR(event_time),
+        spec => '%s',
+        uid => 'origin_delays')""";
+
+  static TableEnvironment environment(String backend) {
+    Configuration config = new Configuration();
+    config.setString("state.backend.type", backend);
+    config.setString("parallelism.default", "2");
+    config.setString("table.local-time-zone", "UTC");
+    TableEnvironment env =
+        TableEnvironment.create(
+            EnvironmentSettings.newInstance().inStreamingMode().withConfiguration(config).build());
+    env.executeSql(
+        "CREATE TEMPORARY SYSTEM FUNCTION rolling AS 'io.headwater.kernel.rolling.Rolling'");
+    return env;
+  }
+
+  private static TableEnvironment departures(String backend) {
+    TableEnvironment env = environment(backend);
+    // One row each ten minutes of event time, over two airports.
+    env.executeSql(
+        """
+        CREATE TABLE departures (
+          n BIGINT,
+          event_time AS TO_TIMESTAMP_LTZ(n * 600000, 3),
+          origin AS IF(MOD(n, 3) = 0, 'EWR', 'JFK'),
+          carrier AS IF(n = 4, CAST(NULL AS STRING), 'C' || CAST(n AS STRING)),
+          dep_delay AS IF(n = 2, CAST(NULL AS DOUBLE), CAST(n AS DOUBLE)),
+          WATERMARK FOR event_time AS event_time - INTERVAL '5' MINUTE
+        ) WITH ('connector' = 'datagen', 'number-of-rows' = '5', 'fields.n.kind' = 'sequence',
+          'fields.n.start' = '1', 'fields.n.end' = '5')""");
+    return env;
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"hashmap", "rocksdb"})
+  void valuesRiseAndDecayDownToTheEmptyOne(String backend) throws Exception {
+    TableEnvironment env = departures(backend);
+    List<String> rows = new ArrayList<>();
+    try (CloseableIterator<Row> it = env.executeSql(QUERY.formatted(SPEC)).collect()) {
+      while (it.hasNext()) {
+        Row row = it.next();
+        rows.add(
+            "%s %03d %s %s %s %s"
+                .formatted(
+                    row.getField("origin"),
+                    ((Instant) row.getField("rowtime")).getEpochSecond() / 60,
+                    row.getField("departures_1h"),
+                    row.getField("dep_delay_mean_1h"),
+                    row.getField("dep_delay_max"),
+                    row.getField("last_carrier_1h")));
+      }
+    }
+    rows.sort(null);
+    assertEquals(
+        List.of(
+            "EWR 030 1 3.0 3.0 C3",
+            "EWR 090 0 null 3.0 null",
+            "JFK 010 1 1.0 1.0 C1",
+            "JFK 020 2 1.0 1.0 C2",
+            "JFK 040 3 2.5 4.0 C2",
+            "JFK 050 4 3.3333333333333335 5.0 C5",
+            "JFK 070 3 4.5 5.0 C5",
+            "JFK 080 2 4.5 5.0 C5",
+            "JFK 100 1 5.0 5.0 C5",
+            "JFK 110 0 null 5.0 null"),
+        rows);
+  }
+
+  @Test
+  void theOutputHasTheTypesOfTheSpec() {
+    TableEnvironment env = departures("hashmap");
+    assertEquals(
+        "(\n  `origin` STRING,\n  `departures_1h` BIGINT,\n"
+            + "  `dep_delay_mean_1h` DOUBLE,\n  `dep_delay_max` DOUBLE,\n"
+            + "  `last_carrier_1h` STRING,\n"
+            + "  `rowtime` TIMESTAMP_LTZ(3) NOT NULL *ROWTIME*\n)",
+        env.sqlQuery(QUERY.formatted(SPEC))
+            .getResolvedSchema()
+            .toString()
+            .replace("CHAR(3)", "STRING"));
+  }
+
+  @Test
+  void aWrongSpecFailsWhenPlanned() {
+    TableEnvironment env = departures("hashmap");
+    String query = QUERY.formatted(SPEC.replace("dep_delay\"", "delay\""));
+    Throwable error = assertThrows(RuntimeException.class, () -> env.sqlQuery(query));
+    StringBuilder messages = new StringBuilder();
+    for (; error != null; error = error.getCause()) {
+      messages.append(error.getMessage()).append('\n');
+    }
+    assertTrue(messages.toString().contains("no column 'delay', choose of"), messages.toString());
+  }
+}
