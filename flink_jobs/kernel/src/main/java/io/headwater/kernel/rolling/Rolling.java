@@ -7,6 +7,8 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Optional;
 import org.apache.flink.metrics.Counter;
+import org.apache.flink.metrics.MetricGroup;
+import org.apache.flink.metrics.groups.OperatorMetricGroup;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.api.dataview.MapView;
@@ -64,7 +66,14 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
   private final Spec spec;
 
   private transient Engine engine;
+  private transient Counter recordsIn;
   private transient Counter lateRows;
+
+  /** Rows that reached {@link #eval} since the start. */
+  private transient long seen;
+
+  /** Rows of which eval found that they are late, for instance after a restart. */
+  private transient long refused;
 
   /** Used by {@code CREATE FUNCTION}; the planner specializes it for each call. */
   public Rolling() {
@@ -152,20 +161,28 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
   @Override
   public void open(FunctionContext context) {
     engine = new Engine(spec);
-    lateRows = context.getMetricGroup().counter("lateRows");
+    MetricGroup metrics = context.getMetricGroup();
+    if (!(metrics instanceof OperatorMetricGroup operator)) {
+      throw new IllegalStateException("rolling: no operator metrics, late rows would go uncounted");
+    }
+    recordsIn = operator.getIOMetricGroup().getNumRecordsInCounter();
+    lateRows = metrics.counter("lateRows");
+    seen = recordsIn.getCount();
+    refused = 0;
+  }
+
+  /** Counts the rows that entered the operator and were dropped by Flink, or refused here. */
+  private void countLateRows() {
+    lateRows.inc(recordsIn.getCount() - seen + refused - lateRows.getCount());
   }
 
   /** Buffers a row; called by Flink for each. */
   public void eval(
       Context context, MapView<Integer, StoredState> states, RowData input, String json)
       throws Exception {
+    seen++;
     TimeContext<Long> clock = context.timeContext(Long.class);
     long time = clock.time();
-    Long watermark = clock.currentWatermark();
-    if (watermark != null && time <= watermark) {
-      lateRows.inc();
-      return;
-    }
     StoredState stored = states.get(ONE);
     if (stored == null) {
       stored = new StoredState(engine.newState());
@@ -173,9 +190,11 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
     KeyState state = stored.state();
     engine.check(state);
     if (time <= state.handled) {
-      lateRows.inc();
+      refused++;
+      countLateRows();
       return;
     }
+    countLateRows();
     engine.buffer(state, input, time, clock::registerOnTime);
     states.put(ONE, stored);
   }
@@ -183,6 +202,7 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
   /** Handles what is due for a key; called by Flink when the watermark passes a timer. */
   public void onTimer(OnTimerContext context, MapView<Integer, StoredState> states)
       throws Exception {
+    countLateRows();
     StoredState stored = states.get(ONE);
     if (stored == null) {
       return;

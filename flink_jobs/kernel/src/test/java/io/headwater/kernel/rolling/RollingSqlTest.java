@@ -8,6 +8,7 @@ import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
 import org.apache.flink.configuration.Configuration;
+import org.apache.flink.metrics.Counter;
 import org.apache.flink.table.api.EnvironmentSettings;
 import org.apache.flink.table.api.TableEnvironment;
 import org.apache.flink.types.Row;
@@ -36,9 +37,14 @@ class RollingSqlTest {
         uid => 'origin_delays')""";
 
   static TableEnvironment environment(String backend) {
-    Configuration config = new Configuration();
+    return environment(backend, new Configuration());
+  }
+
+  private static TableEnvironment environment(String backend, Configuration config) {
     config.setString("state.backend.type", backend);
-    config.setString("parallelism.default", "2");
+    if (!config.containsKey("parallelism.default")) {
+      config.setString("parallelism.default", "2");
+    }
     config.setString("table.local-time-zone", "UTC");
     TableEnvironment env =
         TableEnvironment.create(
@@ -98,6 +104,83 @@ class RollingSqlTest {
             "JFK 100 1 5.0 5.0 C5",
             "JFK 110 0 null 5.0 null"),
         rows);
+  }
+
+  @Test
+  void lateRowsAreCounted() throws Exception {
+    Configuration config = new Configuration();
+    config.setString("parallelism.default", "1");
+    config.setString("metrics.reporters", "counters");
+    config.setString("metrics.reporter.counters.factory.class", CounterReporter.class.getName());
+    TableEnvironment env = environment("hashmap", config);
+    env.executeSql(
+        """
+        CREATE TABLE departures (
+          n BIGINT,
+          event_time AS TO_TIMESTAMP_LTZ(IF(n = 4, 1, n) * 600000, 3),
+          origin AS 'EWR',
+          carrier AS 'C1',
+          dep_delay AS 1e0,
+          WATERMARK FOR event_time AS event_time - INTERVAL '5' MINUTE
+        ) WITH ('connector' = 'datagen', 'number-of-rows' = '5', 'fields.n.kind' = 'sequence',
+          'fields.n.start' = '1', 'fields.n.end' = '5')""");
+    CounterReporter.LATE_ROWS.clear();
+    List<Long> counts = new ArrayList<>();
+    try (CloseableIterator<Row> it = env.executeSql(QUERY.formatted(SPEC)).collect()) {
+      it.forEachRemaining(row -> counts.add((Long) row.getField("departures_1h")));
+    }
+    assertEquals(List.of(1L, 2L, 3L, 4L, 3L, 2L, 1L, 0L), counts);
+    assertEquals(1, CounterReporter.LATE_ROWS.stream().mapToLong(Counter::getCount).sum());
+
+    // The way to keep them: both sides of one condition before the call.
+    env.executeSql(
+        "CREATE VIEW on_time AS SELECT * FROM departures WHERE"
+            + " CURRENT_WATERMARK(event_time) IS NULL OR event_time > CURRENT_WATERMARK(event_time)");
+    CounterReporter.LATE_ROWS.clear();
+    List<Long> filtered = new ArrayList<>();
+    String query = QUERY.formatted(SPEC).replace("TABLE departures", "TABLE on_time");
+    try (CloseableIterator<Row> it = env.executeSql(query).collect()) {
+      it.forEachRemaining(row -> filtered.add((Long) row.getField("departures_1h")));
+    }
+    assertEquals(counts, filtered);
+    assertEquals(0, CounterReporter.LATE_ROWS.stream().mapToLong(Counter::getCount).sum());
+    List<Object> late = new ArrayList<>();
+    String side = "SELECT n FROM departures WHERE event_time <= CURRENT_WATERMARK(event_time)";
+    try (CloseableIterator<Row> it = env.executeSql(side).collect()) {
+      it.forEachRemaining(row -> late.add(row.getField("n")));
+    }
+    assertEquals(List.of(4L), late);
+  }
+
+  @Test
+  void checkpointsChangeNothing() throws Exception {
+    List<String> expected = run("hashmap", "1 h");
+    assertEquals(expected, run("hashmap", "10 ms"));
+    assertEquals(expected, run("rocksdb", "10 ms"));
+  }
+
+  private static List<String> run(String backend, String checkpointInterval) throws Exception {
+    Configuration config = new Configuration();
+    config.setString("execution.checkpointing.interval", checkpointInterval);
+    TableEnvironment env = environment(backend, config);
+    env.executeSql(
+        """
+        CREATE TABLE departures (
+          n BIGINT,
+          event_time AS TO_TIMESTAMP_LTZ(n * 7000, 3),
+          origin AS 'K' || CAST(MOD(n * 7919, 5) AS STRING),
+          carrier AS 'C' || CAST(n AS STRING),
+          dep_delay AS CAST(MOD(n * 31, 97) AS DOUBLE) / 7,
+          WATERMARK FOR event_time AS event_time - INTERVAL '5' MINUTE
+        ) WITH ('connector' = 'datagen', 'rows-per-second' = '4000',
+          'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '4000')""");
+    List<String> rows = new ArrayList<>();
+    try (CloseableIterator<Row> it = env.executeSql(QUERY.formatted(SPEC)).collect()) {
+      it.forEachRemaining(row -> rows.add(row.toString()));
+    }
+    assertTrue(rows.size() > 4000, "rows, and decay after them");
+    rows.sort(null);
+    return rows;
   }
 
   @Test
