@@ -59,6 +59,7 @@ class EngineTest {
       EXTREMES.add(new Feature("last", column, 50, 10));
     }
     EXTREMES.add(new Feature("max", 0, 50, 10));
+    EXTREMES.add(new Feature("max", 0, 20, 10));
     EXTREMES.add(new Feature("min", 1, 30, 5));
   }
 
