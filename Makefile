@@ -2,31 +2,40 @@
 PYTHON ?= python3.11
 BOOT := build/boot
 BIN := build/envs/serving/bin
-ROOMS := schemas connectors iceberg feature_repo headwater
+ROOMS := schemas connectors iceberg observability api feature_repo headwater
 
 .PHONY: help setup plan lint format test lock clean
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: build/envs/serving/.ready build/envs/flink/.ready ## Install everything the other targets need, under build/
+setup: build/envs/serving/.ready build/envs/flink/.ready build/jars/.ready ## Install everything the other targets need, under build/
 
 build/boot/.ready: requirements/boot.txt
-	@echo "[setup 1/3] installer (a few seconds)"
+	@echo "[setup 1/4] installer (a few seconds)"
 	$(PYTHON) -m venv $(BOOT)
 	$(BOOT)/bin/pip install --quiet --require-hashes -r requirements/boot.txt
 	@touch $@
 
 build/envs/serving/.ready: requirements/dev.txt build/boot/.ready
-	@echo "[setup 2/3] Python packages (under a minute)"
+	@echo "[setup 2/4] Python packages (under a minute)"
 	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) build/envs/serving
 	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements/dev.txt
 	@touch $@
 
 build/envs/flink/.ready: requirements/flink.txt build/boot/.ready
-	@echo "[setup 3/3] PyFlink with its Flink distribution (under a minute)"
+	@echo "[setup 3/4] PyFlink with its Flink distribution (under a minute)"
 	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) build/envs/flink
 	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python build/envs/flink/bin/python requirements/flink.txt
+	@touch $@
+
+KERNEL := flink_jobs/kernel
+build/jars/.ready: pom.xml $(shell find $(KERNEL)/src/main $(KERNEL)/pom.xml -type f)
+	@echo "[setup 4/4] JVM parts: Kafka, Connect, Debezium, Flink's connectors, the kernel (a minute)"
+	rm -rf build/jars
+	mvn -q -B package
+	mvn -q -B -f $(KERNEL)/pom.xml package -DskipTests
+	cp $(KERNEL)/target/headwater-kernel-0.1.0.jar build/jars/flink/
 	@touch $@
 
 plan: setup ## Write what the declarations become, as text

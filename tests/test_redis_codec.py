@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -203,3 +205,32 @@ def test_the_feast_sdk_reads_what_we_write(tmp_path, redis_port):
     ).to_dict()
     for name, (_, value) in written.items():
         assert answer[name] == [value, None]
+
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "redis.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("case", VECTORS["keys"])
+def test_a_key_is_the_one_in_feasts_vectors(case):
+    entities = tuple(
+        Entity(name, name, Type.INT64 if isinstance(value, int) else Type.STRING)
+        for name, value in case["entity"].items()
+    )
+    assert entity_key(case["project"], entities, case["entity"]).hex() == case["hex"]
+
+
+@pytest.mark.parametrize("case", VECTORS["fields"])
+def test_a_field_is_the_one_in_feasts_vectors(case):
+    assert feature_field(case["view"], case["feature"]).hex() == case["hex"]
+
+
+@pytest.mark.parametrize("case", VECTORS["values"])
+def test_a_value_is_the_one_in_feasts_vectors(case):
+    assert encode_value(Type(case["type"]), case["value"]).hex() == case["hex"]
+    assert decode_value(bytes.fromhex(case["hex"])) == case["value"]
+
+
+@pytest.mark.parametrize("case", VECTORS["event_times"])
+def test_an_event_time_is_the_one_in_feasts_vectors(case):
+    assert encode_event_time(case["milliseconds"]).hex() == case["hex"]
+    assert decode_event_time(bytes.fromhex(case["hex"])) == case["milliseconds"]

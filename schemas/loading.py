@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from schemas import Repository, SettingsError
+from schemas.errors import SettingsError
+from schemas.features import Repository
 
 
-def load(name: str) -> Repository:
+def load_repository(name: str) -> Repository:
     """The Repository called `module:attribute`; SettingsError if there is none."""
     module, _, attribute = name.partition(":")
     try:

@@ -1,0 +1,37 @@
+"""What the API refuses or cannot do, below `schemas.HeadwaterError`.
+
+HeadwaterError
+├── RequestError       the request does not fit the repository   -> 400
+└── StoreUnavailable   Redis does not answer                     -> 503
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from schemas import HeadwaterError
+
+
+class RequestError(HeadwaterError, ValueError):
+    """A request asks for what there is not: `value` stands at `path`, `choices` would do."""
+
+    def __init__(self, path: str, problem: str, value: object, choices: Iterable[str] = ()) -> None:
+        self.path = path
+        self.value = value
+        self.choices = tuple(choices)
+        text = f"{problem}, got {value!r} - at `{path}`"
+        near = get_close_matches(str(value), self.choices, n=1)
+        if near:
+            text += f"; did you mean {near[0]!r}?"
+        super().__init__(text)
+
+
+class StoreUnavailable(HeadwaterError):
+    """A part the API stands on does not answer; `part` names it, `reason` says what it said."""
+
+    def __init__(self, part: str, reason: str) -> None:
+        self.part = part
+        self.reason = reason
+        self.others: dict[str, str] = {}  # what else was asked, by part
+        super().__init__(f"{part} does not answer: {reason}")

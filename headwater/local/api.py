@@ -1,0 +1,37 @@
+"""The feature API as a part of the local platform."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import requests
+
+from headwater.local.part import Part
+from headwater.settings import Settings
+
+
+def api(settings: Settings) -> Part:
+    """The API; it comes up without Redis and says so."""
+
+    def check() -> None:
+        requests.get(f"{settings.api_url}/health/live", timeout=2).raise_for_status()
+
+    passed = ("PATH", "HOME", "PYTHONPATH", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return Part(
+        name="api",
+        address=f"{settings.api_url}/docs",
+        ports=(settings.ports.api,),
+        command=(sys.executable, "-m", "api.server"),
+        env={name: os.environ[name] for name in passed if name in os.environ}
+        | {
+            "HEADWATER_REPOSITORY": settings.repository,
+            "HEADWATER_REDIS_URL": settings.redis_url,
+            "HEADWATER_KAFKA": settings.kafka,
+            "HEADWATER_POSTGRES": f"127.0.0.1:{settings.ports.postgres}",
+            "HEADWATER_API_PORT": str(settings.ports.api),
+        },
+        check=check,
+        # The rooms are imported from where the command runs.
+        cwd=settings.build.parent,
+    )

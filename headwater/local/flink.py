@@ -1,0 +1,133 @@
+"""A Flink session cluster from the distribution inside PyFlink's wheel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import requests
+
+from headwater.local.part import Part, PartFailed
+from headwater.settings import Settings
+
+SLOTS = 8
+_OPENED = (
+    *("java.lang", "java.lang.reflect", "java.net", "java.io", "java.nio", "sun.nio.ch"),
+    *("java.text", "java.time", "java.util", "java.util.concurrent"),
+    *("java.util.concurrent.atomic", "java.util.concurrent.locks"),
+)
+
+
+def flink_home(settings: Settings) -> Path:
+    """The distribution; PartFailed if PyFlink is not installed."""
+    for found in (settings.build / "envs" / "flink" / "lib").glob("python3*/site-packages/pyflink"):
+        return found
+    raise PartFailed(f"flink: no PyFlink under {settings.build / 'envs'}: run `make setup`")
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What Flink's scripts and PyFlink need to find the distribution and our configuration."""
+    folder = settings.state / "flink"
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "JAVA_HOME") if name in os.environ}
+    return kept | {
+        "FLINK_HOME": str(flink_home(settings)),
+        "FLINK_CONF_DIR": str(folder / "conf"),
+        "FLINK_LIB_DIR": str(folder / "lib"),
+        "FLINK_LOG_DIR": str(settings.state / "logs"),
+        "FLINK_PID_DIR": str(folder),
+    }
+
+
+def jobmanager(settings: Settings) -> Part:
+    """The job manager: jobs, checkpoints, the REST API and the dashboard."""
+    ports = settings.ports
+    return Part(
+        name="flink",
+        address=settings.flink_url,
+        ports=(ports.flink, ports.flink_rpc, ports.flink_blob),
+        command=(str(flink_home(settings) / "bin" / "jobmanager.sh"), "start-foreground"),
+        env=environment(settings),
+        prepare=lambda: _configure(settings),
+        check=lambda: _overview(settings, 0),
+        cwd=settings.state,
+    )
+
+
+def taskmanager(settings: Settings) -> Part:
+    """The task manager: where the jobs run."""
+    return Part(
+        name="taskmanager",
+        address=f"{settings.flink_url}/#/task-manager",
+        ports=(settings.ports.flink_data,),
+        needs=("flink",),
+        command=(str(flink_home(settings) / "bin" / "taskmanager.sh"), "start-foreground"),
+        env=environment(settings),
+        check=lambda: _overview(settings, 1),
+        cwd=settings.state,
+    )
+
+
+def _overview(settings: Settings, taskmanagers: int) -> None:
+    answer = requests.get(f"{settings.flink_url}/overview", timeout=2)
+    answer.raise_for_status()
+    if answer.json()["taskmanagers"] < taskmanagers:
+        raise PartFailed("flink: no task manager has registered")
+
+
+def _configure(settings: Settings) -> None:
+    home, folder = flink_home(settings), settings.state / "flink"
+    jars = sorted((settings.build / "jars" / "flink").glob("*.jar"))
+    if not jars:
+        raise PartFailed(f"flink: no jars under {settings.build}: run `make setup`")
+    shutil.rmtree(folder / "lib", ignore_errors=True)
+    (folder / "lib").mkdir(parents=True)
+    for jar in (*(home / "lib").glob("*.jar"), *jars):
+        (folder / "lib" / jar.name).symlink_to(jar)
+    conf = folder / "conf"
+    conf.mkdir(exist_ok=True)
+    for name in ("log4j-console.properties", "log4j-cli.properties"):
+        shutil.copy(home / "conf" / name, conf / name)
+    (conf / "config.yaml").write_text(
+        "".join(f"{key}: {value}\n" for key, value in _config(settings).items()), "utf-8"
+    )
+
+
+def _config(settings: Settings) -> dict[str, str | int]:
+    ports, state = settings.ports, settings.state
+    opened = " ".join(f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in _OPENED)
+    return {
+        "env.java.opts.all": opened,
+        "env.java.opts.jobmanager": "-XX:+UseSerialGC",
+        "jobmanager.rpc.address": "127.0.0.1",
+        "jobmanager.rpc.port": ports.flink_rpc,
+        "jobmanager.bind-host": "127.0.0.1",
+        "jobmanager.memory.process.size": "1100m",
+        "blob.server.port": ports.flink_blob,
+        "taskmanager.host": "127.0.0.1",
+        "taskmanager.bind-host": "127.0.0.1",
+        "taskmanager.data.port": ports.flink_data,
+        "taskmanager.memory.process.size": "2400m",
+        # The state of the flights fits the heap; RocksDB's share would lie idle.
+        "taskmanager.memory.managed.size": "64m",
+        "taskmanager.numberOfTaskSlots": SLOTS,
+        "rest.address": "127.0.0.1",
+        "rest.bind-address": "127.0.0.1",
+        "rest.port": ports.flink,
+        "rest.bind-port": ports.flink,
+        "rest.flamegraph.enabled": "true",
+        "web.submit.enable": "false",
+        "parallelism.default": 1,
+        "state.backend.type": "hashmap",
+        "execution.checkpointing.interval": "5 s",
+        "execution.checkpointing.timeout": "2 min",
+        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+        "execution.checkpointing.dir": f"file://{state}/checkpoints",
+        "execution.checkpointing.savepoint-dir": f"file://{state}/savepoints",
+        # A part that is away comes back: try again for ever, at least every ten seconds.
+        "restart-strategy.type": "exponential-delay",
+        "restart-strategy.exponential-delay.initial-backoff": "1 s",
+        "restart-strategy.exponential-delay.max-backoff": "10 s",
+        "table.exec.source.idle-timeout": "30 s",
+        "pipeline.object-reuse": "true",
+    }

