@@ -4,7 +4,7 @@ BOOT := build/boot
 BIN := build/envs/serving/bin
 ROOMS := schemas connectors iceberg observability api feature_repo headwater
 
-.PHONY: help setup plan lint format test lock clean
+.PHONY: help setup demo up down plan lint format test lock clean
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,15 @@ build/jars/.ready: pom.xml $(shell find $(KERNEL)/src/main $(KERNEL)/pom.xml -ty
 	mvn -q -B -f $(KERNEL)/pom.xml package -DskipTests
 	cp $(KERNEL)/target/headwater-kernel-0.1.0.jar build/jars/flink/
 	@touch $@
+
+demo: setup ## Run the whole platform on real flights and prove that its answers agree
+	$(BIN)/python -m headwater demo
+
+up: setup ## Start the local platform
+	$(BIN)/python -m headwater up
+
+down: ## Stop the local platform; its data stays
+	$(BIN)/python -m headwater down
 
 plan: setup ## Write what the declarations become, as text
 	$(BIN)/python -m headwater plan

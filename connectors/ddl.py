@@ -1,10 +1,12 @@
 """Flink SQL that reads a source from Kafka.
 
-Addresses are not part of it: the job adds `properties.bootstrap.servers` and the like when it
-submits, so that the same text holds on a laptop and in production.
+Addresses stand in it as placeholders, `${kafka}`, filled in when a job is submitted, so that the
+same text holds on a laptop and in production. Sources live in the Flink database `sources`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 
 from schemas import EVENT_TIME, CdcTable, Column, EventStream, Source, Type
 
@@ -47,10 +49,11 @@ def _stream(stream: EventStream) -> str:
         stream.name,
         lines,
         {
-            "connector": "kafka",
-            "topic": stream.topic,
-            "format": "json",
-            "scan.startup.mode": "earliest-offset",
+            **_kafka(stream.topic),
+            # Keeps a replay's partitions together, or the fastest one fills the state.
+            "scan.watermark.alignment.group": stream.name,
+            "scan.watermark.alignment.max-drift": "1 h",
+            "scan.watermark.alignment.update-interval": "200 ms",
         },
     )
 
@@ -67,13 +70,24 @@ def _table(table: CdcTable, prefix: str) -> str:
     return _create(
         table.name,
         lines,
-        {
-            "connector": "kafka",
-            "topic": f"{prefix}.{table.schema}.{table.table}",
-            "format": "json",
-            "scan.startup.mode": "earliest-offset",
-        },
+        _kafka(captured_topic(table, prefix)),
     )
+
+
+def captured_topic(table: CdcTable, prefix: str) -> str:
+    """The topic Debezium writes a table's changes to."""
+    return f"{prefix}.{table.schema}.{table.table}"
+
+
+def _kafka(topic: str) -> dict[str, str]:
+    return {
+        "connector": "kafka",
+        "topic": topic,
+        "properties.bootstrap.servers": "${kafka}",
+        "properties.group.id": "${group}",
+        "scan.startup.mode": "earliest-offset",
+        "format": "json",
+    }
 
 
 def _column(column: Column) -> str:
@@ -81,6 +95,16 @@ def _column(column: Column) -> str:
 
 
 def _create(name: str, lines: list[str], options: dict[str, str]) -> str:
+    return create_table(f"sources.{identifier(name)}", lines, options)
+
+
+def create_table(name: str, lines: Iterable[str], options: Mapping[str, str]) -> str:
+    """CREATE TABLE of a quoted `name`."""
     body = ",\n  ".join(lines)
     with_ = ",\n  ".join(f"{literal(key)} = {literal(value)}" for key, value in options.items())
-    return f"CREATE TABLE {identifier(name)} (\n  {body}\n) WITH (\n  {with_}\n);\n"
+    return f"CREATE TABLE {name} (\n  {body}\n) WITH (\n  {with_}\n);\n"
+
+
+def sql_type(type_: Type) -> str:
+    """The Flink SQL type of a column; a timestamp is a BIGINT of milliseconds."""
+    return _SQL[type_]

@@ -6,8 +6,12 @@ import sys
 
 import click
 
+from headwater.commands.data import apply, load, produce_
+from headwater.commands.demo import demo
+from headwater.commands.jobs import jobs_group
 from headwater.commands.local import down, logs, status, up
 from headwater.commands.plan import plan
+from headwater.demo import DemoFailed
 from headwater.local.part import PartFailed
 from schemas import HeadwaterError
 
@@ -17,7 +21,7 @@ def headwater() -> None:
     """Features declared once, computed as streams, served live."""
 
 
-for command in (plan, up, down, status, logs):
+for command in (plan, up, down, status, logs, apply, load, produce_, jobs_group, demo):
     headwater.add_command(command)
 
 
@@ -27,4 +31,4 @@ def main() -> None:
         headwater()
     except HeadwaterError as error:
         click.echo(f"headwater: {error}", err=True)
-        sys.exit(1 if isinstance(error, PartFailed) else 2)
+        sys.exit(1 if isinstance(error, PartFailed | DemoFailed) else 2)

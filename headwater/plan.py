@@ -6,8 +6,8 @@ import json
 from difflib import unified_diff
 from pathlib import Path
 
-from connectors.ddl import source_ddl
 from connectors.redis_codec import feature_field, timestamp_field
+from flink_jobs.sql import job_sql, jobs
 from iceberg.tables import describe
 from schemas import FeatureView, Repository
 from schemas.event import json_schema
@@ -23,9 +23,8 @@ def derive(repository: Repository) -> dict[str, str]:
         + "\n"
         for stream in repository.streams
     }
-    files[f"{folder}/sources.sql"] = "\n".join(
-        source_ddl(source, repository.name) for source in repository.sources
-    )
+    for job in jobs(repository):
+        files[f"{folder}/jobs/{job.name}.sql"] = job_sql(job)
     files[f"{folder}/iceberg.txt"] = "\n".join(describe(view) for view in repository.views)
     files[f"{folder}/redis.txt"] = "\n".join(_redis_layout(view) for view in repository.views)
     return files

@@ -15,8 +15,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from schemas import HeadwaterError
-
-Event = dict[str, str | int | float | None]
+from schemas.history import History
+from schemas.history import Record as Event
 
 _MEASURES = (
     "temp",
@@ -175,3 +175,10 @@ def _known(rows: Iterable[dict[str, str]]) -> Iterator[dict[str, str]]:
     """The rows with the file's mark for an unknown value, NA, as the empty string."""
     for row in rows:
         yield {name: "" if value == "NA" else value for name, value in row.items()}
+
+
+history = History(
+    streams={"departures": departures, "arrivals": arrivals, "weather": weather},
+    tables={"planes": planes, "airlines": airlines, "airports": airports},
+    tables_sql=Path(__file__).with_name("tables.sql"),
+)

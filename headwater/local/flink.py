@@ -107,7 +107,7 @@ def _config(settings: Settings) -> dict[str, str | int]:
         "taskmanager.host": "127.0.0.1",
         "taskmanager.bind-host": "127.0.0.1",
         "taskmanager.data.port": ports.flink_data,
-        "taskmanager.memory.process.size": "2400m",
+        "taskmanager.memory.process.size": "3000m",
         # The state of the flights fits the heap; RocksDB's share would lie idle.
         "taskmanager.memory.managed.size": "64m",
         "taskmanager.numberOfTaskSlots": SLOTS,
@@ -117,17 +117,7 @@ def _config(settings: Settings) -> dict[str, str | int]:
         "rest.bind-port": ports.flink,
         "rest.flamegraph.enabled": "true",
         "web.submit.enable": "false",
-        "parallelism.default": 1,
         "state.backend.type": "hashmap",
-        "execution.checkpointing.interval": "5 s",
-        "execution.checkpointing.timeout": "2 min",
-        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "execution.checkpointing.dir": f"file://{state}/checkpoints",
         "execution.checkpointing.savepoint-dir": f"file://{state}/savepoints",
-        # A part that is away comes back: try again for ever, at least every ten seconds.
-        "restart-strategy.type": "exponential-delay",
-        "restart-strategy.exponential-delay.initial-backoff": "1 s",
-        "restart-strategy.exponential-delay.max-backoff": "10 s",
-        "table.exec.source.idle-timeout": "30 s",
-        "pipeline.object-reuse": "true",
     }

@@ -1,0 +1,132 @@
+"""The Debezium connector of a repository's tables, and Kafka Connect's REST API."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+from schemas import HeadwaterError, Repository
+
+_SECONDS = 10
+
+
+class ConnectError(HeadwaterError):
+    """Kafka Connect does not answer or refuses; the text says what it said."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """The PostgreSQL server the tables are in.
+
+    `password` is a reference that Connect resolves, such as `${file:/path:password}`, never the
+    password itself: Connect shows its configuration to whoever asks.
+    """
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str
+
+
+def connector_name(repository: Repository) -> str:
+    """The connector's name on the Connect cluster."""
+    return f"{repository.name}-tables"
+
+
+def connector_document(repository: Repository, database: Database) -> dict[str, str]:
+    """The configuration of the connector that captures every CdcTable of `repository`."""
+    captured = ",".join(f"{table.schema}.{table.table}" for table in repository.tables)
+    return {
+        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+        "plugin.name": "pgoutput",
+        "database.hostname": database.host,
+        "database.port": str(database.port),
+        "database.dbname": database.name,
+        "database.user": database.user,
+        "database.password": database.password,
+        "topic.prefix": repository.name,
+        "table.include.list": captured,
+        "slot.name": f"headwater_{repository.name}",
+        "publication.name": f"headwater_{repository.name}",
+        "publication.autocreate.mode": "filtered",
+        "snapshot.mode": "initial",
+        # Milliseconds, as event producers send them.
+        "time.precision.mode": "connect",
+        "decimal.handling.mode": "double",
+        "tombstones.on.delete": "false",
+        # An idle database would otherwise keep its write-ahead log for ever.
+        "heartbeat.interval.ms": "10000",
+        "topic.heartbeat.prefix": "__debezium-heartbeat",
+        "topic.creation.default.partitions": "1",
+        "topic.creation.default.replication.factor": "1",
+        "key.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "key.converter.schemas.enable": "false",
+        "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "value.converter.schemas.enable": "false",
+        # Connect and PostgreSQL come back from a restart without anyone's help.
+        "errors.max.retries": "-1",
+        "retriable.restart.connector.wait.ms": "2000",
+    }
+
+
+class ConnectCluster:
+    """Kafka Connect at `url`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def apply(self, name: str, document: dict[str, str]) -> bool:
+        """Create or change a connector; False if it is already what it should be."""
+        if name in self._call("GET", "/connectors"):
+            found = self._call("GET", f"/connectors/{name}/config")
+            if {k: v for k, v in found.items() if k != "name"} == document:
+                return False
+        self._call("PUT", f"/connectors/{name}/config", document)
+        return True
+
+    def status(self, name: str) -> dict[str, str]:
+        """The state of the connector and of each task; a failed one with its first line."""
+        found = self._call("GET", f"/connectors/{name}/status")
+        parts = {"connector": found["connector"]} | {
+            f"task {task['id']}": task for task in found["tasks"]
+        }
+        return {
+            part: state["state"]
+            + (f": {state['trace'].splitlines()[0]}" if "trace" in state else "")
+            for part, state in parts.items()
+        }
+
+    def restart(self, name: str) -> None:
+        """Restart the connector and its failed tasks."""
+        self._call("POST", f"/connectors/{name}/restart?includeTasks=true&onlyFailed=true")
+
+    def wait(self, name: str, seconds: float) -> None:
+        """Return once the connector and a task run; ConnectError if they do not in time."""
+        deadline = time.monotonic() + seconds
+        states: dict[str, str] = {}
+        while time.monotonic() < deadline:
+            try:
+                states = self.status(name)
+            except ConnectError:  # not there yet
+                states = {}
+            if len(states) > 1 and set(states.values()) == {"RUNNING"}:
+                return
+            if any(state.startswith("FAILED") for state in states.values()):
+                break
+            time.sleep(0.2)
+        raise ConnectError(f"connector {name} does not run: {states or 'no status'}")
+
+    def _call(self, method: str, path: str, document: object = None) -> Any:
+        try:
+            answer = requests.request(method, f"{self.url}{path}", json=document, timeout=_SECONDS)
+        except requests.RequestException as error:
+            raise ConnectError(f"Connect at {self.url} does not answer ({error})") from error
+        if not answer.ok:
+            raise ConnectError(
+                f"Connect: {method} {path}: {answer.status_code} {answer.text[:500]}"
+            )
+        return answer.json() if answer.content else None

@@ -1,0 +1,142 @@
+"""Sends recorded events to Kafka as they would have come, or faster."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from connectors.topics import KafkaUnavailable
+from schemas import EVENT_TIME, EventStream
+from schemas.event import check_event
+
+Event = Mapping[str, str | int | float | bool | None]
+Progress = Callable[[int], None]
+"""Called now and then with the number of events sent so far."""
+
+_EVERY = 2000
+
+
+@dataclass(frozen=True)
+class Sent:
+    """How a run of the producer ended."""
+
+    counts: dict[str, int]
+    """Events acknowledged by Kafka, by stream."""
+
+    seconds: float
+
+
+def between(events: Sequence[Event], start: int | None, end: int | None) -> list[Event]:
+    """The events with start <= event time < end, both milliseconds since 1970 UTC or open."""
+    return [
+        event
+        for event in events
+        if (start is None or _time(event) >= start) and (end is None or _time(event) < end)
+    ]
+
+
+def produce(
+    bootstrap: str,
+    recorded: Mapping[EventStream, Sequence[Event]],
+    speed: float | None = None,
+    progress: Progress = lambda _: None,
+) -> Sent:
+    """Send the events of all streams, merged by event time, and wait until Kafka has them.
+
+    `speed` is event time over wall time: 1 as it happened, 60 an hour a minute, None as fast as
+    Kafka takes them. An event that does not fit its stream raises EventError, before which
+    everything up to it has been sent. KafkaUnavailable if Kafka does not take an event in time.
+    """
+    failed: list[KafkaError] = []
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "linger.ms": 5 if speed else 50,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": 200_000,
+            "message.timeout.ms": 60_000,
+            # The same entity to the same partition whichever client produces it.
+            "partitioner": "murmur2_random",
+            "log_level": 0,
+        }
+    )
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            failed.append(error)
+
+    encode = msgspec.json.Encoder().encode
+    counts = {stream.name: 0 for stream in recorded}
+    began = time.monotonic()
+    number = 0
+    try:
+        for stream, event in _paced(_merged(recorded), speed, producer):
+            check_event(stream, event)
+            key = str(event[stream.partition_by]).encode()
+            while True:
+                try:
+                    producer.produce(
+                        stream.topic,
+                        encode(event),
+                        key,
+                        timestamp=_time(event),
+                        on_delivery=delivered,
+                    )
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+            counts[stream.name] += 1
+            number += 1
+            if number % _EVERY == 0:
+                producer.poll(0)
+                progress(number)
+                if failed:
+                    break
+    finally:
+        left = producer.flush(60)
+    if failed or left:
+        reason = failed[0].str() if failed else f"{left} events were not acknowledged"
+        raise KafkaUnavailable(f"Kafka at {bootstrap}: {reason}") from (
+            KafkaException(failed[0]) if failed else None
+        )
+    progress(number)
+    return Sent(counts, time.monotonic() - began)
+
+
+def _merged(
+    recorded: Mapping[EventStream, Sequence[Event]],
+) -> Iterator[tuple[EventStream, Event]]:
+    def labelled(
+        stream: EventStream, events: Iterable[Event]
+    ) -> Iterator[tuple[EventStream, Event]]:
+        return ((stream, event) for event in events)
+
+    return heapq.merge(
+        *(labelled(stream, events) for stream, events in recorded.items()),
+        key=lambda pair: _time(pair[1]),
+    )
+
+
+def _paced(
+    events: Iterable[tuple[EventStream, Event]], speed: float | None, producer: Producer
+) -> Iterator[tuple[EventStream, Event]]:
+    if speed is None:
+        yield from events
+        return
+    first, began = None, time.monotonic()
+    for stream, event in events:
+        first = _time(event) if first is None else first
+        due = began + (_time(event) - first) / 1000 / speed
+        while (ahead := due - time.monotonic()) > 0:
+            producer.poll(min(ahead, 0.2))
+        yield stream, event
+
+
+def _time(event: Event) -> int:
+    return int(event[EVENT_TIME] or 0)

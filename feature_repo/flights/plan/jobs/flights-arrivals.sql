@@ -1,0 +1,146 @@
+SET 'pipeline.name' = 'flights-arrivals';
+
+CREATE DATABASE sources;
+
+CREATE DATABASE inputs;
+
+CREATE DATABASE computed;
+
+CREATE DATABASE online;
+
+CREATE CATALOG headwater WITH (
+  'type' = 'iceberg',
+  'catalog-impl' = 'org.apache.iceberg.jdbc.JdbcCatalog',
+  'uri' = '${catalog_uri}',
+  'jdbc.user' = '${catalog_user}',
+  'jdbc.password' = '${catalog_password}',
+  'jdbc.schema-version' = 'V1',
+  'warehouse' = '${warehouse}'
+);
+
+CREATE TEMPORARY SYSTEM FUNCTION rolling AS 'io.headwater.kernel.rolling.Rolling';
+
+CREATE TABLE sources.`arrivals` (
+  `event_time` BIGINT,
+  `carrier` STRING,
+  `flight` BIGINT,
+  `tailnum` STRING,
+  `origin` STRING,
+  `dest` STRING,
+  `scheduled` BIGINT,
+  `arr_delay` DOUBLE,
+  `air_time` DOUBLE,
+  `rowtime` AS TO_TIMESTAMP_LTZ(`event_time`, 3),
+  WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'flights.arrivals',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.group.id' = '${group}',
+  'scan.startup.mode' = 'earliest-offset',
+  'format' = 'json',
+  'scan.watermark.alignment.group' = 'arrivals',
+  'scan.watermark.alignment.max-drift' = '1 h',
+  'scan.watermark.alignment.update-interval' = '200 ms'
+);
+
+CREATE VIEW inputs.`route_delays` AS
+SELECT `origin`, `dest`, `arr_delay`, `air_time`, `rowtime`
+FROM sources.`arrivals`;
+
+CREATE VIEW computed.`route_delays` AS
+SELECT `origin`, `dest`, `count_1d`, `count_7d`, `arr_delay_mean_1d`, `arr_delay_mean_7d`, `arr_delay_max_1d`, `arr_delay_max_7d`, `air_time_mean_1d`, `air_time_mean_7d`,
+  `rowtime` AS `event_time`
+FROM rolling(
+  input => TABLE inputs.`route_delays` PARTITION BY (`origin`, `dest`),
+  on_time => DESCRIPTOR(`rowtime`),
+  spec => '{"features":[{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"arr_delay_mean_1d","op":"mean","column":"arr_delay","window_ms":86400000,"tile_ms":3600000},{"name":"arr_delay_mean_7d","op":"mean","column":"arr_delay","window_ms":604800000,"tile_ms":3600000},{"name":"arr_delay_max_1d","op":"max","column":"arr_delay","window_ms":86400000,"tile_ms":3600000},{"name":"arr_delay_max_7d","op":"max","column":"arr_delay","window_ms":604800000,"tile_ms":3600000},{"name":"air_time_mean_1d","op":"mean","column":"air_time","window_ms":86400000,"tile_ms":3600000},{"name":"air_time_mean_7d","op":"mean","column":"air_time","window_ms":604800000,"tile_ms":3600000}]}',
+  uid => 'route_delays'
+);
+
+CREATE VIEW inputs.`aircraft_last_arrival` AS
+SELECT `tailnum`, `arr_delay`, `air_time`, `origin`, `dest`, `rowtime`
+FROM sources.`arrivals`;
+
+CREATE VIEW computed.`aircraft_last_arrival` AS
+SELECT `tailnum`, `arr_delay`, `air_time`, `origin`, `dest`,
+  `rowtime` AS `event_time`
+FROM rolling(
+  input => TABLE inputs.`aircraft_last_arrival` PARTITION BY `tailnum`,
+  on_time => DESCRIPTOR(`rowtime`),
+  spec => '{"features":[{"name":"arr_delay","op":"last","column":"arr_delay","window_ms":null,"tile_ms":null},{"name":"air_time","op":"last","column":"air_time","window_ms":null,"tile_ms":null},{"name":"origin","op":"last","column":"origin","window_ms":null,"tile_ms":null},{"name":"dest","op":"last","column":"dest","window_ms":null,"tile_ms":null}]}',
+  uid => 'aircraft_last_arrival'
+);
+
+CREATE TABLE online.`route_delays` (
+  `origin` STRING,
+  `dest` STRING,
+  `count_1d` BIGINT,
+  `count_7d` BIGINT,
+  `arr_delay_mean_1d` DOUBLE,
+  `arr_delay_mean_7d` DOUBLE,
+  `arr_delay_max_1d` DOUBLE,
+  `arr_delay_max_7d` DOUBLE,
+  `air_time_mean_1d` DOUBLE,
+  `air_time_mean_7d` DOUBLE,
+  `event_time` TIMESTAMP_LTZ(3)
+) WITH (
+  'connector' = 'feast-redis',
+  'url' = '${redis}',
+  'project' = 'flights',
+  'view' = 'route_delays',
+  'entity-keys' = 'origin;dest',
+  'event-time' = 'event_time',
+  'epoch' = '${epoch}'
+);
+
+CREATE TABLE online.`aircraft_last_arrival` (
+  `tailnum` STRING,
+  `arr_delay` DOUBLE,
+  `air_time` DOUBLE,
+  `origin` STRING,
+  `dest` STRING,
+  `event_time` TIMESTAMP_LTZ(3)
+) WITH (
+  'connector' = 'feast-redis',
+  'url' = '${redis}',
+  'project' = 'flights',
+  'view' = 'aircraft_last_arrival',
+  'entity-keys' = 'tailnum',
+  'event-time' = 'event_time',
+  'epoch' = '${epoch}'
+);
+
+BEGIN STATEMENT SET;
+
+INSERT INTO online.`route_delays`
+SELECT `origin`, `dest`, `count_1d`, `count_7d`, `arr_delay_mean_1d`, `arr_delay_mean_7d`, `arr_delay_max_1d`, `arr_delay_max_7d`, `air_time_mean_1d`, `air_time_mean_7d`, `event_time`
+FROM computed.`route_delays`;
+
+INSERT INTO headwater.features.`route_delays`
+SELECT `origin`, `dest`, `event_time`,
+  CURRENT_TIMESTAMP AS `available_at`,
+  `count_1d`,
+  `count_7d`,
+  `arr_delay_mean_1d`,
+  `arr_delay_mean_7d`,
+  `arr_delay_max_1d`,
+  `arr_delay_max_7d`,
+  `air_time_mean_1d`,
+  `air_time_mean_7d`
+FROM computed.`route_delays`;
+
+INSERT INTO online.`aircraft_last_arrival`
+SELECT `tailnum`, `arr_delay`, `air_time`, `origin`, `dest`, `event_time`
+FROM computed.`aircraft_last_arrival`;
+
+INSERT INTO headwater.features.`aircraft_last_arrival`
+SELECT `tailnum`, `event_time`,
+  CURRENT_TIMESTAMP AS `available_at`,
+  `arr_delay`,
+  `air_time`,
+  `origin`,
+  `dest`
+FROM computed.`aircraft_last_arrival`;
+
+END;

@@ -1,0 +1,231 @@
+SET 'pipeline.name' = 'flights-departures';
+
+CREATE DATABASE sources;
+
+CREATE DATABASE inputs;
+
+CREATE DATABASE computed;
+
+CREATE DATABASE online;
+
+CREATE CATALOG headwater WITH (
+  'type' = 'iceberg',
+  'catalog-impl' = 'org.apache.iceberg.jdbc.JdbcCatalog',
+  'uri' = '${catalog_uri}',
+  'jdbc.user' = '${catalog_user}',
+  'jdbc.password' = '${catalog_password}',
+  'jdbc.schema-version' = 'V1',
+  'warehouse' = '${warehouse}'
+);
+
+CREATE TEMPORARY SYSTEM FUNCTION rolling AS 'io.headwater.kernel.rolling.Rolling';
+
+CREATE TABLE sources.`departures` (
+  `event_time` BIGINT,
+  `carrier` STRING,
+  `flight` BIGINT,
+  `tailnum` STRING,
+  `origin` STRING,
+  `dest` STRING,
+  `scheduled` BIGINT,
+  `dep_delay` DOUBLE,
+  `distance` DOUBLE,
+  `rowtime` AS TO_TIMESTAMP_LTZ(`event_time`, 3),
+  WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'flights.departures',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.group.id' = '${group}',
+  'scan.startup.mode' = 'earliest-offset',
+  'format' = 'json',
+  'scan.watermark.alignment.group' = 'departures',
+  'scan.watermark.alignment.max-drift' = '1 h',
+  'scan.watermark.alignment.update-interval' = '200 ms'
+);
+
+CREATE VIEW inputs.`origin_delays` AS
+SELECT `origin`, `dep_delay`, `rowtime`
+FROM sources.`departures`;
+
+CREATE VIEW computed.`origin_delays` AS
+SELECT `origin`, `count_15m`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_15m`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `dep_delay_max_15m`, `dep_delay_max_1h`, `dep_delay_max_6h`, `dep_delay_max_1d`, `dep_delay_max_7d`, `dep_delay_stddev_15m`, `dep_delay_stddev_1h`, `dep_delay_stddev_6h`, `dep_delay_stddev_1d`, `dep_delay_stddev_7d`,
+  `rowtime` AS `event_time`
+FROM rolling(
+  input => TABLE inputs.`origin_delays` PARTITION BY `origin`,
+  on_time => DESCRIPTOR(`rowtime`),
+  spec => '{"features":[{"name":"count_15m","op":"count","column":null,"window_ms":900000,"tile_ms":60000},{"name":"count_1h","op":"count","column":null,"window_ms":3600000,"tile_ms":60000},{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_15m","op":"mean","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_mean_1h","op":"mean","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_max_15m","op":"max","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_max_1h","op":"max","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_max_6h","op":"max","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_max_1d","op":"max","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_max_7d","op":"max","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_stddev_15m","op":"stddev","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_stddev_1h","op":"stddev","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_stddev_6h","op":"stddev","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_stddev_1d","op":"stddev","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_stddev_7d","op":"stddev","column":"dep_delay","window_ms":604800000,"tile_ms":3600000}]}',
+  uid => 'origin_delays'
+);
+
+CREATE VIEW inputs.`carrier_delays` AS
+SELECT `carrier`, `dep_delay`, `rowtime`
+FROM sources.`departures`;
+
+CREATE VIEW computed.`carrier_delays` AS
+SELECT `carrier`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`,
+  `rowtime` AS `event_time`
+FROM rolling(
+  input => TABLE inputs.`carrier_delays` PARTITION BY `carrier`,
+  on_time => DESCRIPTOR(`rowtime`),
+  spec => '{"features":[{"name":"count_1h","op":"count","column":null,"window_ms":3600000,"tile_ms":60000},{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_1h","op":"mean","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000}]}',
+  uid => 'carrier_delays'
+);
+
+CREATE VIEW inputs.`aircraft_delays` AS
+SELECT `tailnum`, `dep_delay`, `distance`, `rowtime`
+FROM sources.`departures`;
+
+CREATE VIEW computed.`aircraft_delays` AS
+SELECT `tailnum`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `distance_sum_6h`, `distance_sum_1d`, `distance_sum_7d`,
+  `rowtime` AS `event_time`
+FROM rolling(
+  input => TABLE inputs.`aircraft_delays` PARTITION BY `tailnum`,
+  on_time => DESCRIPTOR(`rowtime`),
+  spec => '{"features":[{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"distance_sum_6h","op":"sum","column":"distance","window_ms":21600000,"tile_ms":300000},{"name":"distance_sum_1d","op":"sum","column":"distance","window_ms":86400000,"tile_ms":3600000},{"name":"distance_sum_7d","op":"sum","column":"distance","window_ms":604800000,"tile_ms":3600000}]}',
+  uid => 'aircraft_delays'
+);
+
+CREATE TABLE online.`origin_delays` (
+  `origin` STRING,
+  `count_15m` BIGINT,
+  `count_1h` BIGINT,
+  `count_6h` BIGINT,
+  `count_1d` BIGINT,
+  `count_7d` BIGINT,
+  `dep_delay_mean_15m` DOUBLE,
+  `dep_delay_mean_1h` DOUBLE,
+  `dep_delay_mean_6h` DOUBLE,
+  `dep_delay_mean_1d` DOUBLE,
+  `dep_delay_mean_7d` DOUBLE,
+  `dep_delay_max_15m` DOUBLE,
+  `dep_delay_max_1h` DOUBLE,
+  `dep_delay_max_6h` DOUBLE,
+  `dep_delay_max_1d` DOUBLE,
+  `dep_delay_max_7d` DOUBLE,
+  `dep_delay_stddev_15m` DOUBLE,
+  `dep_delay_stddev_1h` DOUBLE,
+  `dep_delay_stddev_6h` DOUBLE,
+  `dep_delay_stddev_1d` DOUBLE,
+  `dep_delay_stddev_7d` DOUBLE,
+  `event_time` TIMESTAMP_LTZ(3)
+) WITH (
+  'connector' = 'feast-redis',
+  'url' = '${redis}',
+  'project' = 'flights',
+  'view' = 'origin_delays',
+  'entity-keys' = 'origin',
+  'event-time' = 'event_time',
+  'epoch' = '${epoch}'
+);
+
+CREATE TABLE online.`carrier_delays` (
+  `carrier` STRING,
+  `count_1h` BIGINT,
+  `count_6h` BIGINT,
+  `count_1d` BIGINT,
+  `count_7d` BIGINT,
+  `dep_delay_mean_1h` DOUBLE,
+  `dep_delay_mean_6h` DOUBLE,
+  `dep_delay_mean_1d` DOUBLE,
+  `dep_delay_mean_7d` DOUBLE,
+  `event_time` TIMESTAMP_LTZ(3)
+) WITH (
+  'connector' = 'feast-redis',
+  'url' = '${redis}',
+  'project' = 'flights',
+  'view' = 'carrier_delays',
+  'entity-keys' = 'carrier',
+  'event-time' = 'event_time',
+  'epoch' = '${epoch}'
+);
+
+CREATE TABLE online.`aircraft_delays` (
+  `tailnum` STRING,
+  `count_6h` BIGINT,
+  `count_1d` BIGINT,
+  `count_7d` BIGINT,
+  `dep_delay_mean_6h` DOUBLE,
+  `dep_delay_mean_1d` DOUBLE,
+  `dep_delay_mean_7d` DOUBLE,
+  `distance_sum_6h` DOUBLE,
+  `distance_sum_1d` DOUBLE,
+  `distance_sum_7d` DOUBLE,
+  `event_time` TIMESTAMP_LTZ(3)
+) WITH (
+  'connector' = 'feast-redis',
+  'url' = '${redis}',
+  'project' = 'flights',
+  'view' = 'aircraft_delays',
+  'entity-keys' = 'tailnum',
+  'event-time' = 'event_time',
+  'epoch' = '${epoch}'
+);
+
+BEGIN STATEMENT SET;
+
+INSERT INTO online.`origin_delays`
+SELECT `origin`, `count_15m`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_15m`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `dep_delay_max_15m`, `dep_delay_max_1h`, `dep_delay_max_6h`, `dep_delay_max_1d`, `dep_delay_max_7d`, `dep_delay_stddev_15m`, `dep_delay_stddev_1h`, `dep_delay_stddev_6h`, `dep_delay_stddev_1d`, `dep_delay_stddev_7d`, `event_time`
+FROM computed.`origin_delays`;
+
+INSERT INTO headwater.features.`origin_delays`
+SELECT `origin`, `event_time`,
+  CURRENT_TIMESTAMP AS `available_at`,
+  `count_15m`,
+  `count_1h`,
+  `count_6h`,
+  `count_1d`,
+  `count_7d`,
+  `dep_delay_mean_15m`,
+  `dep_delay_mean_1h`,
+  `dep_delay_mean_6h`,
+  `dep_delay_mean_1d`,
+  `dep_delay_mean_7d`,
+  `dep_delay_max_15m`,
+  `dep_delay_max_1h`,
+  `dep_delay_max_6h`,
+  `dep_delay_max_1d`,
+  `dep_delay_max_7d`,
+  `dep_delay_stddev_15m`,
+  `dep_delay_stddev_1h`,
+  `dep_delay_stddev_6h`,
+  `dep_delay_stddev_1d`,
+  `dep_delay_stddev_7d`
+FROM computed.`origin_delays`;
+
+INSERT INTO online.`carrier_delays`
+SELECT `carrier`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `event_time`
+FROM computed.`carrier_delays`;
+
+INSERT INTO headwater.features.`carrier_delays`
+SELECT `carrier`, `event_time`,
+  CURRENT_TIMESTAMP AS `available_at`,
+  `count_1h`,
+  `count_6h`,
+  `count_1d`,
+  `count_7d`,
+  `dep_delay_mean_1h`,
+  `dep_delay_mean_6h`,
+  `dep_delay_mean_1d`,
+  `dep_delay_mean_7d`
+FROM computed.`carrier_delays`;
+
+INSERT INTO online.`aircraft_delays`
+SELECT `tailnum`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `distance_sum_6h`, `distance_sum_1d`, `distance_sum_7d`, `event_time`
+FROM computed.`aircraft_delays`;
+
+INSERT INTO headwater.features.`aircraft_delays`
+SELECT `tailnum`, `event_time`,
+  CURRENT_TIMESTAMP AS `available_at`,
+  `count_6h`,
+  `count_1d`,
+  `count_7d`,
+  `dep_delay_mean_6h`,
+  `dep_delay_mean_1d`,
+  `dep_delay_mean_7d`,
+  `distance_sum_6h`,
+  `distance_sum_1d`,
+  `distance_sum_7d`
+FROM computed.`aircraft_delays`;
+
+END;

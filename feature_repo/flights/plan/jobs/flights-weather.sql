@@ -1,0 +1,101 @@
+SET 'pipeline.name' = 'flights-weather';
+
+CREATE DATABASE sources;
+
+CREATE DATABASE inputs;
+
+CREATE DATABASE computed;
+
+CREATE DATABASE online;
+
+CREATE CATALOG headwater WITH (
+  'type' = 'iceberg',
+  'catalog-impl' = 'org.apache.iceberg.jdbc.JdbcCatalog',
+  'uri' = '${catalog_uri}',
+  'jdbc.user' = '${catalog_user}',
+  'jdbc.password' = '${catalog_password}',
+  'jdbc.schema-version' = 'V1',
+  'warehouse' = '${warehouse}'
+);
+
+CREATE TEMPORARY SYSTEM FUNCTION rolling AS 'io.headwater.kernel.rolling.Rolling';
+
+CREATE TABLE sources.`weather` (
+  `event_time` BIGINT,
+  `origin` STRING,
+  `temp` DOUBLE,
+  `dewp` DOUBLE,
+  `humid` DOUBLE,
+  `wind_dir` DOUBLE,
+  `wind_speed` DOUBLE,
+  `wind_gust` DOUBLE,
+  `precip` DOUBLE,
+  `pressure` DOUBLE,
+  `visib` DOUBLE,
+  `rowtime` AS TO_TIMESTAMP_LTZ(`event_time`, 3),
+  WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'flights.weather',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.group.id' = '${group}',
+  'scan.startup.mode' = 'earliest-offset',
+  'format' = 'json',
+  'scan.watermark.alignment.group' = 'weather',
+  'scan.watermark.alignment.max-drift' = '1 h',
+  'scan.watermark.alignment.update-interval' = '200 ms'
+);
+
+CREATE VIEW inputs.`origin_weather` AS
+SELECT `origin`, `temp`, `humid`, `wind_dir`, `wind_speed`, `precip`, `pressure`, `visib`, `rowtime`
+FROM sources.`weather`;
+
+CREATE VIEW computed.`origin_weather` AS
+SELECT `origin`, `temp`, `humid`, `wind_dir`, `wind_speed`, `precip`, `pressure`, `visib`,
+  `rowtime` AS `event_time`
+FROM rolling(
+  input => TABLE inputs.`origin_weather` PARTITION BY `origin`,
+  on_time => DESCRIPTOR(`rowtime`),
+  spec => '{"features":[{"name":"temp","op":"last","column":"temp","window_ms":null,"tile_ms":null},{"name":"humid","op":"last","column":"humid","window_ms":null,"tile_ms":null},{"name":"wind_dir","op":"last","column":"wind_dir","window_ms":null,"tile_ms":null},{"name":"wind_speed","op":"last","column":"wind_speed","window_ms":null,"tile_ms":null},{"name":"precip","op":"last","column":"precip","window_ms":null,"tile_ms":null},{"name":"pressure","op":"last","column":"pressure","window_ms":null,"tile_ms":null},{"name":"visib","op":"last","column":"visib","window_ms":null,"tile_ms":null}]}',
+  uid => 'origin_weather'
+);
+
+CREATE TABLE online.`origin_weather` (
+  `origin` STRING,
+  `temp` DOUBLE,
+  `humid` DOUBLE,
+  `wind_dir` DOUBLE,
+  `wind_speed` DOUBLE,
+  `precip` DOUBLE,
+  `pressure` DOUBLE,
+  `visib` DOUBLE,
+  `event_time` TIMESTAMP_LTZ(3)
+) WITH (
+  'connector' = 'feast-redis',
+  'url' = '${redis}',
+  'project' = 'flights',
+  'view' = 'origin_weather',
+  'entity-keys' = 'origin',
+  'event-time' = 'event_time',
+  'epoch' = '${epoch}'
+);
+
+BEGIN STATEMENT SET;
+
+INSERT INTO online.`origin_weather`
+SELECT `origin`, `temp`, `humid`, `wind_dir`, `wind_speed`, `precip`, `pressure`, `visib`, `event_time`
+FROM computed.`origin_weather`;
+
+INSERT INTO headwater.features.`origin_weather`
+SELECT `origin`, `event_time`,
+  CURRENT_TIMESTAMP AS `available_at`,
+  `temp`,
+  `humid`,
+  `wind_dir`,
+  `wind_speed`,
+  `precip`,
+  `pressure`,
+  `visib`
+FROM computed.`origin_weather`;
+
+END;

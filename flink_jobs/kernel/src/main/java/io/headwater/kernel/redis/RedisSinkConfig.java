@@ -1,0 +1,41 @@
+package io.headwater.kernel.redis;
+
+import java.io.Serializable;
+import java.net.URI;
+import java.util.List;
+import javax.annotation.Nullable;
+
+/** What the options of a table say, checked. */
+record RedisSinkConfig(
+    URI url,
+    @Nullable String username,
+    @Nullable String passwordFile,
+    boolean cluster,
+    String project,
+    String view,
+    long epoch,
+    List<Column> keys,
+    Column eventTime,
+    @Nullable Column deleted,
+    List<Column> features,
+    int batchSize,
+    int lingerMs,
+    int timeoutMs,
+    int retries)
+    implements Serializable {
+
+  /** Names the server without the password that the URL may hold. */
+  String server() {
+    return url.getHost() + ":" + port();
+  }
+
+  int port() {
+    return url.getPort() == -1 ? 6379 : url.getPort();
+  }
+
+  /** Says nothing of the URL, see {@link #server}. */
+  @Override
+  public String toString() {
+    return "redis " + view;
+  }
+}

@@ -1,0 +1,301 @@
+package io.headwater.kernel.redis;
+
+import static java.nio.charset.StandardCharsets.ISO_8859_1;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Iterator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.ScheduledFuture;
+import javax.net.ssl.SSLParameters;
+import org.apache.flink.api.common.operators.ProcessingTimeService;
+import org.apache.flink.api.connector.sink2.SinkWriter;
+import org.apache.flink.metrics.Counter;
+import org.apache.flink.metrics.Gauge;
+import org.apache.flink.metrics.MetricGroup;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.types.RowKind;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+import redis.clients.jedis.AbstractPipeline;
+import redis.clients.jedis.ClientSetInfoConfig;
+import redis.clients.jedis.ConnectionPoolConfig;
+import redis.clients.jedis.DefaultJedisClientConfig;
+import redis.clients.jedis.HostAndPort;
+import redis.clients.jedis.JedisClientConfig;
+import redis.clients.jedis.RedisClient;
+import redis.clients.jedis.RedisClusterClient;
+import redis.clients.jedis.Response;
+import redis.clients.jedis.UnifiedJedis;
+import redis.clients.jedis.exceptions.JedisAccessControlException;
+import redis.clients.jedis.util.JedisURIHelper;
+
+/**
+ * Writes the newest row of each entity, a batch at a time.
+ *
+ * <p>A batch may be written again, in part or in whole: the same row lands on itself. That is why a
+ * failure of any kind has one answer, which is to connect anew and write what is not known to have
+ * landed.
+ */
+final class RedisWriter implements SinkWriter<RowData> {
+
+  /**
+   * Decides inside Redis, where writers of the same entity meet. The arguments are the field with
+   * our version, epoch, event time, 'S' to set or 'D' to delete, and then fields with values to
+   * set, of which a delete has only the first.
+   *
+   * <p>Our version is "epoch:event time"; without it the hash is of another writer, such as Feast,
+   * and loses. A delete keeps version and timestamp, so that an older row does not bring back the
+   * features.
+   */
+  static final String SCRIPT =
+      """
+      local stored = redis.call('HGET', KEYS[1], ARGV[1])
+      if stored then
+        local epoch, time = string.match(stored, '^(%d+):(-?%d+)$')
+        if epoch then
+          local older = tonumber(ARGV[2]) - tonumber(epoch)
+          if older == 0 then
+            older = tonumber(ARGV[3]) - tonumber(time)
+          end
+          if older < 0 then
+            return 0
+          end
+        end
+      end
+      local version = ARGV[2] .. ':' .. ARGV[3]
+      if ARGV[4] == 'D' then
+        redis.call('HDEL', KEYS[1], unpack(ARGV, 7))
+        redis.call('HSET', KEYS[1], ARGV[1], version, ARGV[5], ARGV[6])
+      else
+        redis.call('HSET', KEYS[1], ARGV[1], version, unpack(ARGV, 5))
+      end
+      return 1
+      """;
+
+  private static final Logger LOG = LoggerFactory.getLogger(RedisWriter.class);
+  private static final long FIRST_BACK_OFF_MS = 100;
+  private static final long LONGEST_BACK_OFF_MS = 5_000;
+
+  private record Pending(long eventTime, byte[][] parameters) {}
+
+  private final RedisSinkConfig config;
+  private final RowEncoder encoder;
+  private final ProcessingTimeService clock;
+  private final Counter writes;
+  private final Counter older;
+  private final Counter retries;
+
+  /** By the key's bytes as Latin-1 text, which compares and hashes faster than a wrapped array. */
+  private final Map<String, Pending> buffer = new LinkedHashMap<>();
+
+  private ScheduledFuture<?> linger;
+  private UnifiedJedis client;
+  private byte[] script;
+  private volatile long newest = Long.MIN_VALUE;
+
+  RedisWriter(RedisSinkConfig config, MetricGroup metrics, ProcessingTimeService clock) {
+    this.config = config;
+    this.clock = clock;
+    encoder = new RowEncoder(config);
+    writes = metrics.counter("redisWrites");
+    older = metrics.counter("redisOlder");
+    retries = metrics.counter("redisRetries");
+    // -1 before the first row has landed.
+    metrics.gauge(
+        "lagMs",
+        (Gauge<Long>) () -> newest == Long.MIN_VALUE ? -1 : System.currentTimeMillis() - newest);
+  }
+
+  @Override
+  public void write(RowData row, Context context) throws IOException, InterruptedException {
+    if (row.getRowKind() == RowKind.UPDATE_BEFORE) {
+      return;
+    }
+    byte[] key = encoder.key(row);
+    long eventTime = encoder.eventTime(row);
+    String bufferKey = new String(key, ISO_8859_1);
+    Pending buffered = buffer.get(bufferKey);
+    if (buffered != null && buffered.eventTime > eventTime) {
+      older.inc();
+      return;
+    }
+    boolean delete = row.getRowKind() == RowKind.DELETE || encoder.isDelete(row);
+    if (buffer.isEmpty()) {
+      // Runs in the task's own thread, as write and flush do.
+      linger =
+          clock.registerTimer(
+              clock.getCurrentProcessingTime() + config.lingerMs(), time -> flush(false));
+    }
+    buffer.put(bufferKey, new Pending(eventTime, encoder.parameters(key, eventTime, row, delete)));
+    if (buffer.size() >= config.batchSize()) {
+      flush(false);
+    }
+  }
+
+  @Override
+  public void flush(boolean endOfInput) throws IOException, InterruptedException {
+    if (linger != null) {
+      linger.cancel(false);
+      linger = null;
+    }
+    long backOff = FIRST_BACK_OFF_MS;
+    for (int retry = 0; !buffer.isEmpty(); retry++) {
+      RuntimeException failure = writeBuffer();
+      if (failure == null) {
+        continue;
+      }
+      disconnect();
+      if (retry >= config.retries() || isHopeless(failure)) {
+        throw new IOException(
+            "redis %s: view %s: %d entities not written after %d retries: %s"
+                .formatted(
+                    config.server(), config.view(), buffer.size(), retry, failure.getMessage()),
+            failure);
+      }
+      LOG.warn(
+          "redis {}: view {}: {} entities wait, next try in {} ms: {}",
+          config.server(),
+          config.view(),
+          buffer.size(),
+          backOff,
+          failure.toString());
+      retries.inc();
+      Thread.sleep(backOff);
+      backOff = Math.min(2 * backOff, LONGEST_BACK_OFF_MS);
+    }
+  }
+
+  /** Takes from the buffer what Redis has answered for; the failure if something is left. */
+  private RuntimeException writeBuffer() {
+    try {
+      if (client == null) {
+        client = connect();
+        script = client.scriptLoad(SCRIPT).getBytes(ISO_8859_1);
+      }
+      List<Response<Object>> responses = new ArrayList<>(buffer.size());
+      try (AbstractPipeline pipeline = client.pipelined()) {
+        for (Pending pending : buffer.values()) {
+          responses.add(pipeline.evalsha(script, 1, pending.parameters));
+        }
+        pipeline.sync();
+      }
+      RuntimeException failure = null;
+      Iterator<Pending> rows = buffer.values().iterator();
+      for (Response<Object> response : responses) {
+        Pending row = rows.next();
+        try {
+          if ((Long) response.get() == 1) {
+            writes.inc();
+            newest = Math.max(newest, row.eventTime);
+          } else {
+            older.inc();
+          }
+          rows.remove();
+        } catch (RuntimeException e) {
+          failure = withoutArguments(e);
+        }
+      }
+      return failure;
+    } catch (RuntimeException e) {
+      return withoutArguments(e);
+    }
+  }
+
+  /** A server that does not know a command repeats its arguments, to AUTH the password. */
+  private static RuntimeException withoutArguments(RuntimeException failure) {
+    for (Throwable cause = failure; cause != null; cause = cause.getCause()) {
+      int arguments = String.valueOf(cause.getMessage()).indexOf(", with args");
+      if (arguments >= 0) {
+        return new IllegalStateException(cause.getMessage().substring(0, arguments));
+      }
+    }
+    return failure;
+  }
+
+  /** Whether no retry can help, unlike with a server that restarts, loads or fails over. */
+  private static boolean isHopeless(Throwable failure) {
+    for (Throwable cause = failure; cause != null; cause = cause.getCause()) {
+      if (cause instanceof JedisAccessControlException
+          || String.valueOf(cause.getMessage()).contains("WRONGTYPE")) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  private UnifiedJedis connect() {
+    JedisClientConfig clientConfig = clientConfig();
+    HostAndPort server = new HostAndPort(config.url().getHost(), config.port());
+    // One connection, of which nothing but this writer knows.
+    ConnectionPoolConfig pool = new ConnectionPoolConfig();
+    pool.setJmxEnabled(false);
+    pool.setTimeBetweenEvictionRuns(Duration.ofMillis(-1));
+    return config.cluster()
+        ? RedisClusterClient.builder()
+            .nodes(Set.of(server))
+            .clientConfig(clientConfig)
+            .poolConfig(pool)
+            .build()
+        : RedisClient.builder()
+            .hostAndPort(server)
+            .clientConfig(clientConfig)
+            .poolConfig(pool)
+            .build();
+  }
+
+  private JedisClientConfig clientConfig() {
+    String user = config.username();
+    String password = JedisURIHelper.getPassword(config.url());
+    if (user == null) {
+      user = JedisURIHelper.getUser(config.url());
+    }
+    if (config.passwordFile() != null) {
+      try {
+        password = Files.readString(Path.of(config.passwordFile())).strip();
+      } catch (IOException e) {
+        throw new IllegalStateException(
+            "cannot read 'password-file' %s".formatted(config.passwordFile()), e);
+      }
+    }
+    DefaultJedisClientConfig.Builder builder =
+        DefaultJedisClientConfig.builder()
+            .user(user)
+            .password(password)
+            .database(JedisURIHelper.getDBIndex(config.url()))
+            .connectionTimeoutMillis(config.timeoutMs())
+            .socketTimeoutMillis(config.timeoutMs())
+            // AUTH and no HELLO, which servers before Redis 6 do not know.
+            .serverDefaultProtocol()
+            .clientSetInfoConfig(ClientSetInfoConfig.DISABLED);
+    if (JedisURIHelper.isRedisSSLScheme(config.url())) {
+      SSLParameters checkHostName = new SSLParameters();
+      checkHostName.setEndpointIdentificationAlgorithm("HTTPS");
+      builder.ssl(true).sslParameters(checkHostName);
+    }
+    return builder.build();
+  }
+
+  private void disconnect() {
+    if (client != null) {
+      try {
+        client.close();
+      } catch (RuntimeException e) {
+        LOG.debug("closing a broken connection", e);
+      }
+      client = null;
+    }
+  }
+
+  @Override
+  public void close() {
+    // What is buffered is not in a checkpoint yet, so it comes again.
+    disconnect();
+  }
+}

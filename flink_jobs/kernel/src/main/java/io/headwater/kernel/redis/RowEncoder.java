@@ -1,0 +1,113 @@
+package io.headwater.kernel.redis;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+
+import java.io.IOException;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.List;
+import org.apache.flink.table.data.RowData;
+
+/** Rows of one view as the key and the arguments of {@link RedisWriter#SCRIPT}. */
+final class RowEncoder {
+
+  private static final byte[] SET = {'S'};
+  private static final byte[] DELETE = {'D'};
+
+  private final RedisSinkConfig config;
+  private final Column[] keys;
+  private final Column[] features;
+  private final byte[] keyPrefix;
+  private final byte[] project;
+  private final byte[] versionField;
+  private final byte[] epoch;
+  private final byte[] timestampField;
+  private final byte[][] featureFields;
+
+  RowEncoder(RedisSinkConfig config) {
+    this.config = config;
+    // Feast sorts the names by code point, which is the order of their UTF-8.
+    keys = config.keys().toArray(Column[]::new);
+    Arrays.sort(
+        keys,
+        Comparator.comparing((Column key) -> key.name().getBytes(UTF_8), Arrays::compareUnsigned));
+    keyPrefix =
+        FeastCodec.keyPrefix(
+            Arrays.stream(keys).map(key -> key.name().getBytes(UTF_8)).toArray(byte[][]::new));
+    project = config.project().getBytes(UTF_8);
+    versionField = ("_ep:" + config.view()).getBytes(UTF_8);
+    epoch = Long.toString(config.epoch()).getBytes(UTF_8);
+    timestampField = ("_ts:" + config.view()).getBytes(UTF_8);
+    List<Column> columns = config.features();
+    features = columns.toArray(Column[]::new);
+    featureFields =
+        columns.stream()
+            .map(column -> FeastCodec.featureField(config.view(), column.name()))
+            .toArray(byte[][]::new);
+  }
+
+  byte[] key(RowData row) throws IOException {
+    byte[][] parts = new byte[keys.length][];
+    int size = keyPrefix.length + project.length;
+    for (int i = 0; i < keys.length; i++) {
+      notNull(row, keys[i]);
+      parts[i] = keys[i].encodeKey(row);
+      size += parts[i].length;
+    }
+    byte[] key = Arrays.copyOf(keyPrefix, size);
+    int position = keyPrefix.length;
+    for (byte[] part : parts) {
+      System.arraycopy(part, 0, key, position, part.length);
+      position += part.length;
+    }
+    System.arraycopy(project, 0, key, position, project.length);
+    return key;
+  }
+
+  long eventTime(RowData row) throws IOException {
+    Column column = config.eventTime();
+    notNull(row, column);
+    long time = column.milliseconds(row);
+    // Seconds or microseconds by mistake would else win or lose against every row to come.
+    if (time < FeastCodec.MIN_EVENT_TIME || time > FeastCodec.MAX_EVENT_TIME) {
+      throw new IOException(
+          "view %s: column '%s' is %d, not milliseconds since 1970 of the years 1 to 9999"
+              .formatted(config.view(), column.name(), time));
+    }
+    return time;
+  }
+
+  /** The script's one key and its arguments. */
+  byte[][] parameters(byte[] key, long eventTime, RowData row, boolean delete) {
+    int width = delete ? 1 : 2;
+    byte[][] result = new byte[7 + width * features.length][];
+    result[0] = key;
+    result[1] = versionField;
+    result[2] = epoch;
+    result[3] = Long.toString(eventTime).getBytes(UTF_8);
+    result[4] = delete ? DELETE : SET;
+    result[5] = timestampField;
+    result[6] = FeastCodec.eventTime(eventTime);
+    int position = 7;
+    for (int i = 0; i < features.length; i++) {
+      result[position++] = featureFields[i];
+      if (!delete) {
+        result[position++] = features[i].encode(row);
+      }
+    }
+    return result;
+  }
+
+  boolean isDelete(RowData row) {
+    Column deleted = config.deleted();
+    return deleted != null && !row.isNullAt(deleted.index()) && row.getBoolean(deleted.index());
+  }
+
+  private void notNull(RowData row, Column column) throws IOException {
+    if (row.isNullAt(column.index())) {
+      throw new IOException(
+          "view %s: column '%s' is NULL, but has the entity or its event time; filter such rows"
+              .formatted(config.view(), column.name()));
+    }
+  }
+}

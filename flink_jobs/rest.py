@@ -1,0 +1,97 @@
+"""Flink's REST API: which jobs there are, how they do, and how to stop them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+from schemas import HeadwaterError
+
+_SECONDS = 5
+_ENDED = ("FINISHED", "CANCELED", "FAILED")
+
+
+class FlinkError(HeadwaterError):
+    """Flink does not answer or refuses; the text says what it said."""
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """A job as the dashboard shows it."""
+
+    id: str
+    name: str
+    state: str
+    started: int
+    """Milliseconds since 1970 UTC."""
+
+
+class FlinkCluster:
+    """A session cluster at `url`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def jobs(self) -> list[RunningJob]:
+        """All jobs that have not ended, by name."""
+        found = [
+            RunningJob(job["jid"], job["name"], job["state"], job["start-time"])
+            for job in self.get("/jobs/overview")["jobs"]
+            if job["state"] not in _ENDED
+        ]
+        return sorted(found, key=lambda job: job.name)
+
+    def exception(self, job_id: str) -> str:
+        """The newest failure of a job, first line; empty if it never failed."""
+        history = self.get(f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
+        return str(history[0]["stacktrace"]).splitlines()[0] if history else ""
+
+    def stop(self, job_id: str, seconds: float = 120) -> str:
+        """Stop a job with a savepoint and return the savepoint's path."""
+        trigger = self._call("POST", f"/jobs/{job_id}/stop", json={"drain": False})["request-id"]
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            answer = self.get(f"/jobs/{job_id}/savepoints/{trigger}")
+            if answer["status"]["id"] == "COMPLETED":
+                operation = answer["operation"]
+                if "location" in operation:
+                    return str(operation["location"])
+                cause = operation["failure-cause"]["stack-trace"]
+                raise FlinkError(f"job {job_id} has not been stopped: {cause}")
+            time.sleep(0.2)
+        raise FlinkError(f"job {job_id} has not been stopped after {seconds:.0f} s")
+
+    def cancel(self, job_id: str) -> None:
+        """End a job without a savepoint."""
+        self._call("PATCH", f"/jobs/{job_id}?mode=cancel")
+
+    def metric(self, job_id: str, operator: str, name: str) -> int:
+        """The sum over subtasks of a counter of the operators whose name contains `operator`."""
+        total = 0
+        for vertex in self.get(f"/jobs/{job_id}")["vertices"]:
+            path = f"/jobs/{job_id}/vertices/{vertex['id']}/subtasks/metrics"
+            ids = [
+                metric["id"]
+                for metric in self.get(path)
+                if operator in metric["id"] and metric["id"].endswith(f".{name}")
+            ]
+            if ids:
+                for metric in self.get(f"{path}?agg=sum&get={','.join(ids)}"):
+                    total += int(metric["sum"])
+        return total
+
+    def get(self, path: str) -> Any:
+        """The JSON document at `path`; FlinkError if there is none."""
+        return self._call("GET", path)
+
+    def _call(self, method: str, path: str, **more: Any) -> Any:
+        try:
+            answer = requests.request(method, f"{self.url}{path}", timeout=_SECONDS, **more)
+        except requests.RequestException as error:
+            raise FlinkError(f"Flink at {self.url} does not answer ({error})") from error
+        if not answer.ok:
+            raise FlinkError(f"Flink: {method} {path}: {answer.status_code} {answer.text[:500]}")
+        return answer.json() if answer.content else None

@@ -1,0 +1,196 @@
+"""The jobs of a repository as Flink SQL: pure text, made of nothing but the declarations.
+
+One job a stream, so that each record is read and parsed once for all views over it, and one job
+for all captured tables, which change rarely. The statements are those of Flink's own SQL client.
+Databases: `sources` is what is read, `inputs` the columns a view needs of it, `computed` the
+feature values, `online` and `headwater.features` the two places they are written to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from connectors.ddl import create_table, identifier, literal, source_ddl, sql_type
+from schemas import EVENT_TIME, CdcTable, EventStream, FeatureView, Repository, Source, Type
+
+_DATABASES = ("sources", "inputs", "computed", "online")
+_ROLLING = "io.headwater.kernel.rolling.Rolling"
+_AVAILABLE_AT = "available_at"
+_CATALOG = {
+    "type": "iceberg",
+    "catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
+    "uri": "${catalog_uri}",
+    "jdbc.user": "${catalog_user}",
+    "jdbc.password": "${catalog_password}",
+    "jdbc.schema-version": "V1",
+    "warehouse": "${warehouse}",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One Flink job: the sources it reads and the views it computes."""
+
+    name: str
+    repository: str
+    sources: tuple[Source, ...]
+    views: tuple[FeatureView, ...]
+
+
+def jobs(repository: Repository) -> tuple[Job, ...]:
+    """The jobs that together compute every view."""
+    groups: list[tuple[str, tuple[Source, ...]]] = [
+        (stream.name, (stream,)) for stream in repository.streams
+    ]
+    if repository.tables:
+        groups.append(("tables", repository.tables))
+    return tuple(
+        Job(
+            f"{repository.name}-{name}",
+            repository.name,
+            sources,
+            tuple(view for view in repository.views if view.source in sources),
+        )
+        for name, sources in groups
+    )
+
+
+def job_sql(job: Job) -> str:
+    """The whole script of a job; statements end with `;` at the end of a line."""
+    catalog = ",\n  ".join(f"{literal(k)} = {literal(v)}" for k, v in _CATALOG.items())
+    parts = [
+        f"SET 'pipeline.name' = {literal(job.name)};\n",
+        *(f"CREATE DATABASE {name};\n" for name in _DATABASES),
+        f"CREATE CATALOG headwater WITH (\n  {catalog}\n);\n",
+        f"CREATE TEMPORARY SYSTEM FUNCTION rolling AS {literal(_ROLLING)};\n",
+        *(source_ddl(source, job.repository) for source in job.sources),
+        *(text for view in job.views for text in _view(view)),
+        *(_online(view, job.repository) for view in job.views),
+        "BEGIN STATEMENT SET;\n",
+        *(text for view in job.views for text in _inserts(view)),
+        "END;\n",
+    ]
+    return "\n".join(parts)
+
+
+def rolling_spec(view: FeatureView) -> str:
+    """What the kernel's `rolling` is told to compute, as JSON."""
+    features = [
+        {
+            "name": feature.name,
+            "op": feature.aggregation.op.value,
+            "column": feature.aggregation.column,
+            "window_ms": feature.window.size.seconds * 1000 if feature.window else None,
+            "tile_ms": feature.window.resolution.seconds * 1000 if feature.window else None,
+        }
+        for feature in view.features
+    ]
+    return json.dumps({"features": features}, separators=(",", ":"))
+
+
+def _view(view: FeatureView) -> Iterable[str]:
+    if isinstance(view.source, CdcTable):
+        yield _facts(view, view.source)
+        return
+    yield _input(view, view.source)
+    yield (
+        f"CREATE VIEW computed.{identifier(view.name)} AS\n"
+        f"SELECT {_list((*view.keys, *_names(view)))},\n"
+        f"  `rowtime` AS {identifier(EVENT_TIME)}\n"
+        "FROM rolling(\n"
+        f"  input => TABLE inputs.{identifier(view.name)} PARTITION BY"
+        f" {_partition(view.keys)},\n"
+        "  on_time => DESCRIPTOR(`rowtime`),\n"
+        f"  spec => {literal(rolling_spec(view))},\n"
+        f"  uid => {literal(view.name)}\n"
+        ");\n"
+    )
+
+
+def _input(view: FeatureView, stream: EventStream) -> str:
+    """Only the columns the view needs cross the network to the operator of their key."""
+    read = dict.fromkeys((*view.keys, *(f.aggregation.column for f in view.features)))
+    columns = [name for name in read if name is not None]
+    return (
+        f"CREATE VIEW inputs.{identifier(view.name)} AS\n"
+        f"SELECT {_list(columns)}, `rowtime`\n"
+        f"FROM sources.{identifier(stream.name)};\n"
+    )
+
+
+def _facts(view: FeatureView, table: CdcTable) -> str:
+    """A captured row's values; a deleted row's values are all null, since its removal."""
+    key = identifier(table.primary_key)
+    values = "".join(
+        f"  `after`.{identifier(f.aggregation.column or '')} AS {identifier(f.name)},\n"
+        for f in view.features
+    )
+    since = f"`after`.{identifier(table.updated_at)}"
+    return (
+        f"CREATE VIEW computed.{identifier(view.name)} AS\n"
+        "SELECT\n"
+        f"  COALESCE(`after`.{key}, `before`.{key}) AS {key},\n"
+        f"{values}"
+        f"  TO_TIMESTAMP_LTZ(CASE WHEN `op` = 'd' THEN `ts_ms` ELSE {since} END, 3)"
+        f" AS {identifier(EVENT_TIME)},\n"
+        "  `op` = 'd' AS `deleted`\n"
+        f"FROM sources.{identifier(table.name)};\n"
+    )
+
+
+def _online(view: FeatureView, project: str) -> str:
+    columns = [
+        *(f"{identifier(e.key)} {sql_type(e.type)}" for e in view.entities),
+        *(f"{identifier(c.name)} {sql_type(c.type)}" for c in view.schema),
+        f"{identifier(EVENT_TIME)} TIMESTAMP_LTZ(3)",
+    ]
+    options = {
+        "connector": "feast-redis",
+        "url": "${redis}",
+        "project": project,
+        "view": view.name,
+        "entity-keys": ";".join(view.keys),
+        "event-time": EVENT_TIME,
+        "epoch": "${epoch}",
+    }
+    if isinstance(view.source, CdcTable):
+        columns.append("`deleted` BOOLEAN")
+        options["deleted"] = "deleted"
+    return create_table(f"online.{identifier(view.name)}", columns, options)
+
+
+def _inserts(view: FeatureView) -> Iterable[str]:
+    name = identifier(view.name)
+    deleted = ("deleted",) if isinstance(view.source, CdcTable) else ()
+    yield (
+        f"INSERT INTO online.{name}\n"
+        f"SELECT {_list((*view.keys, *_names(view), EVENT_TIME, *deleted))}\n"
+        f"FROM computed.{name};\n"
+    )
+    values = "".join(f"  {_offline(c.name, c.type)},\n" for c in view.schema).rstrip(",\n")
+    yield (
+        f"INSERT INTO headwater.features.{name}\n"
+        f"SELECT {_list((*view.keys, EVENT_TIME))},\n"
+        f"  CURRENT_TIMESTAMP AS {identifier(_AVAILABLE_AT)},\n"
+        f"{values}\n"
+        f"FROM computed.{name};\n"
+    )
+
+
+def _offline(name: str, type_: Type) -> str:
+    quoted = identifier(name)
+    return f"TO_TIMESTAMP_LTZ({quoted}, 3)" if type_ is Type.TIMESTAMP else quoted
+
+
+def _names(view: FeatureView) -> list[str]:
+    return [column.name for column in view.schema]
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(identifier(name) for name in names)
+
+
+def _partition(keys: tuple[str, ...]) -> str:
+    return identifier(keys[0]) if len(keys) == 1 else f"({_list(keys)})"

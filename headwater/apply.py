@@ -1,0 +1,58 @@
+"""Creates what the declarations need in the running platform; running it again changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyiceberg.catalog import Catalog
+
+from connectors.debezium import ConnectCluster, Database, connector_document, connector_name
+from connectors.topics import create_topics, topics
+from headwater.settings import Settings
+from iceberg.catalog import create_tables, open_catalog
+from schemas import Repository
+
+Report = Callable[[str], None]
+
+
+def apply_all(settings: Settings, repository: Repository, report: Report) -> None:
+    """Topics, Iceberg tables, the Debezium connector."""
+    apply_topics(settings, repository, report)
+    apply_tables(settings, repository, report)
+    apply_connector(settings, repository, report)
+
+
+def apply_topics(settings: Settings, repository: Repository, report: Report) -> None:
+    """The topics of streams and captured tables."""
+    made = create_topics(settings.kafka, topics(repository))
+    report(f"topics: {', '.join(made)} created" if made else "topics: all there")
+
+
+def apply_tables(settings: Settings, repository: Repository, report: Report) -> None:
+    """The Iceberg tables of the views."""
+    made = create_tables(catalog(settings), repository.views)
+    report(f"Iceberg tables: {', '.join(made)} created" if made else "Iceberg tables: all there")
+
+
+def catalog(settings: Settings) -> Catalog:
+    """The Iceberg catalog of the platform."""
+    return open_catalog(
+        settings.postgres_url("headwater", "postgresql+psycopg"), settings.warehouse
+    )
+
+
+def apply_connector(settings: Settings, repository: Repository, report: Report) -> None:
+    """The connector, running; its tables must exist."""
+    if not repository.tables:
+        return
+    database = Database(
+        host="127.0.0.1",
+        port=settings.ports.postgres,
+        name=repository.name,
+        user="headwater",
+        password=f"${{file:{settings.password_file}:password}}",
+    )
+    cluster, name = ConnectCluster(settings.connect_url), connector_name(repository)
+    changed = cluster.apply(name, connector_document(repository, database))
+    cluster.wait(name, 60)
+    report(f"connector {name}: {'applied' if changed else 'as it should be'}, running")

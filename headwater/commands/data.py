@@ -1,0 +1,134 @@
+"""`headwater apply | load | produce`: topics, tables, connector, and the recorded history."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+
+import click
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from connectors.producer import Event, between, produce
+from connectors.tables import load_tables
+from headwater.apply import apply_all
+from headwater.settings import Settings
+from schemas import EventStream, SettingsError
+from schemas.loading import load_history, load_repository
+
+
+@click.command()
+def apply() -> None:
+    """Create what the declarations need: topics, Iceberg tables, the connector, Feast's registry.
+
+    What is there and right is left alone.
+    """
+    settings = Settings.read(os.environ)
+    apply_all(settings, load_repository(settings.repository), click.echo)
+
+
+@click.command()
+def load() -> None:
+    """Fill the source tables in PostgreSQL with the history's rows."""
+    settings = Settings.read(os.environ)
+    repository = load_repository(settings.repository)
+    url = settings.postgres_url(repository.name)
+    loaded = load_tables(url, repository.tables, load_history(settings.history))
+    for table, count in loaded.items():
+        click.echo(f"{table}: {count} rows inserted")
+
+
+def moment(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no ISO 8601 time, such as 2013-02-01") from error
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _speed(_: click.Context, __: click.Parameter, text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0
+    if not 0 < speed < float("inf"):
+        raise click.BadParameter(f"{text!r} is neither `max` nor a number above 0")
+    return speed
+
+
+@click.command(name="produce")
+@click.argument("streams", nargs=-1)
+@click.option("--from", "start", callback=moment, help="First event time, ISO 8601, UTC.")
+@click.option("--to", "end", callback=moment, help="Event time to stop before.")
+@click.option(
+    "--speed",
+    default="max",
+    show_default=True,
+    callback=_speed,
+    help="Event time over wall time: 1 as it happened, 3600 an hour a second, or max.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, no progress.")
+def produce_(
+    streams: tuple[str, ...],
+    start: int | None,
+    end: int | None,
+    speed: float | None,
+    as_json: bool,
+) -> None:
+    """Send the history of the STREAMS (of all if none is named) to Kafka."""
+    settings = Settings.read(os.environ)
+    declared = {s.name: s for s in load_repository(settings.repository).streams}
+    for name in streams:
+        if name not in declared:
+            raise SettingsError(f"no stream {name!r}; choices: {', '.join(declared)}")
+    history = load_history(settings.history)
+    recorded: dict[EventStream, list[Event]] = {
+        stream: between(history.streams[name](), start, end)
+        for name, stream in declared.items()
+        if not streams or name in streams
+    }
+    sent = send(settings, recorded, speed, quiet=as_json)
+    if as_json:
+        click.echo(json.dumps({"sent": sent[0], "seconds": round(sent[1], 3)}))
+
+
+def send(
+    settings: Settings,
+    recorded: dict[EventStream, list[Event]],
+    speed: float | None,
+    quiet: bool = False,
+) -> tuple[dict[str, int], float]:
+    """Produce with a progress bar; events by stream, and seconds."""
+    total = sum(len(events) for events in recorded.values())
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]} events/s"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        disable=quiet,
+    )
+    with bar:
+        task = bar.add_task("events to Kafka", total=total, rate="…")
+
+        def show(number: int) -> None:
+            elapsed = bar.tasks[task].elapsed or 0
+            bar.update(task, completed=number, rate=f"{number / max(elapsed, 0.001):,.0f}")
+
+        sent = produce(settings.kafka, recorded, speed, show)
+    if not quiet:
+        rate = total / max(sent.seconds, 0.001)
+        click.echo(f"{total:,} events in Kafka after {sent.seconds:.1f} s ({rate:,.0f}/s)")
+    return sent.counts, sent.seconds

@@ -1,0 +1,70 @@
+"""`headwater jobs`: submit, list and stop the Flink jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from headwater.jobs import Jobs
+from headwater.settings import Settings
+from schemas.loading import load_repository
+
+_names = click.argument("names", nargs=-1)
+
+
+@click.group(name="jobs")
+def jobs_group() -> None:
+    """The Flink jobs that compute the features."""
+
+
+def _jobs() -> Jobs:
+    settings = Settings.read(os.environ)
+    return Jobs(settings, load_repository(settings.repository))
+
+
+@jobs_group.command()
+@_names
+def submit(names: tuple[str, ...]) -> None:
+    """Submit the jobs called NAMES (all if none is named), from their last savepoint."""
+    _jobs().submit(names, click.echo)
+
+
+@jobs_group.command()
+@_names
+def stop(names: tuple[str, ...]) -> None:
+    """Stop the jobs called NAMES (all if none is named) with a savepoint."""
+    _jobs().stop(names, click.echo)
+
+
+@jobs_group.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def list_(as_json: bool) -> None:
+    """The jobs and their state; exits with 1 unless all run."""
+    jobs = _jobs()
+    running = jobs.running()
+    if as_json:
+        click.echo(json.dumps([asdict(job) for job in running.values()], indent=2))
+    else:
+        table = Table("job", "state", "since (UTC)", "id", box=None)
+        for name in jobs.known:
+            job = running.get(name)
+            since = datetime.fromtimestamp(job.started / 1000, UTC) if job else None
+            table.add_row(
+                name,
+                job.state if job else "does not run",
+                f"{since:%Y-%m-%d %H:%M:%S}" if since else "",
+                job.id if job else "",
+            )
+        Console().print(table)
+        for name, job in running.items():
+            if job.state != "RUNNING" and (said := jobs.cluster.exception(job.id)):
+                click.echo(f"{name}: {said}")
+    well = len(running) == len(jobs.known) and all(j.state == "RUNNING" for j in running.values())
+    sys.exit(0 if well else 1)

@@ -1,0 +1,217 @@
+"""The whole platform on recorded data, then the proof that its four answers are one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+import requests
+
+from connectors.producer import Event, between
+from connectors.tables import load_tables
+from flink_jobs.rest import FlinkCluster
+from headwater.agreement import Agreement, Places, agree
+from headwater.apply import apply_all, apply_connector, catalog
+from headwater.jobs import Jobs
+from headwater.local.platform import Platform
+from headwater.settings import Settings
+from schemas import EventStream, HeadwaterError, Repository
+from schemas.history import History
+
+SAMPLE = 12
+_STEPS = 7
+_PATIENCE = 180
+
+Report = Callable[[str], None]
+Send = Callable[[dict[EventStream, list[Event]]], dict[str, int]]
+
+
+class DemoFailed(HeadwaterError):
+    """A part of the demo did not do what it must; the text says which and what to look at."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the demo has shown."""
+
+    sent: dict[str, int]
+    processed: dict[str, dict[str, int]]
+    """Rows that reached each view's operator, by stream and view."""
+
+    agreement: Agreement
+    reply: dict[str, Any]
+    """The answer to the lookup it prints."""
+
+
+class Demo:
+    """One run over the events with `start` <= event time < `end`."""
+
+    def __init__(
+        self, settings: Settings, repository: Repository, history: History, report: Report
+    ) -> None:
+        self.settings = settings
+        self.repository = repository
+        self.history = history
+        self.report = report
+        self.platform = Platform(settings)
+        self._step = 0
+
+    def run(self, start: int, end: int, send: Send) -> Outcome:
+        """Everything, from an empty state folder; DemoFailed if anything is not as it must be."""
+        settings, repository = self.settings, self.repository
+        with self._say("an empty platform"):
+            self._empty()
+        with self._say("the servers, each a native process"):
+            self.platform.up([], self._detail)
+        with self._say("topics, tables, connector, jobs"):
+            url = settings.postgres_url(repository.name)
+            loaded = load_tables(url, repository.tables, self.history)
+            for table, count in loaded.items():
+                self._detail(f"{table}: {count} rows in PostgreSQL")
+            apply_all(settings, repository, self._detail)
+            jobs = Jobs(settings, repository)
+            jobs.submit([], self._detail)
+            apply_connector(settings, repository, self._detail)
+        with self._say("the recorded events, as fast as Kafka takes them"):
+            recorded = {
+                stream: between(self.history.streams[stream.name](), start, end)
+                for stream in repository.streams
+            }
+            sent = send(recorded)
+        with self._say("every event through every view"):
+            processed = self._processed(jobs, sent, loaded)
+        with self._say("four answers to each question"):
+            agreement = self._agree(recorded)
+        with self._say("one lookup"):
+            reply = self._look_up(recorded)
+        return Outcome(sent, processed, agreement, reply)
+
+    def _empty(self) -> None:
+        state = self.settings.state
+        marker = state / "demo"
+        if state.exists() and not marker.exists() and (state / "kafka").exists():
+            raise DemoFailed(
+                f"{state} holds a platform that no demo made. Keep it and set HEADWATER_STATE to "
+                "another folder (and the ports, if it runs), or remove it yourself."
+            )
+        self.platform.down([], self._detail)
+        shutil.rmtree(state, ignore_errors=True)
+        state.mkdir(parents=True)
+        marker.write_text("made by the demo, and removed by the next\n", "utf-8")
+
+    def _processed(
+        self, jobs: Jobs, sent: dict[str, int], loaded: dict[str, int]
+    ) -> dict[str, dict[str, int]]:
+        """Wait until each view's operator has had every event, and then for a checkpoint."""
+        wanted = sent | loaded
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            found = self._rows(jobs)
+            missing = {
+                view: f"{rows:,} of {wanted[stream]:,}"
+                for stream, views in found.items()
+                for view, rows in views.items()
+                if rows < wanted[stream]
+            }
+            if not missing and len(found) == len(wanted):
+                break
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"after {_PATIENCE} s not all events were processed: {missing}")
+            time.sleep(0.5)
+        for job in jobs.running().values():
+            _await_checkpoint(jobs.cluster, job.id, deadline)
+        for stream, views in found.items():
+            for view, rows in views.items():
+                if rows != wanted[stream]:
+                    raise DemoFailed(f"{view}: {rows:,} rows for {wanted[stream]:,} of {stream}")
+                self._detail(f"{view}: {rows:,} rows of {stream} in, {rows:,} processed")
+        return found
+
+    def _rows(self, jobs: Jobs) -> dict[str, dict[str, int]]:
+        """Rows each view's operator has read, late ones not counted, by source and view."""
+        found: dict[str, dict[str, int]] = {}
+        running = jobs.running()
+        for name, job in jobs.known.items():
+            if name not in running:
+                raise DemoFailed(f"the job {name} does not run; see `headwater jobs list`")
+            rows = view_rows(jobs.cluster, running[name].id, [view.name for view in job.views])
+            for view in job.views:
+                found.setdefault(view.source.name, {})[view.name] = rows.get(view.name, 0)
+        return found
+
+    def _agree(self, recorded: dict[EventStream, list[Event]]) -> Agreement:
+        settings, repository = self.settings, self.repository
+        known: dict[str, Sequence[Any]] = {s.name: events for s, events in recorded.items()}
+        for table in repository.tables:
+            rows = {row[table.primary_key]: row for row in self.history.tables[table.name]()}
+            known[table.name] = list(rows.values())
+        with redis.Redis(port=settings.ports.redis) as online:
+            places = Places(repository.name, online, catalog(settings), settings.api_url)
+            result = agree(repository.views, known, places, SAMPLE)
+        if result.differences:
+            shown = "\n  ".join(result.differences[:20])
+            raise DemoFailed(f"{len(result.differences)} differences:\n  {shown}")
+        self._detail(
+            f"{result.values:,} values of {result.entities} entities: Redis = newest Iceberg row"
+            " = API = plain-Python recomputation"
+        )
+        return result
+
+    def _look_up(self, recorded: dict[EventStream, list[Event]]) -> dict[str, Any]:
+        service = self.repository.services[0]
+        keys = {key for view in service.views for key in view.keys}
+        request = {"service": service.name, "entities": [_entity(keys, recorded)]}
+        url = f"{self.settings.api_url}/v1/features"
+        reply = requests.post(url, json=request, timeout=5)
+        reply.raise_for_status()
+        self.report(f"  curl {url} --json '{json.dumps(request)}'")
+        document: dict[str, Any] = reply.json()
+        return document
+
+    def _detail(self, text: str) -> None:
+        self.report(f"  {text}")
+
+    @contextmanager
+    def _say(self, what: str) -> Iterator[None]:
+        self._step += 1
+        self.report(f"[{self._step}/{_STEPS}] {what}")
+        began = time.monotonic()
+        yield
+        self.report(f"  ({time.monotonic() - began:.1f} s)")
+
+
+def view_rows(cluster: FlinkCluster, job_id: str, views: Sequence[str]) -> dict[str, int]:
+    """Records each view's operator has read since the job started."""
+    rows: dict[str, int] = {}
+    for vertex in cluster.get(f"/jobs/{job_id}")["vertices"]:
+        for view in views:
+            # A view's operator is chained to its writer, which carries its name.
+            if re.search(rf"\bredis {view}\b", vertex["name"]):
+                rows[view] = vertex["metrics"]["read-records"]
+    return rows
+
+
+def _await_checkpoint(cluster: FlinkCluster, job_id: str, deadline: float) -> None:
+    """Return when a checkpoint that was triggered from now on is complete."""
+    began = time.time() * 1000
+    while time.monotonic() < deadline:
+        newest = cluster.get(f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
+        if newest is not None and newest["trigger_timestamp"] > began:
+            return
+        time.sleep(0.2)
+    raise DemoFailed(f"the job {job_id} made no checkpoint in {_PATIENCE} s")
+
+
+def _entity(keys: set[str], recorded: dict[EventStream, list[Event]]) -> dict[str, Any]:
+    """The newest event that names every key: a flight that is about to leave."""
+    for events in recorded.values():
+        if events and keys <= set(events[-1]):
+            return {key: events[-1][key] for key in sorted(keys)}
+    raise DemoFailed(f"no event has all of {', '.join(sorted(keys))}")
