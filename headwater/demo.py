@@ -23,7 +23,7 @@ from headwater.jobs import Jobs
 from headwater.local.platform import Platform
 from headwater.settings import Settings
 from schemas import EventStream, HeadwaterError, Repository
-from schemas.history import History
+from schemas.history import History, Record
 
 SAMPLE = 12
 _STEPS = 7
@@ -150,8 +150,8 @@ class Demo:
         settings, repository = self.settings, self.repository
         known: dict[str, Sequence[Any]] = {s.name: events for s, events in recorded.items()}
         for table in repository.tables:
-            rows = {row[table.primary_key]: row for row in self.history.tables[table.name]()}
-            known[table.name] = list(rows.values())
+            generate = self.history.generated.get(table.name, _nothing)
+            known[table.name] = [row | generate(row) for row in self.history.tables[table.name]()]
         with redis.Redis(port=settings.ports.redis) as online:
             places = Places(repository.name, online, catalog(settings), settings.api_url)
             result = agree(repository.views, known, places, SAMPLE)
@@ -185,6 +185,10 @@ class Demo:
         began = time.monotonic()
         yield
         self.report(f"  ({time.monotonic() - began:.1f} s)")
+
+
+def _nothing(_: Record) -> Record:
+    return {}
 
 
 def view_rows(cluster: FlinkCluster, job_id: str, views: Sequence[str]) -> dict[str, int]:

@@ -15,5 +15,8 @@ class History:
 
     streams: Mapping[str, Callable[[], Sequence[Record]]]
     tables: Mapping[str, Callable[[], Iterable[Record]]]
+    generated: Mapping[str, Callable[[Record], Record]]
+    """The columns the database generates, recomputed from a row, by table name."""
+
     tables_sql: Path
     """Creates the tables in the source database; it may be run again and again."""

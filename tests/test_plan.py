@@ -65,7 +65,9 @@ def test_flink_plans_every_job(tmp_path):
     scripts = []
     for path, text in derive(repository).items():
         if path.endswith(".sql"):
-            kept = [s for s in text.split(";\n") if "CATALOG" not in s and "INTO headwater." not in s]
+            kept = [
+                s for s in text.split(";\n") if "CATALOG" not in s and "INTO headwater." not in s
+            ]
             scripts.append(";\n".join(kept))
     run = subprocess.run(
         [FLINK, "-c", script],

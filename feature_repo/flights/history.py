@@ -177,8 +177,15 @@ def _known(rows: Iterable[dict[str, str]]) -> Iterator[dict[str, str]]:
         yield {name: "" if value == "NA" else value for name, value in row.items()}
 
 
+def _age(plane: Event) -> Event:
+    """Years since manufacture on the day the register is true from; see tables.sql."""
+    year = plane["year"]
+    return {"age_years": None if year is None else 2013 - int(year)}
+
+
 history = History(
     streams={"departures": departures, "arrivals": arrivals, "weather": weather},
     tables={"planes": planes, "airlines": airlines, "airports": airports},
+    generated={"planes": _age},
     tables_sql=Path(__file__).with_name("tables.sql"),
 )

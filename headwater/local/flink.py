@@ -117,6 +117,7 @@ def _config(settings: Settings) -> dict[str, str | int]:
         "rest.bind-port": ports.flink,
         "rest.flamegraph.enabled": "true",
         "web.submit.enable": "false",
+        "metrics.fetcher.update-interval": 1000,
         "state.backend.type": "hashmap",
         "execution.checkpointing.dir": f"file://{state}/checkpoints",
         "execution.checkpointing.savepoint-dir": f"file://{state}/savepoints",
