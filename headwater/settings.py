@@ -63,6 +63,9 @@ class Settings:
     build: Path = Path("build")
     """HEADWATER_BUILD: the folder `make setup` installed into."""
 
+    external: frozenset[str] = frozenset()
+    """HEADWATER_EXTERNAL: names of parts, by commas, that somebody else runs on their ports."""
+
     ports: Ports = field(default_factory=Ports)
 
     @classmethod
@@ -76,7 +79,9 @@ class Settings:
             given[name] = Path(
                 environ.get(f"HEADWATER_{name.upper()}") or str(getattr(cls, name))
             ).absolute()
-        return cls(**given, ports=_ports(environ))
+        names = environ.get("HEADWATER_EXTERNAL", "").split(",")
+        external = frozenset(name.strip() for name in names if name.strip())
+        return cls(**given, external=external, ports=_ports(environ))
 
     @property
     def kafka(self) -> str:

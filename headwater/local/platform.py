@@ -48,6 +48,10 @@ class Platform:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.parts = {part.name: part for part in (make(settings) for make in _FACTORIES)}
+        for name in settings.external:
+            if name not in self.parts:
+                choices = ", ".join(self.parts)
+                raise SettingsError(f"HEADWATER_EXTERNAL: no part {name!r}; choices: {choices}")
 
     def select(self, names: Iterable[str]) -> list[Part]:
         """The parts of those names, all of them for none; SettingsError for an unknown one."""
@@ -98,6 +102,9 @@ class Platform:
                 raise PartFailed("")  # it has been named already
         began = time.monotonic()
         process = self.process(part)
+        if part.name in self.settings.external:
+            self._await_external(part, report)
+            return
         if process.find() is None:
             _check_ports(part)
             part.prepare()
@@ -108,6 +115,12 @@ class Platform:
         self._wait(part, process, began)
         part.finish()
         report(f"{part.name} is up after {time.monotonic() - began:.1f} s: {part.address}")
+
+    def _await_external(self, part: Part, report: Report) -> None:
+        if problem := _problem(part):
+            raise PartFailed(f"{part.name} is run by somebody else, and does not answer: {problem}")
+        part.finish()
+        report(f"{part.name} is up, run by somebody else: {part.address}")
 
     def _wait(self, part: Part, process: Process, began: float) -> None:
         while problem := _problem(part):
@@ -129,6 +142,11 @@ class Platform:
     def _status(self, part: Part) -> PartStatus:
         process = self.process(part)
         found = process.find()
+        if part.name in self.settings.external:
+            problem = _problem(part)
+            return PartStatus(
+                part.name, "down" if problem else "up", part.address, None, 0, 0, problem
+            )
         if found is None:
             crashed = process.was_started
             return PartStatus(

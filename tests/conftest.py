@@ -1,0 +1,98 @@
+"""The platform the tests run on: containers where a Docker engine answers, processes elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from contextlib import ExitStack
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from headwater.local.platform import Platform
+from headwater.settings import Ports, Settings
+from tests.containers import containers_for, docker_answers
+
+ROOT = Path(__file__).parent.parent
+
+
+def free_ports() -> dict[str, str]:
+    """A free port for each of the platform's, as environment variables."""
+    with ExitStack() as stack:
+        found = {}
+        for port in fields(Ports):
+            probe = stack.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            found[f"HEADWATER_{port.name.upper()}_PORT"] = str(probe.getsockname()[1])
+        return found
+
+
+def eventually(check, seconds=60):
+    """The first true result of `check`, or its last one after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (result := check()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return result
+
+
+class Running:
+    """A platform of its own, and the environment in which `headwater` commands act on it."""
+
+    def __init__(self, state: Path) -> None:
+        self.environ = free_ports() | {"HEADWATER_STATE": str(state)}
+        self.containers = {}
+        if docker_answers():
+            self.environ["HEADWATER_EXTERNAL"] = "kafka,postgres,redis"
+        self.settings = Settings.read(self.environ)
+        if docker_answers():
+            self.containers = containers_for(self.settings)
+        self.platform = Platform(self.settings)
+
+    def up(self, *names: str) -> None:
+        """Start parts, whichever way they run."""
+        for name, container in self.containers.items():
+            if not names or name in names:
+                container.start()
+                part = self.platform.parts[name]
+                eventually(lambda part=part: _answers(part))
+        self.platform.up(names, print)
+
+    def down(self, *names: str) -> None:
+        """Stop parts, whichever way they run."""
+        self.platform.down(names, print)
+        for name, container in self.containers.items():
+            if not names or name in names:
+                container.stop()
+
+    def state_of(self, name: str) -> str:
+        """What `headwater status` says of a part."""
+        return next(part.state for part in self.platform.status([name]))
+
+
+def _answers(part) -> bool:
+    try:
+        part.check()
+    except Exception:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def running():
+    """One platform for all tests that need one; what they started is stopped at the end."""
+    state = ROOT / "build" / f"test-platform-{os.getpid()}"
+    shutil.rmtree(state, ignore_errors=True)
+    platform = Running(state)
+    try:
+        platform.up()
+        yield platform
+    finally:
+        platform.down()
+        logs = ROOT / "build" / "test-platform-logs"
+        shutil.rmtree(logs, ignore_errors=True)
+        if (state / "logs").exists():
+            shutil.copytree(state / "logs", logs)
+        shutil.rmtree(state, ignore_errors=True)

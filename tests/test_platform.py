@@ -1,0 +1,190 @@
+"""The whole path on real servers: a row or an event comes in, the API answers its value."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+import redis
+import requests
+
+from connectors.producer import between, produce
+from feature_repo.flights.history import history
+from feature_repo.flights.repository import repository
+from headwater.agreement import Places, agree
+from headwater.apply import catalog
+from tests.conftest import ROOT, eventually
+
+DAY = 86_400_000
+FIRST = int(datetime(2013, 1, 1, tzinfo=UTC).timestamp() * 1000)
+STREAMS = {stream.name: stream for stream in repository.streams}
+
+
+def headwater(running, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "headwater", *arguments],
+        cwd=ROOT,
+        env=os.environ | running.environ,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+
+
+def ask(running, entity, *features):
+    reply = requests.post(
+        f"{running.settings.api_url}/v1/features",
+        json={"features": list(features), "entities": [entity]},
+        timeout=5,
+    )
+    return reply.json()["rows"][0]["features"] if reply.ok else {}
+
+
+def value(running, entity, feature):
+    return ask(running, entity, feature).get(feature, {}).get("value")
+
+
+def days(start, end):
+    """The recorded events of those days of 2013, by stream."""
+    return {
+        stream: between(history.streams[name](), FIRST + start * DAY, FIRST + end * DAY)
+        for name, stream in STREAMS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def flowing(running):
+    """The platform with tables, connector and jobs, and two days of events through them."""
+    for command in (("load",), ("apply",), ("jobs", "submit")):
+        done = headwater(running, *command)
+        assert done.returncode == 0, done.stderr
+    produce(running.settings.kafka, days(0, 2))
+    assert eventually(lambda: value(running, {"tailnum": "N14228"}, "aircraft_facts:seats"))
+    return running
+
+
+def disagreements(running, recorded):
+    known = {stream.name: events for stream, events in recorded.items()}
+    views = [view for view in repository.views if view.source.name in known]
+    with redis.Redis(port=running.settings.ports.redis) as online:
+        places = Places("flights", online, catalog(running.settings), running.settings.api_url)
+        return agree(views, known, places, sample=4).differences
+
+
+def caught_up(running, recorded):
+    """Every origin's newest event in Redis is past all but the last minutes of `recorded`."""
+    newest = max(e["event_time"] for e in recorded[STREAMS["departures"]]) - 3_600_000
+
+    def check():
+        found = ask(running, {"origin": "JFK"}, "origin_delays:count_1h")
+        time = found.get("origin_delays:count_1h", {}).get("event_time")
+        return time and datetime.fromisoformat(time).timestamp() * 1000 >= newest
+
+    return eventually(check)
+
+
+def test_a_second_up_changes_nothing(flowing):
+    before = [part.pid for part in flowing.platform.status()]
+    done = headwater(flowing, "up")
+    assert done.returncode == 0, done.stderr
+    assert [part.pid for part in flowing.platform.status()] == before
+
+
+def test_live_values_are_those_of_the_recomputation(flowing):
+    recorded = days(0, 2)
+    assert caught_up(flowing, recorded)
+    assert eventually(lambda: not disagreements(flowing, recorded)), disagreements(
+        flowing, recorded
+    )
+
+
+def test_a_changed_row_in_postgres_is_the_apis_new_value(flowing):
+    with psycopg.connect(flowing.settings.postgres_url("flights"), autocommit=True) as connection:
+        connection.execute("UPDATE planes SET seats = 7 WHERE tailnum = 'N14228'")
+    entity, feature = {"tailnum": "N14228"}, "aircraft_facts:seats"
+    assert eventually(lambda: value(flowing, entity, feature) == 7)
+    assert ask(flowing, entity, feature)[feature]["status"] == "present"
+    # Its age counts from the day of the change, since then the row is true.
+    age = value(flowing, entity, "aircraft_facts:age_years")
+    assert age == datetime.now(UTC).year - value(flowing, entity, "aircraft_facts:year")
+
+
+def test_a_deleted_row_has_no_values(flowing):
+    with psycopg.connect(flowing.settings.postgres_url("flights"), autocommit=True) as connection:
+        connection.execute("DELETE FROM airlines WHERE carrier = 'YV'")
+    assert eventually(lambda: value(flowing, {"carrier": "YV"}, "carrier_facts:name") is None)
+    assert value(flowing, {"carrier": "UA"}, "carrier_facts:name") == "United Air Lines Inc."
+
+
+def test_stopped_jobs_go_on_from_their_savepoint(flowing):
+    stopped = headwater(flowing, "jobs", "stop", "flights-departures")
+    assert stopped.returncode == 0, stopped.stderr
+    assert headwater(flowing, "jobs", "list").returncode == 1
+    produce(flowing.settings.kafka, days(2, 3))
+    assert headwater(flowing, "jobs", "submit").returncode == 0
+    recorded = days(0, 3)
+    assert caught_up(flowing, recorded)
+    assert eventually(lambda: not disagreements(flowing, recorded)), disagreements(
+        flowing, recorded
+    )
+
+
+@pytest.mark.parametrize(("part", "day"), [("redis", 3), ("kafka", 4), ("postgres", 5)])
+def test_a_lost_part_has_a_name_and_the_platform_goes_on_when_it_is_back(flowing, part, day):
+    flowing.down(part)
+    assert flowing.state_of(part) == "down"
+    health = requests.get(f"{flowing.settings.api_url}/health/ready", timeout=5)
+    assert health.json()["parts"][part] != "up"
+    assert health.status_code == (503 if part == "redis" else 200)
+    status = headwater(flowing, "status", "--json")
+    assert status.returncode == 1
+    states = {found["name"]: found["state"] for found in json.loads(status.stdout)}
+    assert states[part] == "down"
+    if part != "kafka":
+        produce(flowing.settings.kafka, days(day, day + 1))
+    flowing.up(part)
+    if part == "kafka":
+        produce(flowing.settings.kafka, days(day, day + 1))
+    recorded = days(0, day + 1)
+    assert caught_up(flowing, recorded)
+    assert eventually(lambda: not disagreements(flowing, recorded)), disagreements(
+        flowing, recorded
+    )
+    health = requests.get(f"{flowing.settings.api_url}/health/ready", timeout=5)
+    assert (health.status_code, health.json()["status"]) == (200, "up")
+
+
+def test_a_crashed_part_is_named_with_its_log_and_up_brings_it_back(flowing):
+    process = flowing.platform.process(flowing.platform.parts["taskmanager"]).find()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(10)
+    done = headwater(flowing, "status")
+    assert done.returncode == 1
+    assert "taskmanager crashed:" in done.stdout
+    produce(flowing.settings.kafka, days(6, 7))
+    assert headwater(flowing, "up").returncode == 0
+    recorded = days(0, 7)
+    assert caught_up(flowing, recorded)
+    assert eventually(lambda: not disagreements(flowing, recorded)), disagreements(
+        flowing, recorded
+    )
+
+
+def test_a_port_that_is_taken_is_named_with_its_variable(flowing, tmp_path):
+    environ = flowing.environ | {"HEADWATER_STATE": str(tmp_path / "other")}
+    done = subprocess.run(
+        [sys.executable, "-m", "headwater", "up", "redis"],
+        cwd=ROOT,
+        env=os.environ | environ,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert f"port {flowing.settings.ports.redis} is taken" in done.stderr
+    assert "HEADWATER_REDIS_PORT" in done.stderr
