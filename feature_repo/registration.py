@@ -22,6 +22,7 @@ from iceberg.tables import AVAILABLE_AT
 from schemas import (
     EVENT_TIME,
     CdcTable,
+    Duration,
     Entity,
     Feature,
     FeatureService,
@@ -162,7 +163,7 @@ def describe_feast(repository: Repository) -> str:
         parts.append(
             f"view {view.name} of {', '.join(view.entities)}{_remark(view.description)}\n"
             f"  from {source.name} by {source.timestamp_field}, {source.created_timestamp_column}\n"
-            f"  ttl {view.ttl}\n{tags}{fields}"
+            f"  ttl {_length(view.ttl)}\n{tags}{fields}"
         )
     for service in objects.services:
         views = "".join(
@@ -248,6 +249,10 @@ def _origin(source: Source) -> str:
     if isinstance(source, CdcTable):
         return f"table {source.schema}.{source.table}"
     return f"topic {source.topic}"
+
+
+def _length(ttl: timedelta | None) -> str:
+    return str(Duration(int(ttl.total_seconds()))) if ttl else "for ever"
 
 
 def _remark(text: str) -> str:

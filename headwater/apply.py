@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pyiceberg.catalog import Catalog
 
@@ -12,13 +13,17 @@ from headwater.settings import Settings
 from iceberg.catalog import create_tables, open_catalog
 from schemas import Repository
 
+if TYPE_CHECKING:
+    from feature_repo.registration import RegistrySettings
+
 Report = Callable[[str], None]
 
 
 def apply_all(settings: Settings, repository: Repository, report: Report) -> None:
-    """Topics, Iceberg tables, the Debezium connector."""
+    """Topics, Iceberg tables, Feast's registry, the Debezium connector."""
     apply_topics(settings, repository, report)
     apply_tables(settings, repository, report)
+    apply_registry(settings, repository, report)
     apply_connector(settings, repository, report)
 
 
@@ -39,6 +44,23 @@ def catalog(settings: Settings) -> Catalog:
     return open_catalog(
         settings.postgres_url("headwater", "postgresql+psycopg"), settings.warehouse
     )
+
+
+def apply_registry(settings: Settings, repository: Repository, report: Report) -> None:
+    """Feast's registry says what the declarations say."""
+    from feature_repo.registration import apply  # Feast takes seconds to import
+
+    changed = apply(repository, registry(settings))
+    report(f"Feast: {len(changed)} objects changed" if changed else "Feast: all registered")
+
+
+def registry(settings: Settings) -> RegistrySettings:
+    """Where Feast finds the registry and the stores of the platform."""
+    from feature_repo.registration import RegistrySettings
+
+    uri = settings.postgres_url("headwater", "postgresql+psycopg")
+    redis = f"127.0.0.1:{settings.ports.redis}"
+    return RegistrySettings(uri, uri, settings.warehouse, redis)
 
 
 def apply_connector(settings: Settings, repository: Repository, report: Report) -> None:

@@ -6,7 +6,11 @@ import json
 from difflib import unified_diff
 from pathlib import Path
 
+import msgspec
+
+from api.catalog import Catalog
 from connectors.redis_codec import feature_field, timestamp_field
+from feature_repo.registration import describe_feast
 from flink_jobs.sql import job_sql, jobs
 from iceberg.tables import describe
 from schemas import FeatureView, Repository
@@ -27,7 +31,16 @@ def derive(repository: Repository) -> dict[str, str]:
         files[f"{folder}/jobs/{job.name}.sql"] = job_sql(job)
     files[f"{folder}/iceberg.txt"] = "\n".join(describe(view) for view in repository.views)
     files[f"{folder}/redis.txt"] = "\n".join(_redis_layout(view) for view in repository.views)
+    files[f"{folder}/feast.txt"] = describe_feast(repository)
+    files[f"{folder}/api.json"] = _api_schema(repository)
     return files
+
+
+def _api_schema(repository: Repository) -> str:
+    """What the API tells of services and views, which is what a lookup may ask for."""
+    catalog = Catalog(repository)
+    document = {"feature_services": catalog.services, "feature_views": catalog.views}
+    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
 
 
 def _redis_layout(view: FeatureView) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
+import pandas as pd
 import psycopg
 import pytest
 import redis
@@ -17,12 +18,14 @@ import requests
 from connectors.producer import between, produce
 from feature_repo.flights.history import history
 from feature_repo.flights.repository import repository
+from feature_repo.registration import feature_store
 from headwater.agreement import Places, agree
-from headwater.apply import catalog
+from headwater.apply import catalog, registry
 from tests.conftest import ROOT, eventually
 
 DAY = 86_400_000
 FIRST = int(datetime(2013, 1, 1, tzinfo=UTC).timestamp() * 1000)
+VIEWS = {view.name: view for view in repository.views}
 STREAMS = {stream.name: stream for stream in repository.streams}
 
 
@@ -102,6 +105,21 @@ def test_live_values_are_those_of_the_recomputation(flowing):
     assert eventually(lambda: not disagreements(flowing, recorded)), disagreements(
         flowing, recorded
     )
+
+
+def test_the_feast_sdk_reads_the_same_online_and_offline(flowing):
+    names = [f"origin_delays:{feature.name}" for feature in VIEWS["origin_delays"].features]
+    assert eventually(lambda: not disagreements(flowing, days(0, 2)))
+    served = ask(flowing, {"origin": "JFK"}, *names)
+    store = feature_store("flights", registry(flowing.settings))
+    online = store.get_online_features(names, [{"origin": "JFK"}]).to_dict()
+    when = datetime.fromisoformat(served[names[0]]["event_time"])
+    rows = pd.DataFrame({"origin": ["JFK"], "event_timestamp": [when]})
+    offline = store.get_historical_features(rows, names).to_df()
+    for name in names:
+        short = name.partition(":")[2]
+        assert online[short] == [served[name]["value"]]
+        assert offline[short].tolist() == [served[name]["value"]]
 
 
 def test_a_changed_row_in_postgres_is_the_apis_new_value(flowing):

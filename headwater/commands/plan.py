@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from headwater.plan import derive, difference, write
 from headwater.settings import Settings
 from schemas.loading import load_repository
 
@@ -23,6 +22,8 @@ from schemas.loading import load_repository
 )
 def plan(check: bool, root: Path, repository: str | None) -> None:
     """Write what the declarations become, as text."""
+    from headwater.plan import derive, difference, write  # Feast takes seconds to import
+
     files = derive(load_repository(repository or Settings.read(os.environ).repository))
     if check:
         diff = difference(files, root)

@@ -1,0 +1,324 @@
+"""Reads feature tables as they were: point-in-time joins, ranges and newest values.
+
+PyIceberg reads only the files, rows and columns asked for, batch by batch; DuckDB joins them and
+spills to disk beyond its memory limit. A table may hold several rows of one key and event time, a
+correction after its original: the newest `available_at` counts, and where that is equal too, the
+larger values, so that no answer depends on the order of files.
+
+Timestamps among the features come out as int64 milliseconds, as the online store has them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import duckdb
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+from pyiceberg.expressions import (
+    AlwaysTrue,
+    And,
+    BooleanExpression,
+    GreaterThanOrEqual,
+    In,
+    LessThanOrEqual,
+)
+from pyiceberg.table import DataScan, Table
+from pyiceberg.types import TimestamptzType
+
+from schemas import HeadwaterError
+
+_KEYS_PUSHED_DOWN = 200  # beyond it Iceberg compares no key set with a file's bounds
+_INSTANT = pa.timestamp("us", "UTC")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class JoinError(HeadwaterError, ValueError):
+    """What was asked for cannot be joined; the text names the column."""
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """One table to look values up in.
+
+    `keys` maps the table's key columns to the columns of the entity rows that hold them, and
+    `features` the table's feature columns to their names in the result. A value older than `ttl`
+    is not found; None is for ever. `available_at` is None for a table that never has corrections.
+    """
+
+    table: Table
+    keys: Mapping[str, str]
+    features: Mapping[str, str]
+    ttl: timedelta | None
+    event_time: str
+    available_at: str | None
+
+
+def join(
+    entities: pa.Table,
+    at: str,
+    lookups: Sequence[Lookup],
+    known_then: bool = False,
+    memory_limit: str = "1GB",
+) -> pa.Table:
+    """`entities` in its own order, with the features that held at each row's `at`.
+
+    That is the newest row of its key with event time in [at - ttl, at], nulls if there is none.
+    With `known_then`, a row that was written after `at` is not seen: neither late arrivals nor
+    corrections nor a replay's values, just what could have been served. JoinError if a column is
+    missing, of another type, or there already.
+    """
+    instants = _instants(entities, at)
+    result = entities
+    with _database(memory_limit) as database:
+        for lookup in lookups:
+            found = _look_up(database, entities, instants, lookup, known_then)
+            for column, name in lookup.features.items():
+                if name in result.column_names:
+                    raise JoinError(f"{name}: two columns of the result would have this name")
+                result = result.append_column(name, found.column(column))
+    return result
+
+
+def rows(
+    table: Table,
+    keys: Sequence[str],
+    features: Sequence[str],
+    event_time: str,
+    available_at: str | None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    newest_only: bool = False,
+    memory_limit: str = "1GB",
+) -> pa.Table:
+    """Keys, features and times of the rows with event time in [start, end], without duplicates.
+
+    With `newest_only`, one row for each key: its newest.
+    """
+    times = [event_time, *([available_at] if available_at else [])]
+    columns = [*keys, *features, *times]
+    lower, upper = (None if limit is None else _microseconds(limit) for limit in (start, end))
+    scanned = scan(table, columns, event_time, lower, upper)
+    group = keys if newest_only else [*keys, event_time]
+    timestamps = {f.name for f in table.schema().fields if f.field_type == TimestamptzType()}
+    selected = ", ".join(
+        _feature(name, name in timestamps) if name in features else _quote(name) for name in columns
+    )
+    with _database(memory_limit) as database:
+        database.register("scanned", scanned.to_arrow_batch_reader())
+        found = database.sql(
+            f"SELECT {selected} FROM scanned QUALIFY row_number() OVER ("
+            f"PARTITION BY {_list(group)} ORDER BY {_newest([*times, *features])}) = 1"
+        ).to_arrow_table()
+        database.unregister("scanned")
+    for name in times:
+        position = found.column_names.index(name)
+        found = found.set_column(position, name, found.column(name).cast(_INSTANT))
+    return found
+
+
+def scan(
+    table: Table,
+    columns: Sequence[str],
+    event_time: str,
+    start: int | None,
+    end: int | None,
+    also: BooleanExpression | None = None,
+) -> DataScan:
+    """A scan of just `columns` and of event times in [start, end], microseconds since 1970 UTC."""
+    wanted: BooleanExpression = also or AlwaysTrue()
+    if start is not None:
+        wanted = And(wanted, _at_least(event_time, start))
+    if end is not None:
+        wanted = And(wanted, _at_most(event_time, end))
+    return table.scan(row_filter=wanted, selected_fields=tuple(dict.fromkeys(columns)))
+
+
+def plan(
+    entities: pa.Table, at: str, lookup: Lookup, known_then: bool = False
+) -> tuple[DataScan, pa.Table]:
+    """What a join reads for one lookup, and the entity rows it reads it for, as `row, at, k0…`."""
+    return _plan(entities, _instants(entities, at), lookup, known_then)
+
+
+def _plan(
+    entities: pa.Table, instants: pa.ChunkedArray, lookup: Lookup, known_then: bool
+) -> tuple[DataScan, pa.Table]:
+    fields = {field.name: field for field in lookup.table.schema().fields}
+    times = [lookup.event_time, *([lookup.available_at] if lookup.available_at else [])]
+    for column in (*lookup.keys, *lookup.features, *times):
+        if column not in fields:
+            raise JoinError(
+                f"{'.'.join(lookup.table.name())}: no column {column!r}."
+                f" Choices: {', '.join(fields)}."
+            )
+    types = lookup.table.schema().as_arrow()
+    asked = {"row": pa.array(range(entities.num_rows), pa.int64()), "at": instants.cast(pa.int64())}
+    also: BooleanExpression = AlwaysTrue()
+    for number, (column, name) in enumerate(lookup.keys.items()):
+        if name not in entities.column_names:
+            raise JoinError(
+                f"entity rows: no column {name!r}. Choices: {', '.join(entities.column_names)}."
+            )
+        type_ = types.field(column).type
+        try:
+            values = entities.column(name).cast(type_)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise JoinError(f"entity rows: {name} is not {type_}: {error}") from None
+        asked[f"k{number}"] = values
+        distinct = pc.unique(values).drop_null()
+        if len(distinct) <= _KEYS_PUSHED_DOWN:
+            also = And(also, _one_of(column, distinct.to_pylist()))
+    start, end = _range(instants, lookup.ttl)
+    if known_then and lookup.available_at:
+        also = And(also, _at_most(lookup.available_at, end))
+    columns = [*lookup.keys, *times, *lookup.features]
+    return scan(lookup.table, columns, lookup.event_time, start, end, also), pa.table(asked)
+
+
+def _look_up(
+    database: duckdb.DuckDBPyConnection,
+    entities: pa.Table,
+    instants: pa.ChunkedArray,
+    lookup: Lookup,
+    known_then: bool,
+) -> pa.Table:
+    """The lookup's features under the table's names, one row for each entity row, in order."""
+    scanned, asked = _plan(entities, instants, lookup, known_then)
+    timestamps = {f.name for f in lookup.table.schema().fields if f.field_type == TimestamptzType()}
+    keys = ", ".join(f"{_quote(column)} AS k{n}" for n, column in enumerate(lookup.keys))
+    numbered = [f"k{n}" for n in range(len(lookup.keys))]
+    values = [f"v{n}" for n in range(len(lookup.features))]
+    read = ", ".join(
+        f"{_feature(column, column in timestamps, name)}"
+        for name, column in zip(values, lookup.features, strict=True)
+    )
+    event, written = (
+        f"epoch_us({_quote(name)})" if name else "0"
+        for name in (lookup.event_time, lookup.available_at)
+    )
+    by_key = f"PARTITION BY {', '.join(numbered)}"
+    # A row counts from `since` on. As of event time that is its event time. As of what was known,
+    # it is the later of its two times, unless a newer event was known by then: `newest`.
+    since = "greatest(event, written)" if known_then and lookup.available_at else "event"
+    newest = (
+        f"QUALIFY event = max(event) OVER ({by_key} ORDER BY since RANGE UNBOUNDED PRECEDING)"
+        if since != "event"
+        else ""
+    )
+    ttl = "true" if lookup.ttl is None else f"found.event >= asked.at - {_span(lookup.ttl)}"
+    matched = " AND ".join(f"asked.{key} = found.{key}" for key in numbered)
+    present = " AND ".join(f"{_quote(c)} = wanted.k{n}" for n, c in enumerate(lookup.keys))
+    database.register("asked", asked)
+    database.register("scanned", scanned.to_arrow_batch_reader())
+    try:
+        found = database.sql(f"""
+            WITH wanted AS (SELECT DISTINCT {", ".join(numbered)} FROM asked),
+            read AS (
+              SELECT {keys}, {event} AS event, {written} AS written, {read}
+              FROM scanned SEMI JOIN wanted ON {present}
+            ),
+            counted AS (SELECT *, {since} AS since FROM read),
+            known AS (SELECT * FROM counted {newest}),
+            found AS (
+              SELECT * FROM known QUALIFY row_number() OVER (
+                {by_key}, since ORDER BY {_newest(["event", "written", *values])}
+              ) = 1
+            )
+            SELECT {", ".join(f"CASE WHEN {ttl} THEN found.{v} END AS {v}" for v in values)}
+            FROM asked ASOF LEFT JOIN found ON {matched} AND asked.at >= found.since
+            ORDER BY asked.row
+        """).to_arrow_table()
+    finally:
+        database.unregister("asked")
+        database.unregister("scanned")
+    return found.rename_columns(list(lookup.features))
+
+
+@contextmanager
+def _database(memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory that reads no file, loads no extension, and spills to a folder."""
+    with tempfile.TemporaryDirectory(prefix="headwater-join-") as folder:
+        options: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": memory_limit,
+            "temp_directory": folder,
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        }
+        with duckdb.connect(":memory:", config=options) as database:
+            yield database
+
+
+def _instants(entities: pa.Table, at: str) -> pa.ChunkedArray:
+    """The column `at` in microseconds UTC; a timestamp without zone is UTC."""
+    if at not in entities.column_names:
+        raise JoinError(
+            f"entity rows: no column {at!r}. Choices: {', '.join(entities.column_names)}."
+        )
+    column = entities.column(at)
+    if not pa.types.is_timestamp(column.type):
+        raise JoinError(f"entity rows: {at} is {column.type}, expected a timestamp")
+    return column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(_INSTANT)
+
+
+def _range(instants: pa.ChunkedArray, ttl: timedelta | None) -> tuple[int | None, int]:
+    """The event times that can be found, in microseconds since 1970; none for no entity rows."""
+    bounds = pc.min_max(instants.cast(pa.int64())).as_py()
+    if bounds["max"] is None:
+        return 1, 0
+    if ttl is None:
+        return None, bounds["max"]
+    return max(bounds["min"] - _span(ttl), _microseconds(datetime.min)), bounds["max"]
+
+
+def _feature(column: str, timestamp: bool, name: str | None = None) -> str:
+    quoted = _quote(column)
+    return f"{f'epoch_ms({quoted})' if timestamp else quoted} AS {_quote(name or column)}"
+
+
+def _newest(columns: Sequence[str]) -> str:
+    return ", ".join(f"{_quote(column)} DESC NULLS LAST" for column in columns)
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(_quote(name) for name in names)
+
+
+def _quote(name: str) -> str:
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
+def _span(length: timedelta) -> int:
+    return length // timedelta(microseconds=1)
+
+
+def _microseconds(instant: datetime) -> int:
+    aware = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+    return (aware - _EPOCH) // timedelta(microseconds=1)
+
+
+# PyIceberg's predicates check their arguments at run time and are typed as if they took none.
+def _at_least(column: str, microseconds: int) -> BooleanExpression:
+    predicate: Any = GreaterThanOrEqual
+    return cast(BooleanExpression, predicate(column, _text(microseconds)))
+
+
+def _at_most(column: str, microseconds: int) -> BooleanExpression:
+    predicate: Any = LessThanOrEqual
+    return cast(BooleanExpression, predicate(column, _text(microseconds)))
+
+
+def _one_of(column: str, values: list[str | int]) -> BooleanExpression:
+    predicate: Any = In
+    return cast(BooleanExpression, predicate(column, values))
+
+
+def _text(microseconds: int) -> str:
+    """An instant as PyIceberg's filters read it."""
+    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat()
