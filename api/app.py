@@ -71,6 +71,7 @@ def create_app(
             version=VERSION,
             description=f"Features of the repository {repository.name}.",
             path="/docs",
+            use_handler_docstrings=True,
             render_plugins=[Page(path="/"), JsonRenderPlugin()],
         ),
         on_shutdown=[store.close, traces.shutdown],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -105,6 +106,20 @@ def test_live_values_are_those_of_the_recomputation(flowing):
     assert eventually(lambda: not disagreements(flowing, recorded)), disagreements(
         flowing, recorded
     )
+
+
+def test_the_lookup_of_the_readme_works(flowing):
+    text = (ROOT / "README.md").read_text("utf-8")
+    path, body = re.search(r"curl http://[^/]+(/\S+) --json '([^']+)'", text).groups()
+    reply = requests.post(f"{flowing.settings.api_url}{path}", data=body, timeout=5)
+    assert reply.status_code == 200
+    shown = json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
+    (row,), (example,) = reply.json()["rows"], shown["rows"]
+    assert row.keys() == example.keys()
+    assert row["entity"] == example["entity"]
+    for name, told in example["features"].items():
+        assert row["features"][name].keys() == told.keys()
+        assert row["features"][name]["status"] == told["status"]
 
 
 def test_the_feast_sdk_reads_the_same_online_and_offline(flowing):
