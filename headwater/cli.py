@@ -11,8 +11,10 @@ from headwater.commands.demo import demo
 from headwater.commands.jobs import jobs_group
 from headwater.commands.local import down, logs, status, up
 from headwater.commands.plan import plan
+from headwater.commands.replay import replay
 from headwater.demo import DemoFailed
 from headwater.local.part import PartFailed
+from headwater.replays.run import ReplayError
 from schemas import HeadwaterError
 
 
@@ -21,7 +23,7 @@ def headwater() -> None:
     """Features declared once, computed as streams, served live."""
 
 
-for command in (plan, up, down, status, logs, apply, load, produce_, jobs_group, demo):
+for command in (plan, up, down, status, logs, apply, load, produce_, jobs_group, replay, demo):
     headwater.add_command(command)
 
 
@@ -31,4 +33,4 @@ def main() -> None:
         headwater()
     except HeadwaterError as error:
         click.echo(f"headwater: {error}", err=True)
-        sys.exit(1 if isinstance(error, PartFailed | DemoFailed) else 2)
+        sys.exit(1 if isinstance(error, PartFailed | DemoFailed | ReplayError) else 2)

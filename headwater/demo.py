@@ -27,6 +27,7 @@ from schemas.history import History, Record
 
 SAMPLE = 12
 _STEPS = 7
+_SECONDS = 109
 _PATIENCE = 180
 
 Report = Callable[[str], None]
@@ -62,15 +63,16 @@ class Demo:
         self.report = report
         self.platform = Platform(settings)
         self._step = 0
+        self._left = _SECONDS
 
     def run(self, start: int, end: int, send: Send) -> Outcome:
         """Everything, from an empty state folder; DemoFailed if anything is not as it must be."""
         settings, repository = self.settings, self.repository
-        with self._say("an empty platform"):
+        with self._say("an empty platform", 1):
             self._empty()
-        with self._say("the servers, each a native process"):
+        with self._say("the servers, each a native process", 15):
             self.platform.up([], self._detail)
-        with self._say("topics, tables, connector, jobs"):
+        with self._say("topics, tables, connector, jobs", 30):
             url = settings.postgres_url(repository.name)
             loaded = load_tables(url, repository.tables, self.history)
             for table, count in loaded.items():
@@ -79,17 +81,17 @@ class Demo:
             jobs = Jobs(settings, repository)
             jobs.submit([], self._detail)
             apply_connector(settings, repository, self._detail)
-        with self._say("the recorded events, as fast as Kafka takes them"):
+        with self._say("the recorded events, as fast as Kafka takes them", 10):
             recorded = {
                 stream: between(self.history.streams[stream.name](), start, end)
                 for stream in repository.streams
             }
             sent = send(recorded)
-        with self._say("every event through every view"):
+        with self._say("every event through every view", 40):
             processed = self._processed(jobs, sent, loaded)
-        with self._say("four answers to each question"):
+        with self._say("four answers to each question", 12):
             agreement = self._agree(recorded)
-        with self._say("one lookup"):
+        with self._say("one lookup", 1):
             reply = self._look_up(recorded)
         return Outcome(sent, processed, agreement, reply)
 
@@ -179,9 +181,13 @@ class Demo:
         self.report(f"  {text}")
 
     @contextmanager
-    def _say(self, what: str) -> Iterator[None]:
+    def _say(self, what: str, seconds: int) -> Iterator[None]:
+        """Name a step, how long it usually takes and how long the rest takes after it."""
         self._step += 1
-        self.report(f"[{self._step}/{_STEPS}] {what}")
+        self._left -= seconds
+        self.report(
+            f"[{self._step}/{_STEPS}] {what} (about {seconds} s, then about {self._left} s more)"
+        )
         began = time.monotonic()
         yield
         self.report(f"  ({time.monotonic() - began:.1f} s)")

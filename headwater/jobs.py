@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
@@ -57,6 +57,10 @@ class Jobs:
         if missing:
             self._run([self._request(job) for job in missing], report)
 
+    def submit_scripts(self, scripts: Mapping[str, str], report: Report) -> dict[str, str]:
+        """Submit scripts by job name, each from nothing; Flink's id of each job."""
+        return self._run([self._script(name, sql) for name, sql in scripts.items()], report)
+
     def stop(self, names: Iterable[str], report: Report) -> None:
         """Stop running jobs, each with a savepoint that the next submit goes on from."""
         running = self.running()
@@ -81,17 +85,22 @@ class Jobs:
         return self.settings.state / "jobs" / f"{job.name}.savepoint"
 
     def _request(self, job: Job) -> dict[str, object]:
-        settings, kept = self.settings, self._savepoint(job)
-        configuration = {}
+        kept, request = self._savepoint(job), self._script(job.name, job_sql(job))
         if kept.exists():
-            configuration["execution.state-recovery.path"] = kept.read_text("utf-8").strip()
+            request["configuration"] = {
+                "execution.state-recovery.path": kept.read_text("utf-8").strip()
+            }
+        return request
+
+    def _script(self, name: str, sql: str) -> dict[str, object]:
+        settings = self.settings
         return {
-            "name": job.name,
-            "sql": job_sql(job),
-            "configuration": configuration,
+            "name": name,
+            "sql": sql,
+            "configuration": {},
             "values": {
                 "kafka": settings.kafka,
-                "group": job.name,
+                "group": name,
                 "redis": settings.redis_url,
                 "epoch": "0",
                 "catalog_uri": f"jdbc:postgresql://127.0.0.1:{settings.ports.postgres}/headwater",
@@ -101,7 +110,7 @@ class Jobs:
             },
         }
 
-    def _run(self, requests: list[dict[str, object]], report: Report) -> None:
+    def _run(self, requests: list[dict[str, object]], report: Report) -> dict[str, str]:
         settings = self.settings
         root = Path(__file__).parent.parent
         request = {
@@ -118,6 +127,7 @@ class Jobs:
         }
         log = settings.state / "logs" / "submit.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        submitted: dict[str, str] = {}
         with log.open("w", encoding="utf-8") as errors:
             runner = subprocess.Popen(
                 [str(settings.build / "envs/flink/bin/python"), "-m", "flink_jobs.runner"],
@@ -135,11 +145,14 @@ class Jobs:
                 if line.startswith("{"):
                     job = json.loads(line)
                     report(f"{job['name']} is submitted as {job['id']}")
-                    self._savepoint(self.known[job["name"]]).unlink(missing_ok=True)
+                    submitted[job["name"]] = job["id"]
+                    if job["name"] in self.known:
+                        self._savepoint(self.known[job["name"]]).unlink(missing_ok=True)
             if runner.wait():
                 raise FlinkError(
                     f"a job was not submitted; the end of {log}:\n{_cause(log.read_text('utf-8'))}"
                 )
+        return submitted
 
 
 def _cause(text: str) -> str:

@@ -16,6 +16,7 @@ CATALOG = "headwater"
 """Part of every row of the catalog's tables: both readers must use the same name."""
 
 NAMESPACE = "features"
+_EMPTY = "empty"
 
 _PROPERTIES = {
     "format-version": "2",
@@ -48,13 +49,29 @@ def create_tables(catalog: Catalog, views: Iterable[FeatureView]) -> list[str]:
         name = f"{NAMESPACE}.{view.name}"
         schema = table_schema(view)
         if not catalog.table_exists(name):
-            catalog.create_table(
+            table = catalog.create_table(
                 name, schema, partition_spec=partition_spec(schema), properties=_PROPERTIES
             )
+            _mark_empty(table)
             changed.append(name)
         elif _add_features(catalog.load_table(name), schema, name):
             changed.append(name)
     return changed
+
+
+def empty_branch(table: Table, name: str) -> None:
+    """A branch of a table that holds no rows yet, whatever its main branch holds."""
+    if name not in table.refs():
+        root = table.refs()[_EMPTY].snapshot_id
+        table.manage_snapshots().create_branch(root, name).commit()
+
+
+def _mark_empty(table: Table) -> None:
+    """A snapshot without rows, kept by a tag: where replays branch off."""
+    table.append(table.schema().as_arrow().empty_table())
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    table.manage_snapshots().create_tag(snapshot.snapshot_id, _EMPTY).commit()
 
 
 def _add_features(table: Table, wanted: Schema, name: str) -> bool:

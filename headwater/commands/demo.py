@@ -31,6 +31,7 @@ def demo(start: int, end: int) -> None:
 def _show(settings: Settings, outcome: Outcome) -> None:
     row = outcome.reply["rows"][0]
     click.echo(f"  {json.dumps(row['entity'])}")
+    click.echo("  stale: older than the view's ttl, since these flights left long ago")
     for name, value in row["features"].items():
         click.echo(f"    {name:45} {value['value']!r:>22}  {value['status']}")
     total = sum(outcome.sent.values())
