@@ -9,12 +9,16 @@ from pathlib import Path
 import msgspec
 
 from api.catalog import Catalog
+from connectors.debezium import Database, connector_document
 from connectors.redis_codec import feature_field, timestamp_field
 from feature_repo.registration import describe_feast
 from flink_jobs.sql import job_sql, jobs
 from iceberg.tables import describe
 from schemas import FeatureView, Repository
 from schemas.event import json_schema
+
+# Where the tables are is filled in when the connector is applied.
+_DATABASE = Database("${host}", 5432, "${database}", "${user}", "${file:${password_file}:password}")
 
 
 def derive(repository: Repository) -> dict[str, str]:
@@ -33,14 +37,20 @@ def derive(repository: Repository) -> dict[str, str]:
     files[f"{folder}/redis.txt"] = "\n".join(_redis_layout(view) for view in repository.views)
     files[f"{folder}/feast.txt"] = describe_feast(repository)
     files[f"{folder}/api.json"] = _api_schema(repository)
+    if repository.tables:
+        files[f"{folder}/connector.json"] = _json(connector_document(repository, _DATABASE))
     return files
+
+
+def _json(document: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
 
 
 def _api_schema(repository: Repository) -> str:
     """What the API tells of services and views, which is what a lookup may ask for."""
     catalog = Catalog(repository)
     document = {"feature_services": catalog.services, "feature_views": catalog.views}
-    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
+    return _json(document)
 
 
 def _redis_layout(view: FeatureView) -> str:

@@ -265,7 +265,8 @@ def test_a_replay_of_unchanged_code_is_equal_in_every_row(flowing):
 
 def test_verify_shows_what_differs_and_by_how_much(flowing):
     table = catalog(flowing.settings).load_table("features.carrier_delays")
-    row_filter = "carrier = 'UA' and event_time >= '2013-01-09' and event_time < '2013-01-10'"
+    first, last = "2013-01-09T00:00:00+00:00", "2013-01-10T00:00:00+00:00"
+    row_filter = f"carrier = 'UA' and event_time >= '{first}' and event_time < '{last}'"
     rows = table.scan(row_filter=row_filter).to_arrow()
     wrong = rows.slice(0, 1).to_pylist()[0]
     wrong |= {"available_at": datetime.now(UTC), "count_1h": wrong["count_1h"] + 1000}
