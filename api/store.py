@@ -56,7 +56,8 @@ class OnlineStore:
             "redis HMGET", kind=SpanKind.CLIENT, attributes=attributes
         ):
             try:
-                pipeline = self._redis.pipeline(transaction=False)
+                # A transaction, so that a promotion lies before the whole answer or after it.
+                pipeline = self._redis.pipeline(transaction=True)
                 for key, fields in wanted:
                     pipeline.execute_command("HMGET", key, *fields)
                 found: list[list[bytes | None]] = await pipeline.execute()

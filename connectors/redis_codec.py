@@ -55,6 +55,11 @@ def timestamp_field(view: str) -> bytes:
     return f"_ts:{view}".encode()
 
 
+def epoch_field(view: str) -> bytes:
+    """The hash field of a view's `<replay epoch>:<event time in ms>`, ours and not Feast's."""
+    return f"_ep:{view}".encode()
+
+
 def encode_value(type_: Type, value: Value) -> bytes:
     """`value` as the bytes of a Feast `Value`; CodecError if it is not of `type_`."""
     if value is None:

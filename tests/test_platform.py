@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
+from threading import Event, Thread
 
 import pandas as pd
 import psycopg
@@ -20,11 +21,19 @@ import requests
 from pyiceberg.exceptions import CommitFailedException
 
 from connectors.producer import between, produce
+from connectors.redis_codec import (
+    decode_event_time,
+    encode_value,
+    entity_key,
+    feature_field,
+    timestamp_field,
+)
 from feature_repo.flights.history import history
 from feature_repo.flights.repository import repository
 from feature_repo.registration import feature_store
 from headwater.agreement import Places, agree
 from headwater.apply import catalog, registry
+from schemas import Type
 from tests.conftest import ROOT, eventually
 
 DAY = 86_400_000
@@ -286,6 +295,56 @@ def test_verify_shows_what_differs_and_by_how_much(flowing):
     assert f"{wrong['count_1h']} -> {wrong['count_1h'] - 1000}" in done.stdout
 
 
+def test_a_promoted_replay_corrects_both_stores_and_can_be_taken_back(flowing):
+    """One wrong row offline (from the test before), one wrong value online, and a busy client."""
+    view = VIEWS["aircraft_last_arrival"]
+    first, last = FIRST + 7 * DAY, FIRST + 9 * DAY
+    with redis.Redis(port=flowing.settings.ports.redis) as online:
+        tailnum = next(
+            e["tailnum"]
+            for e in days(7, 9)[STREAMS["arrivals"]]
+            if first <= newest_of(online, view, e["tailnum"]) < last
+        )
+        key = entity_key("flights", view.entities, {"tailnum": tailnum})
+        online.hset(key, feature_field(view.name, "dest"), encode_value(Type.STRING, "XXX"))
+    entity, feature = {"tailnum": tailnum}, f"{view.name}:dest"
+    assert value(flowing, entity, feature) == "XXX"
+    right = newest_arrival(tailnum)["dest"]
+    stop, answers = Event(), []
+
+    def read():
+        while not stop.is_set():
+            answers.append(value(flowing, entity, feature))
+
+    reader = Thread(target=read)
+    reader.start()
+    try:
+        for command, online_value, verified in (
+            ("promote", right, 0),
+            ("rollback", "XXX", 1),
+            ("promote", right, 0),
+        ):
+            done = headwater(flowing, "replay", command, "0001")
+            assert done.returncode == 0, done.stderr
+            assert value(flowing, entity, feature) == online_value
+            assert headwater(flowing, "replay", "verify", "0001").returncode == verified
+    finally:
+        stop.set()
+        reader.join()
+    assert set(answers) == {"XXX", right}
+
+
+def newest_of(online, view, tailnum):
+    """Event time of an aircraft's value, milliseconds."""
+    key = entity_key("flights", view.entities, {"tailnum": tailnum})
+    return decode_event_time(online.hget(key, timestamp_field(view.name)) or b"")
+
+
+def newest_arrival(tailnum):
+    arrivals = days(0, 10)[STREAMS["arrivals"]]
+    return [event for event in arrivals if event["tailnum"] == tailnum][-1]
+
+
 def test_a_dropped_replay_leaves_nothing(flowing):
     done = headwater(flowing, "replay", "drop", "0001")
     assert done.returncode == 0, done.stderr
@@ -293,7 +352,7 @@ def test_a_dropped_replay_leaves_nothing(flowing):
         "replay_0001" not in catalog(flowing.settings).load_table("features.carrier_delays").refs()
     )
     with redis.Redis(port=flowing.settings.ports.redis) as online:
-        assert not list(online.scan_iter(match=b"*flights~0001", count=10_000))
+        assert not list(online.scan_iter(match=b"*flights~0001*", count=10_000))
     assert json.loads(headwater(flowing, "replay", "list", "--json").stdout) == []
     unknown = headwater(flowing, "replay", "verify", "0001")
     assert unknown.returncode == 2

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from headwater.commands.data import moment
 from headwater.replays.journal import Replay
+from headwater.replays.promote import Moved
 from headwater.replays.run import ReplayError, Replays
 from headwater.replays.verify import ViewReport
 from headwater.settings import Settings
@@ -115,6 +116,31 @@ def drop(replay_id: str) -> None:
     found = replays.journal.find(replay_id)
     keys = replays.drop(found)
     click.echo(f"replay {replay_id}: {len(found.views)} branches and {keys:,} Redis keys removed")
+
+
+@replay.command()
+@_id
+def promote(replay_id: str) -> None:
+    """Put a replay's values in the place of live ones, offline and online.
+
+    Killed on the way, it is finished by the same command.
+    """
+    replays = _replays()
+    _moved(replay_id, "promoted", replays.promote(replays.journal.find(replay_id)))
+
+
+@replay.command()
+@_id
+def rollback(replay_id: str) -> None:
+    """Put back what the values were before a replay was promoted."""
+    replays = _replays()
+    _moved(replay_id, "rolled back", replays.roll_back(replays.journal.find(replay_id)))
+
+
+def _moved(replay_id: str, done: str, moved: dict[str, Moved]) -> None:
+    for view, found in moved.items():
+        click.echo(f"{view}: {found.rows:,} rows offline, {found.entities:,} entities online")
+    click.echo(f"replay {replay_id} is {done}")
 
 
 @replay.command()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
-from schemas import SettingsError
+from schemas import EVENT_TIME, SettingsError
 
-STATES = ("running", "done", "failed", "cancelled")
+STATES = (
+    *("running", "done", "failed", "cancelled"),
+    *("promoting", "promoted", "rolling back", "rolled back"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,17 @@ class Replay:
     def version(self, project: str) -> str:
         """What its Redis keys end in, where live ones end in the project."""
         return f"{project}~{self.id}"
+
+    @property
+    def within(self) -> str:
+        """Its span as a filter on rows of Iceberg."""
+        start, end = self.iso(self.start), self.iso(self.end)
+        return f"{EVENT_TIME} >= '{start}' and {EVENT_TIME} < '{end}'"
+
+    @staticmethod
+    def iso(milliseconds: int) -> str:
+        """An instant as Iceberg's filters want it."""
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
 
 
 class Journal:

@@ -17,12 +17,21 @@ from flink_jobs.sql import Job, jobs
 from headwater.apply import catalog
 from headwater.jobs import Jobs
 from headwater.replays.journal import Journal, Replay
+from headwater.replays.promote import (
+    Moved,
+    promote_offline,
+    promote_online,
+    roll_back_offline,
+    roll_back_online,
+)
 from headwater.replays.verify import ViewReport, verify
 from headwater.settings import Settings
 from iceberg.catalog import NAMESPACE, empty_branch
 from schemas import EventStream, FeatureView, HeadwaterError, Repository, SettingsError, Source
 
 Report = Callable[[str], None]
+Offline = Callable[[Catalog, FeatureView, Replay], int]
+Online = Callable[[redis.Redis, FeatureView, Replay, str], int]
 _KAFKA_SECONDS = 10
 
 
@@ -132,8 +141,46 @@ class Replays:
         known = {view.name: view for view in self.repository.views}
         return {name: verify(tables, known[name], replay) for name in replay.views}
 
+    def promote(self, replay: Replay) -> dict[str, Moved]:
+        """Put its values in the place of live ones, offline and online; what moved, by view.
+
+        ReplayError unless it has come to its end. Doing it again finishes what was begun.
+        """
+        if replay.state not in ("done", "rolled back", "promoting", "promoted"):
+            raise ReplayError(f"replay {replay.id} is {replay.state}: it cannot be promoted")
+        return self._move(replay, "promoting", promote_offline, promote_online, "promoted")
+
+    def roll_back(self, replay: Replay) -> dict[str, Moved]:
+        """Put back what live values were before the promotion; what moved, by view."""
+        if replay.state not in ("promoted", "promoting", "rolling back", "rolled back"):
+            raise ReplayError(f"replay {replay.id} is {replay.state}: there is nothing to undo")
+        if replay.state == "promoting":
+            self.promote(replay)
+        return self._move(
+            replay, "rolling back", roll_back_offline, roll_back_online, "rolled back"
+        )
+
+    def _move(
+        self, replay: Replay, going: str, offline: Offline, online: Online, done: str
+    ) -> dict[str, Moved]:
+        if replay.state == done:
+            return {}
+        self.journal.set_state(replay, going)
+        tables = catalog(self.settings)
+        views = [view for view in self.repository.views if view.name in replay.views]
+        moved = {}
+        with redis.Redis(port=self.settings.ports.redis) as values:
+            for view in views:
+                rows = offline(tables, view, replay)
+                entities = online(values, view, replay, self.repository.name)
+                moved[view.name] = Moved(rows, entities)
+        self.journal.set_state(replay, done)
+        return moved
+
     def drop(self, replay: Replay) -> int:
         """Remove all it wrote and forget it; the number of Redis keys removed."""
+        if replay.state in ("promoting", "rolling back"):
+            raise ReplayError(f"replay {replay.id} is {replay.state}: finish that first")
         self.cancel(replay)
         _drop_branches(catalog(self.settings), replay)
         removed = self._drop_keys(replay)
@@ -145,7 +192,7 @@ class Replays:
         removed = 0
         with redis.Redis(port=self.settings.ports.redis) as online:
             keys = []
-            for key in online.scan_iter(match=b"*" + version.encode(), count=1000):
+            for key in online.scan_iter(match=b"*" + version.encode() + b"*", count=1000):
                 keys.append(key)
                 if len(keys) == 1000:
                     removed += int(online.unlink(*keys))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import duckdb
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -67,12 +66,11 @@ def verify(catalog: Catalog, view: FeatureView, replay: Replay) -> ViewReport:
     bits. Of several rows of one key and event time, the one available last counts.
     """
     table = catalog.load_table(f"{NAMESPACE}.{view.name}")
-    within = f"{EVENT_TIME} >= '{_iso(replay.start)}' and {EVENT_TIME} < '{_iso(replay.end)}'"
     ref = table.refs().get(replay.branch)
     if ref is None:
         raise NothingToVerify(f"{view.name}: replay {replay.id} has written nothing")
-    live = table.scan(row_filter=within).to_arrow()
-    replayed = table.scan(row_filter=within, snapshot_id=ref.snapshot_id).to_arrow()
+    live = table.scan(row_filter=replay.within).to_arrow()
+    replayed = table.scan(row_filter=replay.within, snapshot_id=ref.snapshot_id).to_arrow()
     return compare(view, live, replayed)
 
 
@@ -136,7 +134,3 @@ def _count(db: duckdb.DuckDBPyConnection, query: str) -> int:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _iso(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
