@@ -80,3 +80,15 @@ class Health(Struct, frozen=True):
 
     status: Literal["up", "degraded"]
     parts: dict[str, str]
+
+
+class Problem(Struct, frozen=True):
+    """What was wrong, as RFC 9457 has it; `path`, `value` and `choices` where they are known."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    path: str | None = None
+    value: str | int | None = None
+    choices: list[str] | None = None

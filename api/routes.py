@@ -6,19 +6,43 @@ import asyncio
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from api.catalog import Catalog
 from api.errors import StoreUnavailable
 from api.lookup import FeatureLookup
-from api.messages import Health, LookupAnswer, LookupRequest, ServiceDocument, ViewDocument
+from api.messages import (
+    Health,
+    LookupAnswer,
+    LookupRequest,
+    Problem,
+    ServiceDocument,
+    ViewDocument,
+)
 from api.neighbours import Neighbour, states
+from api.problems import MEDIA_TYPE
 from api.store import OnlineStore
 from observability.metrics import ApiMetrics
 
+_PROBLEMS = {
+    400: ResponseSpec(
+        Problem,
+        media_type=MEDIA_TYPE,
+        generate_examples=False,
+        description="The request does not fit: the document names path, value and choices",
+    ),
+    503: ResponseSpec(
+        Problem,
+        media_type=MEDIA_TYPE,
+        generate_examples=False,
+        description="Redis does not answer",
+    ),
+}
 
-@post("/v1/features", status_code=200, tags=["features"])
+
+@post("/v1/features", status_code=200, tags=["features"], responses=_PROBLEMS)
 async def look_up(data: LookupRequest, lookup: NamedDependency[FeatureLookup]) -> LookupAnswer:
     """The newest values of a service's or a list's features for each entity."""
     return await lookup.answer(data)

@@ -239,10 +239,13 @@ def _meaning(feature: Feature, source: Source) -> str:
     column = feature.aggregation.column
     if isinstance(source, CdcTable):
         return next((c.description for c in source.columns if c.name == column), "")
+    how = feature.aggregation
     of = f" of {column}" if column else " of events"
-    return f"{feature.aggregation.op.value}{of}" + (
-        f" over {feature.window.size}" if feature.window else ""
-    )
+    if how.condition is not None:
+        of = f" of events with {how.condition.label}"
+    if how.where is not None:
+        of += f" where {how.where.label}"
+    return f"{how.op.value}{of}" + (f" over {feature.window.size}" if feature.window else "")
 
 
 def _origin(source: Source) -> str:

@@ -13,7 +13,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from connectors.ddl import create_table, identifier, literal, source_ddl, sql_type
-from schemas import EVENT_TIME, CdcTable, EventStream, FeatureView, Repository, Source, Type
+from schemas import (
+    EVENT_TIME,
+    CdcTable,
+    Comparison,
+    Condition,
+    EventStream,
+    Feature,
+    FeatureView,
+    Op,
+    Repository,
+    Source,
+    Type,
+)
 
 _DATABASES = ("sources", "inputs", "computed", "online")
 _ROLLING = "io.headwater.kernel.rolling.Rolling"
@@ -77,17 +89,45 @@ def job_sql(job: Job) -> str:
 
 def rolling_spec(view: FeatureView) -> str:
     """What the kernel's `rolling` is told to compute, as JSON."""
-    features = [
-        {
-            "name": feature.name,
-            "op": feature.aggregation.op.value,
-            "column": feature.aggregation.column,
-            "window_ms": feature.window.size.seconds * 1000 if feature.window else None,
-            "tile_ms": feature.window.resolution.seconds * 1000 if feature.window else None,
-        }
-        for feature in view.features
-    ]
+    features = [_rolling_feature(feature) for feature in view.features]
     return json.dumps({"features": features}, separators=(",", ":"))
+
+
+def _rolling_feature(feature: Feature) -> dict[str, object]:
+    how, window = feature.aggregation, feature.window
+    spec: dict[str, object] = {
+        "name": feature.name,
+        "op": how.op.value,
+        "column": how.column if how.condition is None else condition_text(how.condition),
+        "window_ms": window.size.seconds * 1000 if window else None,
+        "tile_ms": window.resolution.seconds * 1000 if window else None,
+    }
+    # Only where used, so that what was declared before them stays as it is, in plan and state.
+    if how.where is not None:
+        spec["filter"] = condition_text(how.where)
+    if how.parameter is not None:
+        spec["q" if how.op is Op.PERCENTILE else "n"] = how.parameter
+    return spec
+
+
+def condition_text(condition: Condition) -> str:
+    """A condition as SQL, which is also the name of the BOOLEAN column that `rolling` reads.
+
+    So a changed condition is another column, and the kernel refuses the state of the old one.
+    """
+    return " AND ".join(_comparison(c) for c in condition.comparisons)
+
+
+def _comparison(comparison: Comparison) -> str:
+    left = f"{identifier(comparison.column)} {comparison.operator.value}"
+    value = comparison.literal
+    if value is None:
+        return left
+    if isinstance(value, str):
+        return f"{left} {literal(value)}"
+    text = repr(value).upper()
+    # An exponent makes it a DOUBLE of SQL; without one it would be a DECIMAL.
+    return f"{left} {text}E0" if isinstance(value, float) and "E" not in text else f"{left} {text}"
 
 
 def _view(view: FeatureView) -> Iterable[str]:
@@ -113,9 +153,13 @@ def _input(view: FeatureView, stream: EventStream) -> str:
     """Only the columns the view needs cross the network to the operator of their key."""
     read = dict.fromkeys((*view.keys, *(f.aggregation.column for f in view.features)))
     columns = [name for name in read if name is not None]
+    texts = dict.fromkeys(
+        condition_text(c) for f in view.features for c in f.aggregation.conditions
+    )
+    conditions = "".join(f",\n  ({text}) IS TRUE AS {identifier(text)}" for text in texts)
     return (
         f"CREATE VIEW inputs.{identifier(view.name)} AS\n"
-        f"SELECT {_list(columns)}, `rowtime`\n"
+        f"SELECT {_list(columns)}, `rowtime`{conditions}\n"
         f"FROM sources.{identifier(stream.name)};\n"
     )
 

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from functools import reduce
 from typing import Any
 
+import duckdb
 import redis
 import requests
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import And, EqualTo
+from pyiceberg.expressions import And, In
 
 from connectors.redis_codec import (
     decode_event_time,
@@ -22,7 +23,7 @@ from connectors.redis_codec import (
     feature_field,
     timestamp_field,
 )
-from headwater.recompute import Scalar, recompute, same
+from headwater.recompute import Scalar, matches, recompute, same
 from iceberg.tables import AVAILABLE_AT
 from schemas import EVENT_TIME, CdcTable, FeatureView, Type
 
@@ -70,21 +71,30 @@ class Places:
         decoded = (None if value is None else decode_value(value) for value in values)
         return Answer(decode_event_time(time), dict(zip(names, decoded, strict=True)))
 
-    def iceberg(self, view: FeatureView, key: Key) -> Answer | None:
-        """The newest row by event time, and of those the one that was available last."""
-        # The constructor takes a name and a value, its annotations say otherwise.
-        equal: Any = EqualTo
-        parts = [equal(name, value) for name, value in zip(view.keys, key, strict=True)]
+    def iceberg(self, view: FeatureView, keys: Sequence[Key]) -> dict[Key, Answer]:
+        """The newest row of each key by event time, and of those the one available last."""
+        # The constructor takes a name and values, its annotations say otherwise.
+        among: Any = In
+        parts = [among(name, {key[place] for key in keys}) for place, name in enumerate(view.keys)]
         table = self._catalog.load_table(f"features.{view.name}")
-        rows = table.scan(row_filter=reduce(And, parts)).to_arrow().to_pylist()
-        if not rows:
-            return None
-        newest = max(rows, key=lambda row: (row[EVENT_TIME], row[AVAILABLE_AT]))
-        values = {
-            c.name: _milliseconds(newest[c.name]) if c.type is Type.TIMESTAMP else newest[c.name]
-            for c in view.schema
+        batches = table.scan(row_filter=reduce(And, parts)).to_arrow_batch_reader()
+        by = ", ".join(f'"{name}"' for name in view.keys)
+        with duckdb.connect() as db:
+            db.register("batches", batches)
+            newest = db.sql(
+                f"SELECT DISTINCT ON ({by}) * FROM batches "
+                f"ORDER BY {by}, {EVENT_TIME} DESC, {AVAILABLE_AT} DESC"
+            ).to_arrow_table()
+        return {
+            tuple(row[name] for name in view.keys): Answer(
+                _milliseconds(row[EVENT_TIME]),
+                {
+                    c.name: _milliseconds(row[c.name]) if c.type is Type.TIMESTAMP else row[c.name]
+                    for c in view.schema
+                },
+            )
+            for row in newest.to_pylist()
         }
-        return Answer(_milliseconds(newest[EVENT_TIME]), values)
 
     def api(self, view: FeatureView, key: Key) -> Answer | None:
         """From `POST /v1/features`."""
@@ -117,17 +127,23 @@ def agree(
         for event in recorded[view.source.name]:
             groups[tuple(_key(event[name]) for name in view.keys)].append(event)
         chosen = random.Random(seed).sample(sorted(groups), min(sample, len(groups)))
+        offline = places.iceberg(view, chosen)
         for key in chosen:
-            _compare(view, key, groups[key], places, result)
+            _compare(view, key, groups[key], places, offline.get(key), result)
     return result
 
 
 def _compare(
-    view: FeatureView, key: Key, events: Sequence[Event], places: Places, result: Agreement
+    view: FeatureView,
+    key: Key,
+    events: Sequence[Event],
+    places: Places,
+    offline: Answer | None,
+    result: Agreement,
 ) -> None:
     answers = {
         "Redis": places.redis(view, key),
-        "Iceberg": places.iceberg(view, key),
+        "Iceberg": offline,
         "the API": places.api(view, key),
     }
     what = f"{view.name} of {', '.join(map(str, key))}"
@@ -150,9 +166,14 @@ def _compare(
                 f" {_iso(answer.event_time)} in {place}"
             )
         else:
-            for name, value in first.values.items():
-                other = answer.values[name]
-                if not same(value, other):
+            for feature in view.features:
+                name = feature.name
+                value, other = first.values[name], answer.values[name]
+                if not (
+                    matches(feature, value, other)
+                    if place == "the recomputation"
+                    else same(value, other)
+                ):
                     result.differences.append(
                         f"{what}: {name} is {value!r} in Redis and {other!r} in {place}"
                     )

@@ -1,5 +1,6 @@
 """The vocabulary features are declared in. Imports nothing of the platform."""
 
+from schemas.conditions import Comparison, Condition, Operator, col
 from schemas.errors import DeclarationError, EventError, HeadwaterError, SettingsError
 from schemas.features import (
     Aggregation,
@@ -10,14 +11,20 @@ from schemas.features import (
     Repository,
     Window,
     count,
+    distinct,
+    first,
     largest,
     last,
+    last_n,
     latest,
     mean,
     over,
+    percentile,
+    share,
     smallest,
     stddev,
     total,
+    variance,
 )
 from schemas.sources import EVENT_TIME, CdcTable, Entity, EventStream, Source
 from schemas.types import Column, Duration, Type, days, hours, minutes, seconds
@@ -27,6 +34,8 @@ __all__ = [
     "Aggregation",
     "CdcTable",
     "Column",
+    "Comparison",
+    "Condition",
     "DeclarationError",
     "Duration",
     "Entity",
@@ -37,22 +46,30 @@ __all__ = [
     "FeatureView",
     "HeadwaterError",
     "Op",
+    "Operator",
     "Repository",
     "SettingsError",
     "Source",
     "Type",
     "Window",
+    "col",
     "count",
     "days",
+    "distinct",
+    "first",
     "hours",
     "largest",
     "last",
+    "last_n",
     "latest",
     "mean",
     "minutes",
     "over",
+    "percentile",
     "seconds",
+    "share",
     "smallest",
     "stddev",
     "total",
+    "variance",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headwater.recompute import recompute, same
+from headwater.recompute import matches, recompute, same
 from schemas import (
     Column,
     Entity,
@@ -13,15 +13,22 @@ from schemas import (
     FeatureView,
     Type,
     Window,
+    col,
     count,
     days,
+    distinct,
+    first,
     largest,
     last,
+    last_n,
     mean,
     minutes,
+    percentile,
+    share,
     smallest,
     stddev,
     total,
+    variance,
 )
 
 CLICKS = EventStream(
@@ -87,3 +94,29 @@ def test_floats_may_differ_in_their_last_digits_only():
     assert not same(0.3, 0.3001)
     assert not same(None, 0.0)
     assert same("a", "a")
+
+
+def test_the_later_aggregations_over_four_events():
+    four = [event(n * MINUTE, p, q) for n, p, q in ((1, 4.0, "a"), (2, None, "b"), (3, 2.0, "a"))]
+    four.append(event(4 * MINUTE, 9.0, "c"))
+    cheap = col("price") < 5
+    ops = (variance("price"), first("page"), share(cheap), distinct("page"), last_n("page", 2))
+    ops += (percentile("price", 0.5), count(where=cheap), last("page", where=col("page") != "c"))
+    view = FeatureView(
+        "v",
+        CLICKS,
+        VIEW.entities,
+        tuple(Feature(f"f{i}", op, TEN) for i, op in enumerate(ops)),
+        ttl=days(1),
+    )
+    found = list(recompute(view, four, 4 * MINUTE).values())
+    assert found == [26 / 3, "a", 0.5, 3, '["a", "c"]', 4.0, 2, "a"]
+    assert list(recompute(view, [], 0).values()) == [*[None] * 3, 0, None, None, 0, None]
+
+
+def test_estimates_match_within_their_bounds_only():
+    many, median = Feature("n", distinct("page")), Feature("m", percentile("price", 0.5))
+    assert matches(many, 10_500, 10_000) and not matches(many, 11_000, 10_000)
+    assert matches(many, 50, 50) and not matches(many, 51, 50)
+    assert matches(median, -994.0, -1000.0) and not matches(median, -990.0, -1000.0)
+    assert not matches(median, None, 1.0)

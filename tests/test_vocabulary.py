@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from flink_jobs.sql import rolling_spec
 from schemas import (
     CdcTable,
     Column,
     DeclarationError,
     Entity,
     EventStream,
+    Feature,
     FeatureService,
     FeatureView,
     Repository,
     Type,
     Window,
+    col,
     count,
     days,
+    distinct,
     hours,
+    last,
+    last_n,
     latest,
     mean,
     minutes,
     over,
+    percentile,
     seconds,
+    share,
 )
 
 CLICKS = EventStream(
@@ -58,6 +68,31 @@ def test_types_follow_the_aggregation():
     assert [c.type for c in v.schema] == [Type.INT64, Type.FLOAT64, Type.STRING]
 
 
+def test_a_condition_is_data_that_names_the_feature_and_becomes_a_column_of_the_input():
+    dear = (col("price") >= 1.5) & (col("page") == "it's")
+    v = view(*over([hours(1)], share(dear.called("dear")), count(where=col("price").is_null())))
+    v = view(*v.features, *over([hours(1)], percentile("price", 0.995), distinct("page")))
+    names = [c.name for c in v.schema]
+    assert names == [
+        "dear_share_1h",
+        "count_where_price_is_null_1h",
+        "price_p99_5_1h",
+        "page_distinct_1h",
+    ]
+    assert [c.type for c in v.schema] == [Type.FLOAT64, Type.INT64, Type.FLOAT64, Type.INT64]
+    spec = json.loads(rolling_spec(v))["features"]
+    assert spec[0]["column"] == "`price` >= 1.5E0 AND `page` = 'it''s'"
+    assert spec[1]["filter"] == "`price` IS NULL"
+    assert spec[2]["q"] == 0.995
+    assert not {"filter", "q", "n"} & spec[3].keys()
+
+
+def test_literals_that_read_alike_have_labels_of_their_own():
+    labels = {(col("page") == text).label for text in ("a-b", "a_b", "a b", "", "é")}
+    assert len(labels) == 5
+    assert (col("price") < -1.5).label == "price_lt_minus_1_5"
+
+
 @pytest.mark.parametrize(
     ("make", "parts"),
     [
@@ -78,6 +113,22 @@ def test_types_follow_the_aggregation():
         (
             lambda: view(*over([hours(1)], count()), source=USERS),
             ("view.spend.features.count_1h", "latest"),
+        ),
+        (lambda: percentile("price", 1.5), ("aggregation.percentile.q", "at most 1", "1.5")),
+        (lambda: last_n("price", 0), ("aggregation.last_n.n", "1 to 1000", "0")),
+        (
+            lambda: view(*over([hours(1)], share(col("prize") > 1))),
+            ("share_1h", "'prize'", "did you mean 'price'"),
+        ),
+        (
+            lambda: view(*over([hours(1)], count(where=col("price") > "1"))),
+            ("where.price", "float64", "'1'"),
+        ),
+        (lambda: 1 < col("price") < 5, ("condition", "join with &", "price_gt_1")),
+        (lambda: col("page") == "${kafka}", ("condition.page", "${kafka}")),
+        (
+            lambda: view(Feature("page", last("page", where=col("city") == "X")), source=USERS),
+            ("view.spend",),
         ),
         (lambda: Entity("User", "user"), ("entity.name", "'User'", "lower_snake_case")),
         (lambda: minutes(0), ("duration", "positive", "0")),

@@ -45,16 +45,17 @@ CREATE TABLE sources.`departures` (
 );
 
 CREATE VIEW inputs.`origin_delays` AS
-SELECT `origin`, `dep_delay`, `rowtime`
+SELECT `origin`, `dep_delay`, `carrier`, `rowtime`,
+  (`dep_delay` > 15) IS TRUE AS ```dep_delay`` > 15`
 FROM sources.`departures`;
 
 CREATE VIEW computed.`origin_delays` AS
-SELECT `origin`, `count_15m`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_15m`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `dep_delay_max_15m`, `dep_delay_max_1h`, `dep_delay_max_6h`, `dep_delay_max_1d`, `dep_delay_max_7d`, `dep_delay_stddev_15m`, `dep_delay_stddev_1h`, `dep_delay_stddev_6h`, `dep_delay_stddev_1d`, `dep_delay_stddev_7d`,
+SELECT `origin`, `count_15m`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_15m`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `dep_delay_max_15m`, `dep_delay_max_1h`, `dep_delay_max_6h`, `dep_delay_max_1d`, `dep_delay_max_7d`, `dep_delay_stddev_15m`, `dep_delay_stddev_1h`, `dep_delay_stddev_6h`, `dep_delay_stddev_1d`, `dep_delay_stddev_7d`, `late_share_1h`, `late_share_1d`, `dep_delay_p90_1h`, `dep_delay_p90_1d`, `carrier_distinct_1h`, `carrier_distinct_1d`,
   `rowtime` AS `event_time`
 FROM rolling(
   input => TABLE inputs.`origin_delays` PARTITION BY `origin`,
   on_time => DESCRIPTOR(`rowtime`),
-  spec => '{"features":[{"name":"count_15m","op":"count","column":null,"window_ms":900000,"tile_ms":60000},{"name":"count_1h","op":"count","column":null,"window_ms":3600000,"tile_ms":60000},{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_15m","op":"mean","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_mean_1h","op":"mean","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_max_15m","op":"max","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_max_1h","op":"max","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_max_6h","op":"max","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_max_1d","op":"max","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_max_7d","op":"max","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_stddev_15m","op":"stddev","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_stddev_1h","op":"stddev","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_stddev_6h","op":"stddev","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_stddev_1d","op":"stddev","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_stddev_7d","op":"stddev","column":"dep_delay","window_ms":604800000,"tile_ms":3600000}]}',
+  spec => '{"features":[{"name":"count_15m","op":"count","column":null,"window_ms":900000,"tile_ms":60000},{"name":"count_1h","op":"count","column":null,"window_ms":3600000,"tile_ms":60000},{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_15m","op":"mean","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_mean_1h","op":"mean","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_max_15m","op":"max","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_max_1h","op":"max","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_max_6h","op":"max","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_max_1d","op":"max","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_max_7d","op":"max","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_stddev_15m","op":"stddev","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_stddev_1h","op":"stddev","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_stddev_6h","op":"stddev","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_stddev_1d","op":"stddev","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_stddev_7d","op":"stddev","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"late_share_1h","op":"share","column":"`dep_delay` > 15","window_ms":3600000,"tile_ms":60000},{"name":"late_share_1d","op":"share","column":"`dep_delay` > 15","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_p90_1h","op":"percentile","column":"dep_delay","window_ms":3600000,"tile_ms":60000,"q":0.9},{"name":"dep_delay_p90_1d","op":"percentile","column":"dep_delay","window_ms":86400000,"tile_ms":3600000,"q":0.9},{"name":"carrier_distinct_1h","op":"distinct","column":"carrier","window_ms":3600000,"tile_ms":60000},{"name":"carrier_distinct_1d","op":"distinct","column":"carrier","window_ms":86400000,"tile_ms":3600000}]}',
   uid => 'origin_delays'
 );
 
@@ -108,6 +109,12 @@ CREATE TABLE online.`origin_delays` (
   `dep_delay_stddev_6h` DOUBLE,
   `dep_delay_stddev_1d` DOUBLE,
   `dep_delay_stddev_7d` DOUBLE,
+  `late_share_1h` DOUBLE,
+  `late_share_1d` DOUBLE,
+  `dep_delay_p90_1h` DOUBLE,
+  `dep_delay_p90_1d` DOUBLE,
+  `carrier_distinct_1h` BIGINT,
+  `carrier_distinct_1d` BIGINT,
   `event_time` TIMESTAMP_LTZ(3)
 ) WITH (
   'connector' = 'feast-redis',
@@ -165,7 +172,7 @@ CREATE TABLE online.`aircraft_delays` (
 BEGIN STATEMENT SET;
 
 INSERT INTO online.`origin_delays`
-SELECT `origin`, `count_15m`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_15m`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `dep_delay_max_15m`, `dep_delay_max_1h`, `dep_delay_max_6h`, `dep_delay_max_1d`, `dep_delay_max_7d`, `dep_delay_stddev_15m`, `dep_delay_stddev_1h`, `dep_delay_stddev_6h`, `dep_delay_stddev_1d`, `dep_delay_stddev_7d`, `event_time`
+SELECT `origin`, `count_15m`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_15m`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `dep_delay_max_15m`, `dep_delay_max_1h`, `dep_delay_max_6h`, `dep_delay_max_1d`, `dep_delay_max_7d`, `dep_delay_stddev_15m`, `dep_delay_stddev_1h`, `dep_delay_stddev_6h`, `dep_delay_stddev_1d`, `dep_delay_stddev_7d`, `late_share_1h`, `late_share_1d`, `dep_delay_p90_1h`, `dep_delay_p90_1d`, `carrier_distinct_1h`, `carrier_distinct_1d`, `event_time`
 FROM computed.`origin_delays`;
 
 INSERT INTO headwater.features.`origin_delays`
@@ -190,7 +197,13 @@ SELECT `origin`, `event_time`,
   `dep_delay_stddev_1h`,
   `dep_delay_stddev_6h`,
   `dep_delay_stddev_1d`,
-  `dep_delay_stddev_7d`
+  `dep_delay_stddev_7d`,
+  `late_share_1h`,
+  `late_share_1d`,
+  `dep_delay_p90_1h`,
+  `dep_delay_p90_1d`,
+  `carrier_distinct_1h`,
+  `carrier_distinct_1d`
 FROM computed.`origin_delays`;
 
 INSERT INTO online.`carrier_delays`

@@ -34,7 +34,7 @@ final class BufferedRow implements Comparable<BufferedRow> {
   public int compareTo(BufferedRow other) {
     int order = Long.compare(time, other.time);
     if (order == 0) {
-      order = Long.compare(nulls, other.nulls);
+      order = Long.compareUnsigned(nulls, other.nulls);
     }
     if (order == 0) {
       order = Arrays.compare(values, other.values);

@@ -21,16 +21,16 @@ final class Engine {
 
   private final Spec spec;
   private final long[][] merged;
-  private final StringData[][] mergedStrings;
+  private final Object[][] mergedObjects;
 
   Engine(Spec spec) {
     this.spec = spec;
     this.merged = new long[spec.windows.length][];
-    this.mergedStrings = new StringData[spec.windows.length][];
+    this.mergedObjects = new Object[spec.windows.length][];
     for (int i = 0; i < spec.windows.length; i++) {
       Layout layout = spec.lanes[spec.windows[i].lane()].layout();
       merged[i] = new long[layout.words()];
-      mergedStrings[i] = new StringData[layout.strings()];
+      mergedObjects[i] = new Object[layout.objects()];
     }
   }
 
@@ -38,7 +38,7 @@ final class Engine {
     KeyState.Tiles[] tiles = new KeyState.Tiles[spec.lanes.length];
     for (int i = 0; i < tiles.length; i++) {
       Layout layout = spec.lanes[i].layout();
-      tiles[i] = new KeyState.Tiles(layout.words(), layout.strings(), 2);
+      tiles[i] = new KeyState.Tiles(layout.words(), layout.objects(), 2);
     }
     long[] lastTiles = new long[spec.lanes.length];
     Arrays.fill(lastTiles, KeyState.NEVER);
@@ -46,7 +46,7 @@ final class Engine {
         spec.fingerprint,
         lastTiles,
         new long[spec.life.words()],
-        new StringData[spec.life.strings()],
+        new Object[spec.life.objects()],
         tiles);
   }
 
@@ -122,9 +122,9 @@ final class Engine {
           int last = tiles.end - 1;
           spec.lanes[i]
               .layout()
-              .add(tiles.w, last * tiles.words, tiles.s, last * tiles.strings, row);
+              .add(tiles.w, last * tiles.words, tiles.s, last * tiles.objects, row);
         }
-        spec.life.add(state.life, 0, state.lifeStrings, 0, row);
+        spec.life.add(state.life, 0, state.lifeObjects, 0, row);
       }
       out.accept(values(state));
     }
@@ -149,7 +149,7 @@ final class Engine {
     for (int i = 0; i < folds.length; i++) {
       Spec.Window window = spec.windows[i];
       KeyState.Tiles tiles = state.tiles[window.lane()];
-      folds[i] = new KeyState.Fold(tiles.words, tiles.strings, tiles.first);
+      folds[i] = new KeyState.Fold(tiles.words, tiles.objects, tiles.first);
       if (state.handled != KeyState.NEVER) {
         folds[i].restart(start(window, tiles, tiles.first, state.handled));
       }
@@ -232,9 +232,12 @@ final class Engine {
         merge(layout, window, fold.w, fold.s, tiles, fold.end);
       }
       System.arraycopy(fold.w, 0, merged[i], 0, fold.w.length);
-      System.arraycopy(fold.s, 0, mergedStrings[i], 0, fold.s.length);
+      for (int j = 0; j < fold.s.length; j++) {
+        // The newest tile will be merged into the sketch, which must not reach the fold's.
+        mergedObjects[i][j] = fold.s[j] instanceof Sketch sketch ? sketch.copy() : fold.s[j];
+      }
       if (fold.first <= last) {
-        merge(layout, window, merged[i], mergedStrings[i], tiles, last);
+        merge(layout, window, merged[i], mergedObjects[i], tiles, last);
       }
     }
     GenericRowData row = new GenericRowData(spec.features.length);
@@ -244,8 +247,8 @@ final class Engine {
       row.setField(
           i,
           window < 0
-              ? value(feature, state.life, state.lifeStrings)
-              : value(feature, merged[window], mergedStrings[window]));
+              ? value(feature, state.life, state.lifeObjects)
+              : value(feature, merged[window], mergedObjects[window]));
     }
     return row;
   }
@@ -254,25 +257,28 @@ final class Engine {
       Layout layout,
       Spec.Window window,
       long[] into,
-      StringData[] intoStrings,
+      Object[] intoObjects,
       KeyState.Tiles tiles,
       int tile) {
     layout.merge(
         window.slots(),
         into,
-        intoStrings,
+        intoObjects,
         tiles.w,
         tile * tiles.words,
         tiles.s,
-        tile * tiles.strings);
+        tile * tiles.objects);
   }
 
-  private static Object value(Spec.Feature feature, long[] w, StringData[] s) {
+  private static Object value(Spec.Feature feature, long[] w, Object[] s) {
     Layout.Slot slot = feature.slot();
     int o = slot.offset();
     long n = w[o];
     if (feature.op() == Spec.Op.COUNT) {
       return n;
+    }
+    if (feature.op() == Spec.Op.DISTINCT) {
+      return n == 0 ? 0L : ((Distinct) s[slot.object()]).estimate();
     }
     if (n == 0) {
       return null;
@@ -280,13 +286,17 @@ final class Engine {
     return switch (feature.op()) {
       case MEAN ->
           (slot.type() == ColumnType.DOUBLE ? Double.longBitsToDouble(w[o + 1]) : w[o + 1]) / n;
+      case VARIANCE -> Double.longBitsToDouble(w[o + 2]) / n;
+      case SHARE -> (double) w[o + 1] / n;
+      case PERCENTILE -> ((Quantiles) s[slot.object()]).at(feature.parameter(), n);
+      case LAST_N -> ((Newest) s[slot.object()]).json(slot.type());
       case STDDEV -> Math.sqrt(Double.longBitsToDouble(w[o + 2]) / n);
       default ->
           switch (slot.type()) {
             case BIGINT -> (Object) w[o + 1];
             case DOUBLE -> Double.longBitsToDouble(w[o + 1]);
             case BOOLEAN -> w[o + 1] != 0;
-            case STRING -> s[slot.string()];
+            case STRING -> s[slot.object()];
           };
     };
   }

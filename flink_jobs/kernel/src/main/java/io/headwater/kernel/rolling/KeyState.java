@@ -1,7 +1,6 @@
 package io.headwater.kernel.rolling;
 
 import java.util.Arrays;
-import org.apache.flink.table.data.StringData;
 
 /** All that is kept for one key. Mutable; on the heap backend it is changed in place. */
 final class KeyState {
@@ -29,10 +28,10 @@ final class KeyState {
   int endRow;
   boolean sorted = true;
 
-  /** Accumulators of the lifetime features. */
+  /** Accumulators of the lifetime features: words, and what does not fit in words. */
   final long[] life;
 
-  final StringData[] lifeStrings;
+  final Object[] lifeObjects;
 
   /** Tiles, one array an edge length. */
   final Tiles[] tiles;
@@ -40,12 +39,11 @@ final class KeyState {
   /** What {@link Engine} remembers between calls; derived, so neither written nor copied. */
   Fold[] folds;
 
-  KeyState(
-      int fingerprint, long[] lastTiles, long[] life, StringData[] lifeStrings, Tiles[] tiles) {
+  KeyState(int fingerprint, long[] lastTiles, long[] life, Object[] lifeObjects, Tiles[] tiles) {
     this.fingerprint = fingerprint;
     this.lastTiles = lastTiles;
     this.life = life;
-    this.lifeStrings = lifeStrings;
+    this.lifeObjects = lifeObjects;
     this.tiles = tiles;
   }
 
@@ -92,19 +90,19 @@ final class KeyState {
   /** Tiles of one edge length, oldest first; only those that hold a row. */
   static final class Tiles {
     final int words;
-    final int strings;
+    final int objects;
     int first;
     int end;
     long[] index;
     long[] w;
-    StringData[] s;
+    Object[] s;
 
-    Tiles(int words, int strings, int capacity) {
+    Tiles(int words, int objects, int capacity) {
       this.words = words;
-      this.strings = strings;
+      this.objects = objects;
       this.index = new long[capacity];
       this.w = new long[capacity * words];
-      this.s = new StringData[capacity * strings];
+      this.s = new Object[capacity * objects];
     }
 
     /** Appends an empty tile; returns by how much the positions of the others fell. */
@@ -116,8 +114,8 @@ final class KeyState {
         moved = first;
         index = move(index, new long[capacity], first, size, 1);
         w = move(w, new long[capacity * words], first, size, words);
-        StringData[] target = new StringData[capacity * strings];
-        System.arraycopy(s, first * strings, target, 0, size * strings);
+        Object[] target = new Object[capacity * objects];
+        System.arraycopy(s, first * objects, target, 0, size * objects);
         s = target;
         first = 0;
         end = size;
@@ -133,7 +131,7 @@ final class KeyState {
 
     /** Forgets the tiles before {@code position}. */
     void dropBefore(int position) {
-      Arrays.fill(s, first * strings, position * strings, null);
+      Arrays.fill(s, first * objects, position * objects, null);
       first = position;
     }
   }
@@ -141,13 +139,13 @@ final class KeyState {
   /** One window's tiles merged left to right, all but the newest, which may still grow. */
   static final class Fold {
     final long[] w;
-    final StringData[] s;
+    final Object[] s;
     int first;
     int end;
 
-    Fold(int words, int strings, int first) {
+    Fold(int words, int objects, int first) {
       this.w = new long[words];
-      this.s = new StringData[strings];
+      this.s = new Object[objects];
       this.first = first;
       this.end = first;
     }

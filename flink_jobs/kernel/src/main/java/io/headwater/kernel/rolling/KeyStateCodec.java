@@ -12,12 +12,14 @@ import org.apache.flink.table.data.StringData;
  * Writes {@link KeyState} as a version byte, then plain words.
  *
  * <p>The format knows nothing of the spec. A tile takes 8 bytes for its index and 8 for each word,
- * a buffered row 18 and 8 for each column; strings add 4 and their bytes. A later kernel writes a
- * higher version and keeps reading the lower ones.
+ * a buffered row 18 and 8 for each column; strings add 4 and their bytes. An object is a tag and
+ * what it tags: nothing, a string or a sketch. A later kernel writes a higher version and keeps
+ * reading the lower ones; version 1 had strings for objects, without tags.
  */
 final class KeyStateCodec {
 
-  private static final int VERSION = 1;
+  private static final int VERSION = 2;
+  private static final byte STRING = 0;
 
   private KeyStateCodec() {}
 
@@ -46,18 +48,18 @@ final class KeyStateCodec {
     out.writeLong(state.lastBuffered);
     out.writeInt(state.life.length);
     writeLongs(state.life, 0, state.life.length, out);
-    out.writeInt(state.lifeStrings.length);
-    writeStrings(state.lifeStrings, 0, state.lifeStrings.length, out);
+    out.writeInt(state.lifeObjects.length);
+    writeObjects(state.lifeObjects, 0, state.lifeObjects.length, out);
     out.writeByte(state.tiles.length);
     writeLongs(state.lastTiles, 0, state.lastTiles.length, out);
     for (KeyState.Tiles tiles : state.tiles) {
       int size = tiles.end - tiles.first;
       out.writeInt(tiles.words);
-      out.writeInt(tiles.strings);
+      out.writeInt(tiles.objects);
       out.writeInt(size);
       writeLongs(tiles.index, tiles.first, size, out);
       writeLongs(tiles.w, tiles.first * tiles.words, size * tiles.words, out);
-      writeStrings(tiles.s, tiles.first * tiles.strings, size * tiles.strings, out);
+      writeObjects(tiles.s, tiles.first * tiles.objects, size * tiles.objects, out);
     }
     out.writeInt(state.endRow - state.firstRow);
     for (int i = state.firstRow; i < state.endRow; i++) {
@@ -68,39 +70,41 @@ final class KeyStateCodec {
       writeLongs(row.values, 0, row.values.length, out);
       out.writeBoolean(row.strings != null);
       if (row.strings != null) {
-        writeStrings(row.strings, 0, row.strings.length, out);
+        for (StringData string : row.strings) {
+          writeString(string, out);
+        }
       }
     }
   }
 
   private static KeyState read(DataInputView in) throws IOException {
     int version = in.readByte();
-    if (version != VERSION) {
+    if (version < 1 || version > VERSION) {
       throw new IOException(
-          "rolling: state of version " + version + ", this kernel reads " + VERSION);
+          "rolling: state of version " + version + ", this kernel reads 1 to " + VERSION);
     }
     int fingerprint = in.readInt();
     long handled = in.readLong();
     long lastBuffered = in.readLong();
     long[] life = new long[in.readInt()];
     readLongs(life, life.length, in);
-    StringData[] lifeStrings = new StringData[in.readInt()];
-    readStrings(lifeStrings, lifeStrings.length, in);
+    Object[] lifeObjects = new Object[in.readInt()];
+    readObjects(lifeObjects, lifeObjects.length, version, in);
     KeyState.Tiles[] lanes = new KeyState.Tiles[in.readUnsignedByte()];
     long[] lastTiles = new long[lanes.length];
     readLongs(lastTiles, lastTiles.length, in);
     for (int i = 0; i < lanes.length; i++) {
       int words = in.readInt();
-      int strings = in.readInt();
+      int objects = in.readInt();
       int size = in.readInt();
-      KeyState.Tiles tiles = new KeyState.Tiles(words, strings, size + 1);
+      KeyState.Tiles tiles = new KeyState.Tiles(words, objects, size + 1);
       readLongs(tiles.index, size, in);
       readLongs(tiles.w, size * words, in);
-      readStrings(tiles.s, size * strings, in);
+      readObjects(tiles.s, size * objects, version, in);
       tiles.end = size;
       lanes[i] = tiles;
     }
-    KeyState state = new KeyState(fingerprint, lastTiles, life, lifeStrings, lanes);
+    KeyState state = new KeyState(fingerprint, lastTiles, life, lifeObjects, lanes);
     state.handled = handled;
     state.lastBuffered = lastBuffered;
     int rows = in.readInt();
@@ -117,44 +121,61 @@ final class KeyStateCodec {
     long[] values = new long[in.readUnsignedByte()];
     readLongs(values, values.length, in);
     StringData[] strings = in.readBoolean() ? new StringData[values.length] : null;
-    if (strings != null) {
-      readStrings(strings, strings.length, in);
+    for (int i = 0; strings != null && i < strings.length; i++) {
+      strings[i] = readString(in);
     }
     return new BufferedRow(time, nulls, values, strings);
   }
 
-  private static void writeLongs(long[] from, int first, int count, DataOutputView out)
-      throws IOException {
+  static void writeLongs(long[] from, int first, int count, DataOutputView out) throws IOException {
     for (int i = first; i < first + count; i++) {
       out.writeLong(from[i]);
     }
   }
 
-  private static void readLongs(long[] to, int count, DataInputView in) throws IOException {
+  static void readLongs(long[] to, int count, DataInputView in) throws IOException {
     for (int i = 0; i < count; i++) {
       to[i] = in.readLong();
     }
   }
 
-  private static void writeStrings(StringData[] from, int first, int count, DataOutputView out)
+  private static void writeObjects(Object[] from, int first, int count, DataOutputView out)
       throws IOException {
     for (int i = first; i < first + count; i++) {
-      byte[] bytes = from[i] == null ? null : from[i].toBytes();
-      out.writeInt(bytes == null ? -1 : bytes.length);
-      if (bytes != null) {
-        out.write(bytes);
+      if (from[i] instanceof Sketch sketch) {
+        out.writeByte(sketch.tag());
+        sketch.write(out);
+      } else {
+        out.writeByte(STRING);
+        writeString((StringData) from[i], out);
       }
     }
   }
 
-  private static void readStrings(StringData[] to, int count, DataInputView in) throws IOException {
+  private static void readObjects(Object[] to, int count, int version, DataInputView in)
+      throws IOException {
     for (int i = 0; i < count; i++) {
-      int length = in.readInt();
-      if (length >= 0) {
-        byte[] bytes = new byte[length];
-        in.readFully(bytes);
-        to[i] = StringData.fromBytes(bytes);
-      }
+      byte tag = version == 1 ? STRING : in.readByte();
+      to[i] = tag == STRING ? readString(in) : Sketch.read(tag, in);
     }
+  }
+
+  /** Writes the length, or -1 for null, then the bytes. */
+  static void writeString(StringData string, DataOutputView out) throws IOException {
+    byte[] bytes = string == null ? null : string.toBytes();
+    out.writeInt(bytes == null ? -1 : bytes.length);
+    if (bytes != null) {
+      out.write(bytes);
+    }
+  }
+
+  static StringData readString(DataInputView in) throws IOException {
+    int length = in.readInt();
+    if (length < 0) {
+      return null;
+    }
+    byte[] bytes = new byte[length];
+    in.readFully(bytes);
+    return StringData.fromBytes(bytes);
   }
 }

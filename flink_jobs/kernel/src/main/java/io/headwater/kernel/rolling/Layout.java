@@ -6,7 +6,8 @@ import java.util.List;
 import org.apache.flink.table.data.StringData;
 
 /**
- * Where the accumulators of one tile lie in its {@code long[]} and {@code StringData[]}.
+ * Where the accumulators of one tile lie in its {@code long[]} and {@code Object[]}, which holds
+ * strings and sketches.
  *
  * <p>Every accumulator starts with the word {@code n}: 0 means that it saw nothing. Doubles are
  * kept as their bits. Accumulators only grow, by {@link #add} and {@link #merge}; nothing is
@@ -28,31 +29,49 @@ final class Layout implements Serializable {
     MAX(2),
     /** [mean, sum of squared deviations], both doubles. */
     VARIANCE(3),
-    /** [value], or a string in the tile's string slots. */
-    LAST(2);
+    /** [value], or a string among the tile's objects. */
+    LAST(2),
+    /** As {@link #LAST}. */
+    FIRST(2),
+    /** [rows for which the column is true]. */
+    SHARE(2),
+    /** A {@link Distinct} among the objects. */
+    DISTINCT(1),
+    /** A {@link Quantiles} among the objects. */
+    QUANTILES(1),
+    /** A {@link Newest} among the objects. */
+    NEWEST(1);
 
     final int words;
 
     Kind(int words) {
       this.words = words;
     }
+
+    boolean isSketch() {
+      return this == DISTINCT || this == QUANTILES || this == NEWEST;
+    }
   }
 
-  /** One accumulator: {@code column} is -1 for rows; {@code string} is -1 unless it keeps one. */
-  record Slot(Kind kind, int column, ColumnType type, int offset, int string)
+  /**
+   * One accumulator: {@code column} is -1 for rows, {@code filter} is -1 or the boolean column that
+   * must be true, {@code object} is -1 unless it keeps one.
+   */
+  record Slot(
+      Kind kind, int column, ColumnType type, int filter, int parameter, int offset, int object)
       implements Serializable {}
 
   private final List<Slot> declared = new ArrayList<>();
   private Slot[] slots = new Slot[0];
   private int words;
-  private int strings;
+  private int objects;
 
   int words() {
     return words;
   }
 
-  int strings() {
-    return strings;
+  int objects() {
+    return objects;
   }
 
   Slot slot(int index) {
@@ -60,26 +79,31 @@ final class Layout implements Serializable {
   }
 
   /** Index of the accumulator, shared by all features that need the same one. */
-  int declare(Kind kind, int column, ColumnType type) {
+  int declare(Kind kind, int column, ColumnType type, int filter, int parameter) {
     for (int i = 0; i < slots.length; i++) {
-      if (slots[i].kind == kind && slots[i].column == column) {
+      Slot slot = slots[i];
+      if (slot.kind == kind
+          && slot.column == column
+          && slot.filter == filter
+          && slot.parameter == parameter) {
         return i;
       }
     }
-    boolean isString = kind == Kind.LAST && type == ColumnType.STRING;
-    declared.add(new Slot(kind, column, type, words, isString ? strings++ : -1));
+    boolean isString = (kind == Kind.LAST || kind == Kind.FIRST) && type == ColumnType.STRING;
+    int object = isString || kind.isSketch() ? objects++ : -1;
+    declared.add(new Slot(kind, column, type, filter, parameter, words, object));
     words += isString ? 1 : kind.words;
     slots = declared.toArray(Slot[]::new);
     return slots.length - 1;
   }
 
-  /** Adds a row to all accumulators of the tile at {@code at} words and {@code sat} strings. */
-  void add(long[] w, int at, StringData[] s, int sat, BufferedRow row) {
+  /** Adds a row to all accumulators of the tile at {@code at} words and {@code sat} objects. */
+  void add(long[] w, int at, Object[] s, int sat, BufferedRow row) {
     for (Slot slot : slots) {
       int column = slot.column;
       int o = at + slot.offset;
-      if (column >= 0 && row.isNull(column)) {
-        continue;
+      if (column >= 0 && row.isNull(column) || slot.filter >= 0 && row.values[slot.filter] == 0) {
+        continue; // a filter that is null is 0 too
       }
       switch (slot.kind) {
         case COUNT -> w[o]++;
@@ -98,11 +122,32 @@ final class Layout implements Serializable {
         }
         case LAST -> {
           w[o] = 1;
-          if (slot.string >= 0) {
-            s[sat + slot.string] = row.strings[column];
+          if (slot.object >= 0) {
+            s[sat + slot.object] = row.strings[column];
           } else {
             w[o + 1] = row.values[column];
           }
+        }
+        case FIRST -> {
+          if (w[o] == 0) {
+            w[o] = 1;
+            if (slot.object >= 0) {
+              s[sat + slot.object] = row.strings[column];
+            } else {
+              w[o + 1] = row.values[column];
+            }
+          }
+        }
+        case SHARE -> {
+          w[o]++;
+          w[o + 1] += row.values[column];
+        }
+        case DISTINCT, QUANTILES, NEWEST -> {
+          if (w[o]++ == 0) {
+            s[sat + slot.object] = Sketch.make(slot);
+          }
+          StringData string = slot.type == ColumnType.STRING ? row.strings[column] : null;
+          ((Sketch) s[sat + slot.object]).add(row.values[column], string);
         }
         default -> combine(slot, w, o, 1, row.values[column]);
       }
@@ -113,10 +158,10 @@ final class Layout implements Serializable {
   void merge(
       int[] which,
       long[] into,
-      StringData[] intoStrings,
+      Object[] intoObjects,
       long[] from,
       int at,
-      StringData[] fromStrings,
+      Object[] fromObjects,
       int sat) {
     for (int index : which) {
       Slot slot = slots[index];
@@ -131,11 +176,34 @@ final class Layout implements Serializable {
         case VARIANCE -> mergeVariance(into, i, from, f);
         case LAST -> {
           into[i] = n;
-          if (slot.string >= 0) {
-            intoStrings[slot.string] = fromStrings[sat + slot.string];
+          if (slot.object >= 0) {
+            intoObjects[slot.object] = fromObjects[sat + slot.object];
           } else {
             into[i + 1] = from[f + 1];
           }
+        }
+        case FIRST -> {
+          if (into[i] == 0) {
+            into[i] = n;
+            if (slot.object >= 0) {
+              intoObjects[slot.object] = fromObjects[sat + slot.object];
+            } else {
+              into[i + 1] = from[f + 1];
+            }
+          }
+        }
+        case SHARE -> {
+          into[i] += n;
+          into[i + 1] += from[f + 1];
+        }
+        case DISTINCT, QUANTILES, NEWEST -> {
+          Sketch later = (Sketch) fromObjects[sat + slot.object];
+          if (into[i] == 0) {
+            intoObjects[slot.object] = later.copy();
+          } else {
+            ((Sketch) intoObjects[slot.object]).merge(later);
+          }
+          into[i] += n;
         }
         default -> combine(slot, into, i, n, from[f + 1]);
       }

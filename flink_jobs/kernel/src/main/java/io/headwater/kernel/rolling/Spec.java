@@ -15,14 +15,19 @@ import org.apache.flink.table.types.logical.RowType;
  *
  * <p>Parsed from JSON: {@code {"disorder_ms": 300000, "features": [{"name": "delay_mean_1h", "op":
  * "mean", "column": "delay", "window_ms": 3600000, "tile_ms": 60000}]}}. Operations: count (without
- * column: of rows), sum, mean, min, max, stddev (of the population), last. {@code window_ms} null
- * means the key's lifetime. {@code disorder_ms} states the stream's bound; the watermark enforces
- * it.
+ * column: of rows), sum, mean, min, max, stddev and variance (of the population), first, last,
+ * share (of the rows whose BOOLEAN column is true), distinct, percentile (with {@code "q"}) and
+ * last_n (with {@code "n"}; a JSON array). {@code "filter"} names a BOOLEAN column: only rows where
+ * it is true count. {@code window_ms} null means the key's lifetime. {@code disorder_ms} states the
+ * stream's bound; the watermark enforces it.
  */
 final class Spec implements Serializable {
 
   private static final long serialVersionUID = 1L;
-  private static final String OPS = "count, sum, mean, min, max, stddev, last";
+  private static final int MOST_NEWEST = 1000;
+  private static final String OPS =
+      "count, sum, mean, min, max, stddev, variance, first, last, share, distinct, percentile,"
+          + " last_n";
 
   /** What a feature makes of its accumulator. */
   enum Op {
@@ -32,14 +37,23 @@ final class Spec implements Serializable {
     MIN,
     MAX,
     STDDEV,
-    LAST
+    LAST,
+    VARIANCE,
+    FIRST,
+    SHARE,
+    DISTINCT,
+    PERCENTILE,
+    LAST_N
   }
 
   /** A column that features read: its position in the input row. */
   record Column(String name, int position, ColumnType type) implements Serializable {}
 
-  /** A feature: {@code window} is an index into {@link #windows}, or -1 for the lifetime. */
-  record Feature(String name, Op op, ColumnType type, int window, Layout.Slot slot)
+  /**
+   * A feature: {@code window} is an index into {@link #windows}, or -1 for the lifetime; {@code
+   * parameter} is the q of a percentile in millionths.
+   */
+  record Feature(String name, Op op, ColumnType type, int window, Layout.Slot slot, int parameter)
       implements Serializable {}
 
   /** Tiles of one edge length and what they hold. */
@@ -133,20 +147,40 @@ final class Spec implements Serializable {
     }
 
     void feature(JsonNode node, String path) {
-      only(node, path, List.of("name", "op", "column", "window_ms", "tile_ms"));
+      only(node, path, List.of("name", "op", "column", "filter", "q", "n", "window_ms", "tile_ms"));
       String name = node.path("name").asText("");
       if (name.isEmpty() || features.stream().anyMatch(f -> f.name.equals(name))) {
         throw new ValidationException(
             "rolling: expected a name of its own, got '" + name + "' - at " + path + ".name");
       }
       Op op = op(node.path("op").asText(""), path);
-      int column = column(node.path("column"), op, path);
-      ColumnType type = column < 0 ? null : columns.get(column).type;
-      if (!(op == Op.COUNT || op == Op.LAST || type.isNumber())) {
+      int column = -1;
+      if (node.hasNonNull("column")) {
+        column = column(node.path("column"), path + ".column");
+      } else if (op != Op.COUNT) {
         throw new ValidationException(
-            "rolling: %s takes BIGINT or DOUBLE, got %s - at %s.column"
-                .formatted(op.name().toLowerCase(java.util.Locale.ROOT), type, path));
+            "rolling: only count goes without a column - at " + path + ".column");
       }
+      ColumnType type = column < 0 ? null : columns.get(column).type;
+      if (!takes(op, type)) {
+        throw new ValidationException(
+            "rolling: %s takes %s, got %s - at %s.column"
+                .formatted(
+                    op.name().toLowerCase(java.util.Locale.ROOT),
+                    op == Op.SHARE ? "BOOLEAN" : "BIGINT or DOUBLE",
+                    type,
+                    path));
+      }
+      int filter = -1;
+      if (node.hasNonNull("filter")) {
+        filter = column(node.path("filter"), path + ".filter");
+        if (columns.get(filter).type != ColumnType.BOOLEAN) {
+          throw new ValidationException(
+              "rolling: a filter is BOOLEAN, got %s - at %s.filter"
+                  .formatted(columns.get(filter).type, path));
+        }
+      }
+      int parameter = parameter(node, op, path);
       int window = -1;
       Layout layout = life;
       if (node.hasNonNull("window_ms")) {
@@ -155,15 +189,19 @@ final class Spec implements Serializable {
         window = window(lane, size);
         layout = lanes.get(lane).layout;
       }
-      int slot = layout.declare(kind(op), column, type);
+      // Percentiles of one column share a sketch, whatever their q.
+      int kept = op == Op.PERCENTILE ? 0 : parameter;
+      int slot = layout.declare(kind(op), column, type, filter, kept);
       if (window >= 0) {
         addSlot(window, slot);
       }
-      features.add(new Feature(name, op, output(op, type), window, layout.slot(slot)));
+      features.add(new Feature(name, op, output(op, type), window, layout.slot(slot), parameter));
       canonical
           .append(kind(op))
           .append('(')
           .append(column < 0 ? "*" : columns.get(column).name + " " + type)
+          .append(filter < 0 ? "" : " if " + columns.get(filter).name)
+          .append(kept == 0 ? "" : " " + kept)
           .append(") ")
           .append(window < 0 ? "life" : windows.get(window).size)
           .append('/')
@@ -181,25 +219,50 @@ final class Spec implements Serializable {
           "rolling: unknown op '" + text + "', choose of " + OPS + " - at " + path + ".op");
     }
 
-    private int column(JsonNode node, Op op, String path) {
-      if (node.isNull() || node.isMissingNode()) {
-        if (op != Op.COUNT) {
+    /** The q of a percentile in millionths, the n of last_n, or 0 for the others. */
+    private static int parameter(JsonNode node, Op op, String path) {
+      String field = op == Op.PERCENTILE ? "q" : "n";
+      boolean takes = op == Op.PERCENTILE || op == Op.LAST_N;
+      for (String other : List.of("q", "n")) {
+        if (node.hasNonNull(other) && !(takes && other.equals(field))) {
           throw new ValidationException(
-              "rolling: only count goes without a column - at " + path + ".column");
+              "rolling: only percentile takes q, only last_n takes n - at " + path + "." + other);
         }
-        return -1;
       }
+      if (!takes) {
+        return 0;
+      }
+      JsonNode value = node.path(field);
+      boolean good =
+          op == Op.PERCENTILE
+              ? value.isNumber() && value.asDouble() > 0 && value.asDouble() <= 1
+              : value.isInt() && value.asInt() > 0 && value.asInt() <= MOST_NEWEST;
+      if (!good) {
+        throw new ValidationException(
+            "rolling: expected %s, got %s - at %s.%s"
+                .formatted(
+                    op == Op.PERCENTILE
+                        ? "a number above 0, at most 1"
+                        : "a whole number of 1 to " + MOST_NEWEST,
+                    value.isMissingNode() ? "nothing" : value,
+                    path,
+                    field));
+      }
+      return op == Op.PERCENTILE ? (int) Math.round(value.asDouble() * 1e6) : value.asInt();
+    }
+
+    private int column(JsonNode node, String path) {
       String name = node.asText();
       int position = input.getFieldIndex(name);
       if (position < 0) {
         throw new ValidationException(
-            "rolling: no column '%s', choose of %s - at %s.column"
+            "rolling: no column '%s', choose of %s - at %s"
                 .formatted(name, input.getFieldNames(), path));
       }
       ColumnType type = ColumnType.of(input.getTypeAt(position));
       if (type == null) {
         throw new ValidationException(
-            "rolling: column '%s' is %s; CAST it to BIGINT, DOUBLE, STRING or BOOLEAN - at %s.column"
+            "rolling: column '%s' is %s; CAST it to BIGINT, DOUBLE, STRING or BOOLEAN - at %s"
                 .formatted(name, input.getTypeAt(position), path));
       }
       Column column = new Column(name, position, type);
@@ -248,21 +311,35 @@ final class Spec implements Serializable {
     }
   }
 
+  private static boolean takes(Op op, ColumnType type) {
+    return switch (op) {
+      case COUNT, FIRST, LAST, LAST_N, DISTINCT -> true;
+      case SHARE -> type == ColumnType.BOOLEAN;
+      default -> type.isNumber();
+    };
+  }
+
   private static Layout.Kind kind(Op op) {
     return switch (op) {
       case COUNT -> Layout.Kind.COUNT;
       case SUM, MEAN -> Layout.Kind.SUM;
       case MIN -> Layout.Kind.MIN;
       case MAX -> Layout.Kind.MAX;
-      case STDDEV -> Layout.Kind.VARIANCE;
+      case STDDEV, VARIANCE -> Layout.Kind.VARIANCE;
       case LAST -> Layout.Kind.LAST;
+      case FIRST -> Layout.Kind.FIRST;
+      case SHARE -> Layout.Kind.SHARE;
+      case DISTINCT -> Layout.Kind.DISTINCT;
+      case PERCENTILE -> Layout.Kind.QUANTILES;
+      case LAST_N -> Layout.Kind.NEWEST;
     };
   }
 
   private static ColumnType output(Op op, ColumnType column) {
     return switch (op) {
-      case COUNT -> ColumnType.BIGINT;
-      case MEAN, STDDEV -> ColumnType.DOUBLE;
+      case COUNT, DISTINCT -> ColumnType.BIGINT;
+      case MEAN, STDDEV, VARIANCE, SHARE, PERCENTILE -> ColumnType.DOUBLE;
+      case LAST_N -> ColumnType.STRING;
       default -> column;
     };
   }

@@ -1,0 +1,161 @@
+package io.headwater.kernel.rolling;
+
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.TreeSet;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.ArrayNode;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.ObjectNode;
+import org.apache.flink.table.data.GenericRowData;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.types.DataType;
+import org.apache.flink.table.types.logical.LogicalType;
+import org.apache.flink.table.types.logical.RowType;
+
+/**
+ * The engine without a cluster, for {@code tests/test_rolling.py}: each line of input is a run,
+ * each line of output what came of it.
+ *
+ * <p>A run is {@code {"spec": {...}, "columns": [["price", "DOUBLE"]], "commands": [["row", key,
+ * time, [values]], ["watermark", time], ["restart"]]}}. The answer holds the emitted {@code rows},
+ * the positions of the {@code late} commands, and the {@code bytes} of the state that is left.
+ */
+final class Harness {
+
+  private static final ObjectMapper JSON = new ObjectMapper();
+
+  private final Engine engine;
+  private final ColumnType[] types;
+  private final Map<String, KeyState> states = new TreeMap<>();
+  private final Map<String, TreeSet<Long>> timers = new TreeMap<>();
+  private final ArrayNode rows = JSON.createArrayNode();
+  private final ArrayNode late = JSON.createArrayNode();
+  private long watermark = Long.MIN_VALUE;
+
+  private Harness(JsonNode run) {
+    JsonNode columns = run.path("columns");
+    types = new ColumnType[columns.size()];
+    LogicalType[] sqlTypes = new LogicalType[types.length];
+    String[] names = new String[types.length];
+    for (int i = 0; i < types.length; i++) {
+      names[i] = columns.get(i).get(0).asText();
+      types[i] = ColumnType.valueOf(columns.get(i).get(1).asText());
+      DataType type = types[i].dataType();
+      sqlTypes[i] = type.getLogicalType();
+    }
+    engine = new Engine(Spec.parse(run.path("spec").toString(), RowType.of(sqlTypes, names)));
+  }
+
+  public static void main(String[] args) throws IOException {
+    BufferedReader in =
+        new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+    for (String line = in.readLine(); line != null; line = in.readLine()) {
+      ObjectNode answer;
+      try {
+        JsonNode run = JSON.readTree(line);
+        answer = new Harness(run).run(run.path("commands"));
+      } catch (RuntimeException | AssertionError e) {
+        answer = JSON.createObjectNode().put("error", e.toString());
+      }
+      // ASCII only, whatever the encoding of the terminal.
+      StringBuilder text = new StringBuilder();
+      for (char c : answer.toString().toCharArray()) {
+        text.append(c < 128 ? String.valueOf(c) : "\\u%04x".formatted((int) c));
+      }
+      System.out.println(text);
+    }
+  }
+
+  private ObjectNode run(JsonNode commands) {
+    for (int i = 0; i < commands.size(); i++) {
+      JsonNode command = commands.get(i);
+      switch (command.get(0).asText()) {
+        case "row" -> {
+          if (!row(command)) {
+            late.add(i);
+          }
+        }
+        case "watermark" -> advance(command.get(1).asLong());
+        case "restart" ->
+            states.replaceAll((k, state) -> KeyStateCodec.decode(KeyStateCodec.encode(state)));
+        default -> throw new IllegalArgumentException(command.toString());
+      }
+    }
+    int bytes = states.values().stream().mapToInt(s -> KeyStateCodec.encode(s).length).sum();
+    ObjectNode answer = JSON.createObjectNode().put("states", states.size()).put("bytes", bytes);
+    answer.set("rows", rows);
+    answer.set("late", late);
+    return answer;
+  }
+
+  /** As Flink: what is not after the watermark never reaches the function. */
+  private boolean row(JsonNode command) {
+    String key = command.get(1).asText();
+    long time = command.get(2).asLong();
+    if (time <= watermark) {
+      return false;
+    }
+    GenericRowData row = new GenericRowData(types.length);
+    for (int i = 0; i < types.length; i++) {
+      JsonNode value = command.get(3).get(i);
+      if (!value.isNull()) {
+        row.setField(
+            i,
+            switch (types[i]) {
+              case BIGINT -> (Object) value.asLong();
+              case DOUBLE -> value.asDouble();
+              case BOOLEAN -> value.asBoolean();
+              case STRING -> StringData.fromString(value.asText());
+            });
+      }
+    }
+    KeyState state = states.computeIfAbsent(key, k -> engine.newState());
+    engine.check(state);
+    engine.buffer(
+        state,
+        row,
+        time,
+        at -> {
+          if (at <= watermark) {
+            throw new AssertionError("Flink ignores timers that the watermark passed");
+          }
+          timers.computeIfAbsent(key, k -> new TreeSet<>()).add(at);
+        });
+    return true;
+  }
+
+  private void advance(long to) {
+    watermark = Math.max(watermark, to);
+    for (String key : List.copyOf(states.keySet())) {
+      KeyState state = states.get(key);
+      TreeSet<Long> due = timers.get(key);
+      while (!due.isEmpty() && due.first() <= watermark) {
+        long now = due.pollFirst();
+        engine.handle(state, now, row -> emit(key, now, row));
+      }
+      if (engine.isEmpty(state)) {
+        if (!due.isEmpty()) {
+          throw new AssertionError("a state was dropped that still has timers");
+        }
+        states.remove(key);
+      }
+    }
+  }
+
+  private void emit(String key, long time, RowData data) {
+    GenericRowData row = (GenericRowData) data;
+    ArrayNode values = JSON.createArrayNode();
+    for (int i = 0; i < row.getArity(); i++) {
+      Object value = row.getField(i);
+      values.addPOJO(value instanceof StringData ? value.toString() : value);
+    }
+    rows.addArray().add(key).add(time).add(values);
+  }
+}
