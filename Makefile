@@ -4,10 +4,10 @@ BOOT := build/boot
 BIN := build/envs/serving/bin
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
-.PHONY: help setup demo up down plan lint format test lock clean
+.PHONY: help setup demo up down plan lint format test bench-engine lock clean
 
 help: ## Show the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: build/envs/serving/.ready build/envs/flink/.ready build/jars/.ready ## Install everything the other targets need, under build/
 
@@ -69,6 +69,9 @@ test: setup ## Run the tests and print the coverage (about 8 minutes)
 	  mvn -q -B -f $(KERNEL)/pom.xml test
 	@echo "[test 2/2] everything else, on real servers (seven minutes)"
 	$(BIN)/pytest $(addprefix --cov=,$(ROOMS)) --cov-report=term
+
+bench-engine: setup ## Rolling features beside Flink's OVER and the bare source (12 minutes)
+	$(BIN)/python -m bench.engine
 
 lock: build/boot/.ready ## Pin all requirements anew, with hashes
 	for name in boot flink dev; do $(BOOT)/bin/uv pip compile --quiet --python-version 3.11 \

@@ -78,7 +78,7 @@ def job_sql(job: Job) -> str:
         f"CREATE CATALOG headwater WITH (\n  {catalog}\n);\n",
         f"CREATE TEMPORARY SYSTEM FUNCTION rolling AS {literal(_ROLLING)};\n",
         *(source_ddl(source, job.repository) for source in job.sources),
-        *(text for view in job.views for text in _view(view)),
+        *(text for view in job.views for text in view_sql(view)),
         *(_online(view, job.repository) for view in job.views),
         "BEGIN STATEMENT SET;\n",
         *(text for view in job.views for text in _inserts(view)),
@@ -130,7 +130,8 @@ def _comparison(comparison: Comparison) -> str:
     return f"{left} {text}E0" if isinstance(value, float) and "E" not in text else f"{left} {text}"
 
 
-def _view(view: FeatureView) -> Iterable[str]:
+def view_sql(view: FeatureView) -> Iterable[str]:
+    """The statements that make `computed.VIEW` of the view's source."""
     if isinstance(view.source, CdcTable):
         yield _facts(view, view.source)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -63,6 +64,9 @@ class Settings:
     build: Path = Path("build")
     """HEADWATER_BUILD: the folder `make setup` installed into."""
 
+    taskmanager_memory: str = "3000m"
+    """HEADWATER_TASKMANAGER_MEMORY: what Flink's task manager may use in all, such as 3000m."""
+
     external: frozenset[str] = frozenset()
     """HEADWATER_EXTERNAL: names of parts, by commas, that somebody else runs on their ports."""
 
@@ -79,6 +83,12 @@ class Settings:
             given[name] = Path(
                 environ.get(f"HEADWATER_{name.upper()}") or str(getattr(cls, name))
             ).absolute()
+        if memory := environ.get("HEADWATER_TASKMANAGER_MEMORY"):
+            if not re.fullmatch(r"[1-9][0-9]*[mg]", memory):
+                raise SettingsError(
+                    f"HEADWATER_TASKMANAGER_MEMORY: expected a size such as 3000m, got {memory!r}"
+                )
+            given["taskmanager_memory"] = memory
         names = environ.get("HEADWATER_EXTERNAL", "").split(",")
         external = frozenset(name.strip() for name in names if name.strip())
         return cls(**given, external=external, ports=_ports(environ))

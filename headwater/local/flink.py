@@ -107,7 +107,7 @@ def _config(settings: Settings) -> dict[str, str | int]:
         "taskmanager.host": "127.0.0.1",
         "taskmanager.bind-host": "127.0.0.1",
         "taskmanager.data.port": ports.flink_data,
-        "taskmanager.memory.process.size": "3000m",
+        "taskmanager.memory.process.size": settings.taskmanager_memory,
         # The state of the flights fits the heap; RocksDB's share would lie idle.
         "taskmanager.memory.managed.size": "64m",
         "taskmanager.numberOfTaskSlots": SLOTS,
