@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import ASGIApp
 from opentelemetry.sdk.trace import TracerProvider
-from redis.asyncio import Redis
 
 from api import problems
+from api.answers import FeatureAnswers
 from api.catalog import Catalog
-from api.errors import RequestError, StoreUnavailable
+from api.door import Door, Gate
+from api.feast import FeastAnswers
 from api.lookup import Clock, FeatureLookup
 from api.neighbours import Neighbour
 from api.page import Page
 from api.plan import Plan
-from api.routes import HANDLERS
+from api.resp import Redis
+from api.routes import HANDLERS, feast_look_up, look_up
 from api.store import OnlineStore
-from api.telemetry import Telemetry
+from api.telemetry import Telemetry, Traces
 from observability.metrics import ApiMetrics
 from observability.tracing import tracer_provider
 from schemas import HeadwaterError, Repository
@@ -30,39 +35,57 @@ from schemas import HeadwaterError, Repository
 VERSION = "0.1.0"
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How much the API takes on."""
+
+    at_once: int = 64
+    """Lookups answered at once; more are refused with 503."""
+
+    traced: float = 1.0
+    """The share of requests whose spans are recorded, of those whose caller did not decide."""
+
+
 def create_app(
     repository: Repository,
     redis: Redis,
-    project: str,
     clock: Clock = time.time,
     traces: TracerProvider | None = None,
     neighbours: tuple[Neighbour, ...] = (),
+    limits: Limits = Limits(),
 ) -> Litestar:
-    """The API over `repository`, reading `project`'s hashes from `redis`.
+    """The API over `repository`, reading its hashes from `redis`.
 
+    `traces` is where spans go; without one none is recorded.
     `neighbours` are parts whose state `/health/ready` tells besides.
     `clock` gives seconds since 1970 UTC; ages are measured by it. The application closes `redis`
     and shuts `traces` down when it stops.
     """
     metrics = ApiMetrics()
-    traces = traces or tracer_provider("headwater-api", {})
-    tracer = traces.get_tracer("headwater.api", VERSION)
+    recorded = limits.traced if traces is not None else 0.0
+    provider = traces or tracer_provider("headwater-api", {})
+    tracer = provider.get_tracer("headwater.api", VERSION)
+    trace = Traces(tracer, recorded)
     store = OnlineStore(redis, tracer, metrics)
+    lookup = FeatureLookup(Plan(repository), store, clock, metrics)
+    gate = Gate(limits.at_once, metrics)
+    door = Door("/v1/features", FeatureAnswers(lookup).answer, gate, trace, metrics)
+    feast = Door("/get-online-features", FeastAnswers(lookup).answer, gate, trace, metrics)
     services = {
-        "lookup": FeatureLookup(Plan(repository), store, project, clock, metrics),
         "catalog": Catalog(repository),
         "store": store,
         "api_metrics": metrics,
         "neighbours": neighbours,
     }
     return Litestar(
-        HANDLERS,
+        [
+            Router("/", route_handlers=[look_up], middleware=[_within(door)]),
+            Router("/", route_handlers=[feast_look_up], middleware=[_within(feast)]),
+            Router("/", route_handlers=HANDLERS, middleware=[_within(Telemetry(trace, metrics))]),
+        ],
         dependencies={name: _always(service) for name, service in services.items()},
-        middleware=[Telemetry(tracer, metrics)],
         exception_handlers={
-            RequestError: problems.request_error,
-            StoreUnavailable: problems.store_unavailable,
-            HeadwaterError: problems.headwater_error,
+            HeadwaterError: problems.answered,
             HTTPException: problems.http_error,
             Exception: problems.unexpected,
         },
@@ -74,8 +97,17 @@ def create_app(
             use_handler_docstrings=True,
             render_plugins=[Page(path="/"), JsonRenderPlugin()],
         ),
-        on_shutdown=[store.close, traces.shutdown],
+        on_shutdown=[store.close, provider.shutdown],
     )
+
+
+def _within(middleware: Callable[[ASGIApp], ASGIApp]) -> Callable[[ASGIApp], ASGIApp]:
+    """The same middleware as a function: the framework copies its routes, and functions stay."""
+
+    def within(app: ASGIApp) -> ASGIApp:
+        return middleware(app)
+
+    return within
 
 
 def _always(service: object) -> Provide:

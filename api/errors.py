@@ -1,8 +1,10 @@
 """What the API refuses or cannot do, below `schemas.HeadwaterError`.
 
 HeadwaterError
-├── RequestError       the request does not fit the repository   -> 400
-└── StoreUnavailable   Redis does not answer                     -> 503
+├── RequestError       the request does not fit the repository         -> 400
+├── TooLarge           its body is larger than the API reads           -> 413
+├── Overloaded         more at once than can be answered in good time  -> 503
+└── StoreUnavailable   Redis does not answer                           -> 503
 """
 
 from __future__ import annotations
@@ -27,11 +29,28 @@ class RequestError(HeadwaterError, ValueError):
         super().__init__(text)
 
 
+class TooLarge(HeadwaterError):
+    """A body of more than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"the body is larger than the {limit} bytes that are read")
+
+
+class Overloaded(HeadwaterError):
+    """`limit` requests are being answered already; more would only wait."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"{limit} lookups are being answered already; try again in a second")
+
+
 class StoreUnavailable(HeadwaterError):
     """A part the API stands on does not answer; `part` names it, `reason` says what it said."""
 
-    def __init__(self, part: str, reason: str) -> None:
+    def __init__(self, part: str, reason: str, retry_seconds: float = 1.0) -> None:
         self.part = part
         self.reason = reason
+        self.retry_seconds = retry_seconds
         self.others: dict[str, str] = {}  # what else was asked, by part
         super().__init__(f"{part} does not answer: {reason}")

@@ -2,96 +2,221 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Any
 
 from api.errors import RequestError
-from api.messages import MISSING, FeatureValue, LookupAnswer, LookupRequest, Row
-from api.plan import Group, Plan, Selection
+from api.messages import MISSING, FeatureValue, Status
+from api.plan import BAD_ROW, Group, Key, Plan, Selection, Slot
 from api.store import OnlineStore
-from connectors.redis_codec import decode_event_time, decode_value
+from connectors.redis_codec import CodecError, Value, count_older, decode_event_time
 from observability.metrics import ApiMetrics
 
 MAX_ENTITIES = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNREADABLE = b"\xff"
 
 Clock = Callable[[], float]  # seconds since 1970 UTC
+Bytes = tuple[bytes | None, ...]
+
+
+class Part:
+    """What one group's hashes hold, field by field, one place for each different entity."""
+
+    __slots__ = ("by_field", "group", "spread")
+
+    def __init__(
+        self, group: Group, by_field: list[Bytes], spread: Callable[[Any], Any] | None
+    ) -> None:
+        self.group = group
+        self.by_field = by_field
+        self.spread = spread
+        """From one place an entity that was read to one a row; None where that is the same."""
+
+
+class Found:
+    """What was found for the rows of one request, still as Redis has it."""
+
+    __slots__ = ("_metrics", "bad", "count", "now", "parts", "selection")
+
+    def __init__(
+        self,
+        selection: Selection,
+        count: int,
+        now: float,
+        parts: list[Part],
+        metrics: ApiMetrics,
+    ) -> None:
+        self._metrics = metrics
+        self.selection = selection
+        self.count = count
+        self.now = now
+        self.parts = parts
+        self.bad: dict[int, list[int]] = {}
+        """Places that hold no value of their column's type, by the column's place."""
+
+    def columns(self) -> list[Sequence[Value]]:
+        """The values of each feature, in the order of the request; None for what is not there."""
+        if not self.count:
+            return [() for _ in self.selection.names]
+        columns: list[Any] = [None] * len(self.selection.names)
+        bad: list[int] = []
+        for part in self.parts:
+            by_field, spread = part.by_field, part.spread
+            for slot in part.group.slots:
+                values = slot.decode(by_field[slot.value_at], bad)
+                columns[slot.at] = values if spread is None else spread(values)
+                if bad:
+                    self.bad[slot.at] = bad
+                    self._metrics.unreadable.labels(slot.column.view).inc(len(bad))
+                    bad = []
+        return columns
+
+    def with_metadata(self) -> list[list[FeatureValue]]:
+        """The same columns, each value with its event time, age and status."""
+        columns = self.columns()
+        if not self.count:
+            return [[] for _ in columns]
+        result: list[Any] = [None] * len(columns)
+        for part in self.parts:
+            times = {v.time_at: self._times(part, v.time_at) for v in part.group.views}
+            for slot in part.group.slots:
+                result[slot.at] = self._described(part, slot, columns[slot.at], times[slot.time_at])
+        return result
+
+    def _times(self, part: Part, at: int) -> list[int | None]:
+        """Event times in milliseconds of each row."""
+        times = [_event_time(data) for data in part.by_field[at]]
+        return times if part.spread is None else list(part.spread(times))
+
+    def _described(
+        self, part: Part, slot: Slot, values: Sequence[Value], times: list[int | None]
+    ) -> list[FeatureValue]:
+        raw = part.by_field[slot.value_at]
+        bad: set[int] = set(self.bad.get(slot.at, ()))
+        flags: Sequence[int] = [
+            2 if place in bad else data is not None for place, data in enumerate(raw)
+        ]
+        if part.spread is not None:
+            flags = part.spread(flags)
+        ttl, now = slot.column.ttl_seconds, self.now
+        result = []
+        for value, time, flag in zip(values, times, flags, strict=True):
+            if flag == 2:
+                result.append(_UNREADABLE_VALUE)
+            elif not flag or time is None:
+                result.append(MISSING)
+            else:
+                age = round(now - time / 1000, 3)
+                status: Status = "stale" if age > ttl else "present"
+                result.append(
+                    FeatureValue(value, _EPOCH + timedelta(milliseconds=time), age, status)
+                )
+        return result
+
+
+_UNREADABLE_VALUE = FeatureValue(None, None, None, "unreadable")
 
 
 class FeatureLookup:
     """Answers lookups over one repository."""
 
-    def __init__(
-        self, plan: Plan, store: OnlineStore, project: str, clock: Clock, metrics: ApiMetrics
-    ) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, store: OnlineStore, clock: Clock, metrics: ApiMetrics) -> None:
+        self.plan = plan
         self._store = store
-        self._project = project
         self._clock = clock
         self._metrics = metrics
 
-    async def answer(self, request: LookupRequest) -> LookupAnswer:
-        """A row for each entity; RequestError, StoreUnavailable or CodecError if it cannot be."""
-        selection = self._selection(request)
-        if len(request.entities) > MAX_ENTITIES:
-            raise RequestError(
-                "$.entities", f"at most {MAX_ENTITIES} entities", len(request.entities)
-            )
-        hashes = [self._hashes(selection, i, row) for i, row in enumerate(request.entities)]
-        # Two groups differ in their keys, which are part of the Redis key, so it names one group.
-        wanted = {
-            key: group for keys in hashes for key, group in zip(keys, selection.groups, strict=True)
-        }
-        found = await self._store.read([(key, group.fields) for key, group in wanted.items()])
-        now = self._clock()
-        read = {
-            key: self._values(group, values, now)
-            for (key, group), values in zip(wanted.items(), found, strict=True)
-        }
-        rows = []
-        for entity, keys in zip(request.entities, hashes, strict=True):
-            known = {name: value for key in keys for name, value in read[key].items()}
-            rows.append(Row(entity, {name: known[name] for name in selection.names}))
-        return LookupAnswer(rows)
-
-    def _selection(self, request: LookupRequest) -> Selection:
-        if request.service is not None and request.features is None:
-            return self._plan.service(request.service)
-        if request.features and request.service is None:
-            return self._plan.features(request.features)
+    def selection(self, service: str | None, features: Sequence[str] | None) -> Selection:
+        """The columns of a service or of a list; RequestError unless just one is asked for."""
+        if service is not None and features is None:
+            return self.plan.service(service)
+        if features and service is None:
+            return self.plan.features(features)
         raise RequestError(
             "$",
             "needs one of service and features",
-            {"service": request.service, "features": request.features},
+            {"service": service, "features": features},
             ("service", "features"),
         )
 
-    def _hashes(self, selection: Selection, i: int, row: dict[str, str | int]) -> list[bytes]:
-        path = f"$.entities[{i}]"
-        selection.check(row, path)
-        return [group.redis_key(self._project, row, path) for group in selection.groups]
+    async def find(
+        self, selection: Selection, rows: Sequence[Mapping[str, Key]], traced: bool = False
+    ) -> Found:
+        """What is known of each row; RequestError or StoreUnavailable if it cannot be told."""
+        if len(rows) > MAX_ENTITIES:
+            raise RequestError("$.entities", f"at most {MAX_ENTITIES} entities", len(rows))
+        wanted = len(selection.keys)
+        commands: list[bytes] = []
+        spreads: list[tuple[int, Callable[[Any], Any] | None]] = []
+        try:
+            for row in rows:
+                if len(row) != wanted:
+                    raise KeyError
+            for group in selection.groups:
+                keys = list(map(group.key_of, rows))
+                different = dict.fromkeys(keys)
+                commands += group.commands(different)
+                spreads.append((len(different), _spread(keys, different)))
+        except BAD_ROW:
+            selection.check(rows)
+            raise
+        replies = await self._store.read(commands, traced)
+        parts = []
+        at = 0
+        for group, (size, spread) in zip(selection.groups, spreads, strict=True):
+            parts.append(Part(group, _by_field(replies[at : at + size], group.fields), spread))
+            at += size
+        found = Found(selection, len(rows), self._clock(), parts, self._metrics)
+        self._count(found)
+        return found
 
-    def _values(
-        self, group: Group, values: list[bytes | None], now: float
-    ) -> dict[str, FeatureValue]:
-        result = {}
-        for column, value_at, time_at in group.slots:
-            value = _value(values[value_at], values[time_at], column.ttl_seconds, now)
-            self._metrics.values.labels(column.view, value.status).inc()
-            result[column.name] = value
-        return result
+    def _count(self, found: Found) -> None:
+        if not found.count:
+            return
+        now = found.now
+        for part in found.parts:
+            for view in part.group.views:
+                times = part.by_field[view.time_at]
+                if part.spread is not None:
+                    times = part.spread(times)
+                self._metrics.served(
+                    view.view,
+                    view.columns,
+                    len(times),
+                    times.count(None),
+                    count_older(times, round((now - view.ttl_seconds) * 1000)),
+                )
+                if (first := times[0]) is not None and (time := _event_time(first)) is not None:
+                    self._metrics.age(view.view, now - time / 1000)
 
 
-def _value(
-    data: bytes | None, time_data: bytes | None, ttl_seconds: int, now: float
-) -> FeatureValue:
-    if data is None or time_data is None:
-        return MISSING
-    milliseconds = decode_event_time(time_data)
-    age = round(now - milliseconds / 1000, 3)
-    return FeatureValue(
-        decode_value(data),
-        _EPOCH + timedelta(milliseconds=milliseconds),
-        age,
-        "stale" if age > ttl_seconds else "present",
-    )
+def _spread(keys: Sequence[object], different: dict[Any, Any]) -> Callable[[Any], Any] | None:
+    if len(keys) == len(different):
+        return None
+    place = dict(zip(different, range(len(different)), strict=True))
+    return itemgetter(*map(place.__getitem__, keys))
+
+
+def _by_field(replies: list[Any], fields: int) -> list[Bytes]:
+    try:
+        return list(zip(*replies, strict=True))
+    except TypeError:  # a key that holds something else than a hash
+        mended = [r if type(r) is list else [_UNREADABLE] * fields for r in replies]
+        return list(zip(*mended, strict=True))
+
+
+def _event_time(data: bytes | None) -> int | None:
+    if data is None:
+        return None
+    try:
+        return decode_event_time(data)
+    except CodecError:
+        return None
+
+
+def transposed(columns: Iterable[Sequence[Any]], count: int) -> list[tuple[Any, ...]]:
+    """The rows of columns; `count` of them even where there are no columns."""
+    return list(zip(*columns, strict=True)) or [() for _ in range(count)]

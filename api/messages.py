@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
 
-Status = Literal["present", "missing", "stale"]
+Status = Literal["present", "missing", "stale", "unreadable"]
+Scalar = str | int | float | bool | None
 
 
 class LookupRequest(Struct, forbid_unknown_fields=True, frozen=True):
@@ -23,10 +25,10 @@ class FeatureValue(Struct, frozen=True):
 
     `present` with a null `value` means the feature was computed and is null, such as the mean of
     an empty window; `missing` means nothing was ever written; `stale` that it is older than the
-    view's ttl.
+    view's ttl; `unreadable` that the online store holds something else there.
     """
 
-    value: str | int | float | bool | None
+    value: Scalar
     event_time: datetime | None
     age_seconds: float | None
     status: Status
@@ -43,9 +45,71 @@ class Row(Struct, frozen=True):
 
 
 class LookupAnswer(Struct, frozen=True):
-    """One row for each requested entity, in the order of the request."""
+    """With `include=metadata`: one row for each entity, in the order of the request."""
 
     rows: list[Row]
+
+
+class FeatureColumnDocument(Struct, frozen=True):
+    """One feature of every requested entity, in the order of the request."""
+
+    feature: str
+    values: list[Scalar]
+    event_times: list[datetime | None]
+    ages_seconds: list[float | None]
+    statuses: list[Status]
+
+
+class ColumnsAnswer(Struct, frozen=True):
+    """With `include=metadata` and `orient=columns`: one column for each feature."""
+
+    columns: list[FeatureColumnDocument]
+
+
+class LeanRows(Struct, frozen=True):
+    """One list for each requested entity, with a value for each of `features`, in their order."""
+
+    features: list[str]
+    rows: list[list[Scalar]]
+
+
+class LeanColumns(Struct, frozen=True):
+    """With `orient=columns`: one list for each of `features`, with a value for each entity."""
+
+    features: list[str]
+    columns: list[list[Scalar]]
+
+
+class FeastRequest(Struct, frozen=True):
+    """What Feast's SDK asks: features or a service, and one list of values for each key."""
+
+    entities: dict[str, list[str | int]]
+    feature_service: str | None = None
+    features: list[str] = []
+    full_feature_names: bool = False
+    include_feature_view_version_metadata: bool = False
+
+
+class FeastColumn(Struct, frozen=True):
+    """One key or feature of every row; a status is `PRESENT` or `NOT_FOUND`."""
+
+    values: Sequence[Scalar]
+    statuses: list[str]
+    event_timestamps: list[str]
+
+
+class FeastMetadata(Struct, frozen=True, omit_defaults=True):
+    """What the columns are, keys first."""
+
+    feature_names: list[str]
+    feature_view_metadata: list[dict[str, str]] = []
+
+
+class FeastReply(Struct, frozen=True):
+    """What Feast's SDK reads."""
+
+    results: list[FeastColumn]
+    metadata: FeastMetadata
 
 
 class Named(Struct, frozen=True):

@@ -1,19 +1,34 @@
 """What a lookup reads, worked out at start-up from the declarations.
 
 A `Selection` has one `Group` for each set of entity keys: all its views share a Redis hash, so
-one HMGET reads them for an entity.
+one HMGET reads them for an entity. A group holds all of its HMGET that does not depend on the
+entity, as bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, starmap
+from operator import itemgetter
+from struct import error as StructError
+
+import msgspec
 
 from api.errors import RequestError
-from connectors.redis_codec import CodecError, entity_key, feature_field, timestamp_field
+from connectors.redis_codec import (
+    CodecError,
+    Value,
+    column_decoder,
+    entity_key,
+    feature_field,
+    key_encoder,
+    timestamp_field,
+)
 from schemas import Entity, FeatureView, Repository, Type
 
 Key = str | int
+Decoder = Callable[[Sequence[bytes | None], list[int]], Sequence[Value]]
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,7 @@ class FeatureColumn:
 
     name: str  # view:feature
     view: str
+    type: Type
     entities: tuple[Entity, ...]
     field: bytes
     time_field: bytes
@@ -29,21 +45,53 @@ class FeatureColumn:
 
 
 @dataclass(frozen=True)
+class Slot:
+    """Where one column of a selection comes from in the reply of a group."""
+
+    column: FeatureColumn
+    at: int
+    """The column's place in the selection."""
+
+    value_at: int
+    time_at: int
+    decode: Decoder
+
+
+@dataclass(frozen=True)
+class ViewTimes:
+    """Where the event times of one view lie in the reply of a group."""
+
+    view: str
+    ttl_seconds: int
+    time_at: int
+    columns: int
+    """How many columns of the selection are the view's."""
+
+
+@dataclass(frozen=True)
 class Group:
-    """The columns that lie in one hash; `fields` are read, `slots` point into them."""
+    """The columns that lie in one hash; `slots` point into its `fields`."""
 
     entities: tuple[Entity, ...]
-    fields: tuple[bytes, ...]
-    slots: tuple[tuple[FeatureColumn, int, int], ...]  # column, value's place, time's place
+    fields: int
+    slots: tuple[Slot, ...]
+    views: tuple[ViewTimes, ...]
+    names: tuple[str, ...]
+    """The key columns in the order of the Redis key."""
 
-    def redis_key(self, project: str, row: Mapping[str, Key], path: str) -> bytes:
-        """The hash that `row` identifies; RequestError for a value of another type."""
-        try:
-            return entity_key(project, self.entities, row)
-        except (CodecError, UnicodeEncodeError) as error:
-            for entity in self.entities:
-                _check_key(entity, row[entity.key], f"{path}.{entity.key}")
-            raise RequestError(path, str(error), dict(row)) from error
+    key_of: Callable[[Mapping[str, Key]], Key | tuple[Key, ...]]
+    encode: Callable[..., bytes]
+    head: bytes
+    tail: bytes
+
+    def commands(self, keys: Iterable[Key | tuple[Key, ...]]) -> list[bytes]:
+        """An HMGET for each of what `key_of` gave; raises as `key_encoder`'s function does."""
+        head, tail = self.head, self.tail
+        if len(self.names) == 1:
+            found = list(map(self.encode, keys))
+        else:
+            found = list(starmap(self.encode, keys))  # type: ignore[arg-type]
+        return [b"%b%d\r\n%b%b" % (head, len(key), key, tail) for key in found]
 
 
 @dataclass(frozen=True)
@@ -53,33 +101,43 @@ class Selection:
     names: tuple[str, ...]
     groups: tuple[Group, ...]
     keys: tuple[Entity, ...]
+    columns: tuple[FeatureColumn, ...]
+    names_json: bytes
 
-    def check(self, row: Mapping[str, Key], path: str) -> None:
-        """RequestError unless `row` has exactly the keys this selection needs."""
+    def check(self, rows: Iterable[Mapping[str, Key]]) -> None:
+        """RequestError for the first row that has not just the keys it needs, of their types."""
         names = [entity.key for entity in self.keys]
-        for name in names:
-            if name not in row:
-                raise RequestError(f"{path}.{name}", "missing entity key", None, names)
-        for name in row:
-            if name not in names:
-                raise RequestError(f"{path}.{name}", "unknown entity key", name, names)
+        for i, row in enumerate(rows):
+            path = f"$.entities[{i}]"
+            for name in names:
+                if name not in row:
+                    raise RequestError(f"{path}.{name}", "missing entity key", None, names)
+            for name in row:
+                if name not in names:
+                    raise RequestError(f"{path}.{name}", "unknown entity key", name, names)
+            for entity in self.keys:
+                _check_key(entity, row[entity.key], f"{path}.{entity.key}")
+
+
+BAD_ROW = (KeyError, AttributeError, CodecError, UnicodeEncodeError, StructError)
+"""What working with a row raises that does not fit; `Selection.check` says why it does not."""
 
 
 class Plan:
     """Every lookup a repository allows."""
 
     def __init__(self, repository: Repository) -> None:
+        self.project = repository.name
         self._columns = {
             column.name: column for view in repository.views for column in _columns(view)
         }
         self._services = {
-            service.name: _select(
-                self._columns[f"{view.name}:{feature.name}"]
-                for view in service.views
-                for feature in view.features
+            service.name: self._select(
+                f"{view.name}:{feature.name}" for view in service.views for feature in view.features
             )
             for service in repository.services
         }
+        self._lists: dict[tuple[str, ...], Selection] = {}
 
     def service(self, name: str) -> Selection:
         """The columns of a service; RequestError if there is none of that name."""
@@ -89,42 +147,73 @@ class Plan:
 
     def features(self, names: Iterable[str]) -> Selection:
         """The columns called `view:feature`, each once; RequestError for an unknown one."""
-        for position, name in enumerate(names := tuple(names)):
+        asked = tuple(names)
+        if (known := self._lists.get(asked)) is not None:
+            return known
+        for position, name in enumerate(asked):
             if name not in self._columns:
                 path = f"$.features[{position}]"
                 raise RequestError(path, "unknown feature", name, self._columns)
-        return _select(self._columns[name] for name in dict.fromkeys(names))
+        selection = self._select(dict.fromkeys(asked))
+        if len(self._lists) >= _LISTS:  # whoever asks for another list each time gains nothing
+            self._lists.clear()
+        self._lists[asked] = selection
+        return selection
+
+    def _select(self, names: Iterable[str]) -> Selection:
+        columns = tuple(self._columns[name] for name in names)
+        members: dict[tuple[tuple[str, Type], ...], list[tuple[int, FeatureColumn]]] = {}
+        for at, column in enumerate(columns):
+            identity = tuple((entity.key, entity.type) for entity in column.entities)
+            members.setdefault(identity, []).append((at, column))
+        groups = tuple(_group(self.project, found) for found in members.values())
+        keys = {entity.key: entity for group in groups for entity in group.entities}
+        listed = tuple(column.name for column in columns)
+        return Selection(listed, groups, tuple(keys.values()), columns, msgspec.json.encode(listed))
+
+
+_LISTS = 256
 
 
 def _columns(view: FeatureView) -> Iterable[FeatureColumn]:
     entities = tuple(sorted(view.entities, key=lambda entity: entity.key))
-    for feature in view.features:
+    for column in view.schema:
         yield FeatureColumn(
-            f"{view.name}:{feature.name}",
+            f"{view.name}:{column.name}",
             view.name,
+            column.type,
             entities,
-            feature_field(view.name, feature.name),
+            feature_field(view.name, column.name),
             timestamp_field(view.name),
             view.ttl.seconds,
         )
 
 
-def _select(columns: Iterable[FeatureColumn]) -> Selection:
-    columns = tuple(columns)
-    by_key: dict[tuple[tuple[str, Type], ...], list[FeatureColumn]] = {}
-    for column in columns:
-        identity = tuple((entity.key, entity.type) for entity in column.entities)
-        by_key.setdefault(identity, []).append(column)
-    groups = tuple(_group(members) for members in by_key.values())
-    keys = {entity.key: entity for group in groups for entity in group.entities}
-    return Selection(tuple(column.name for column in columns), groups, tuple(keys.values()))
-
-
-def _group(columns: list[FeatureColumn]) -> Group:
-    fields = {f: None for column in columns for f in (column.field, column.time_field)}
+def _group(project: str, columns: list[tuple[int, FeatureColumn]]) -> Group:
+    fields = dict.fromkeys(chain.from_iterable((c.field, c.time_field) for _, c in columns))
     place = {field: position for position, field in enumerate(fields)}
-    slots = tuple((c, place[c.field], place[c.time_field]) for c in columns)
-    return Group(columns[0].entities, tuple(fields), slots)
+    slots = tuple(
+        Slot(c, at, place[c.field], place[c.time_field], column_decoder(c.type))
+        for at, c in columns
+    )
+    views = {c.view: c for _, c in columns}
+    counts = [sum(c.view == view for _, c in columns) for view in views]
+    entities = columns[0][1].entities
+    names, encode = key_encoder(project, entities)
+    return Group(
+        entities=entities,
+        fields=len(fields),
+        slots=slots,
+        views=tuple(
+            ViewTimes(c.view, c.ttl_seconds, place[c.time_field], count)
+            for c, count in zip(views.values(), counts, strict=True)
+        ),
+        names=names,
+        key_of=itemgetter(*names),
+        encode=encode,
+        head=b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2),
+        tail=b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(f), f) for f in fields),
+    )
 
 
 def _check_key(entity: Entity, value: Key, path: str) -> None:

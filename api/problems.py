@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -10,7 +12,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from api.errors import RequestError, StoreUnavailable
+from api.errors import Overloaded, RequestError, StoreUnavailable, TooLarge
 from schemas import HeadwaterError
 
 MEDIA_TYPE = "application/problem+json"
@@ -18,60 +20,85 @@ MEDIA_TYPE = "application/problem+json"
 AnyRequest = Request[Any, Any, Any]
 
 
-def request_error(_: AnyRequest, error: RequestError) -> Response[bytes]:
-    """400: which value, where it stands, and what would do."""
-    more = {"path": error.path, "value": error.value, "choices": error.choices}
-    return _problem(HTTPStatus.BAD_REQUEST, "invalid-request", str(error), more)
+@dataclass(frozen=True)
+class Problem:
+    """An error as it is answered."""
+
+    status: HTTPStatus
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def store_unavailable(_: AnyRequest, error: StoreUnavailable) -> Response[bytes]:
-    """503: which part is down and what it said."""
-    more = {"parts": {error.part: error.reason, **error.others}}
-    return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "part-down", str(error), more)
+def problem_of(error: Exception) -> Problem:
+    """What the caller is told of an error; of an unexpected one only that there is one.
 
-
-def headwater_error(_: AnyRequest, error: HeadwaterError) -> Response[bytes]:
-    """500: something Headwater itself found wrong, such as foreign bytes in Redis."""
-    return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", str(error), {})
-
-
-def http_error(_: AnyRequest, error: HTTPException) -> Response[bytes]:
-    """What the framework refused: wrong JSON, wrong types, unknown path, wrong method."""
-    found = error.extra if isinstance(error.extra, list) else []
-    errors = [
-        {"path": _path(item), "detail": item.get("message", "")}
-        for item in found
-        if isinstance(item, Mapping)
-    ]
-    status = HTTPStatus(error.status_code)
-    more = {"errors": errors} if errors else {}
-    detail = "; ".join(f"{e['detail']} - at `{e['path']}`" for e in errors) or error.detail
-    if status is HTTPStatus.BAD_REQUEST and not errors:
-        detail = f"the body is not JSON: {detail}"
-    return _problem(status, "invalid-request", detail, more, dict(error.headers or {}))
-
-
-def unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
-    """500 without the error's text, which may hold what is not for the caller; it is logged."""
-    if request.logger:
-        request.logger.error("unexpected error", exc_info=error)
+    Its text may hold what is not for the caller. The log has it, under the answer's trace id.
+    """
+    match error:
+        case RequestError():
+            more = {"path": error.path, "value": error.value, "choices": error.choices}
+            return _problem(HTTPStatus.BAD_REQUEST, "invalid-request", str(error), more)
+        case TooLarge():
+            more = {"limit": error.limit}
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            return _problem(status, "too-large", str(error), more)
+        case Overloaded():
+            status, retry = HTTPStatus.SERVICE_UNAVAILABLE, {"retry-after": "1"}
+            return _problem(status, "overloaded", str(error), {"limit": error.limit}, retry)
+        case StoreUnavailable():
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+            retry = {"retry-after": str(math.ceil(error.retry_seconds))}
+            parts = {"parts": {error.part: error.reason, **error.others}}
+            return _problem(status, "part-down", str(error), parts, retry)
+        case msgspec.DecodeError():
+            detail = str(error)
+            if not isinstance(error, msgspec.ValidationError):
+                detail = f"the body is not JSON: {detail}"
+            elif "at `$" not in detail:
+                detail = f"{detail} - at `$`"
+            return _problem(HTTPStatus.BAD_REQUEST, "invalid-request", detail, {})
+        case HeadwaterError():
+            return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", str(error), {})
     detail = "an unexpected error; the log has it under this answer's trace id"
     return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail, {})
 
 
-def _path(item: Mapping[str, Any]) -> str:
-    # The framework names the whole body `data`.
-    key = str(item.get("key") or "")
-    return "$" if key in ("", "data") else f"$.{key}"
+def answered(_: AnyRequest, error: HeadwaterError) -> Response[bytes]:
+    """An error of ours as the framework answers it."""
+    return _response(problem_of(error))
+
+
+def http_error(_: AnyRequest, error: HTTPException) -> Response[bytes]:
+    """What the framework refused: an unknown path, a wrong method, a wrong parameter."""
+    status = HTTPStatus(error.status_code)
+    return _response(
+        _problem(status, "invalid-request", error.detail, {}, dict(error.headers or {}))
+    )
+
+
+def unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
+    """500, and the error in the log."""
+    if request.logger:
+        request.logger.error("unexpected error", exc_info=error)
+    return _response(problem_of(error))
+
+
+def _response(problem: Problem) -> Response[bytes]:
+    return Response(
+        problem.body,
+        status_code=problem.status.value,
+        media_type=MEDIA_TYPE,
+        headers=dict(problem.headers),
+    )
 
 
 def _problem(
     status: HTTPStatus,
     kind: str,
     detail: str,
-    more: dict[str, Any],
-    headers: dict[str, str] | None = None,
-) -> Response[bytes]:
+    more: Mapping[str, Any],
+    headers: Mapping[str, str] | None = None,
+) -> Problem:
     document = {
         "type": f"urn:headwater:problem:{kind}",
         "title": status.phrase,
@@ -79,9 +106,4 @@ def _problem(
         "detail": detail,
         **more,
     }
-    return Response(
-        msgspec.json.encode(document),
-        status_code=status.value,
-        media_type=MEDIA_TYPE,
-        headers=headers,
-    )
+    return Problem(status, msgspec.json.encode(document), headers or {})

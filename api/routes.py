@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
@@ -12,9 +13,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from api.catalog import Catalog
 from api.errors import StoreUnavailable
-from api.lookup import FeatureLookup
 from api.messages import (
+    ColumnsAnswer,
+    FeastReply,
+    FeastRequest,
     Health,
+    LeanColumns,
+    LeanRows,
     LookupAnswer,
     LookupRequest,
     Problem,
@@ -43,9 +48,23 @@ _PROBLEMS = {
 
 
 @post("/v1/features", status_code=200, tags=["features"], responses=_PROBLEMS)
-async def look_up(data: LookupRequest, lookup: NamedDependency[FeatureLookup]) -> LookupAnswer:
-    """The newest values of a service's or a list's features for each entity."""
-    return await lookup.answer(data)
+async def look_up(
+    data: LookupRequest,
+    include: Literal["values", "metadata"] = "values",
+    orient: Literal["rows", "columns"] = "rows",
+) -> LeanRows | LeanColumns | LookupAnswer | ColumnsAnswer:
+    """The newest values of a service's or a list's features for each entity.
+
+    Null is a value that was computed and is null, or one that is not there; `include=metadata`
+    says which, and how old each value is.
+    """
+    raise NotImplementedError("this says what api.door answers")
+
+
+@post("/get-online-features", status_code=200, tags=["feast"], responses=_PROBLEMS)
+async def feast_look_up(data: FeastRequest) -> FeastReply:
+    """A lookup in the protocol of Feast's own feature server, for Feast's SDK."""
+    raise NotImplementedError("this says what api.feast answers")
 
 
 @get("/v1/feature-services", tags=["catalog"])
@@ -87,4 +106,4 @@ async def metrics(api_metrics: NamedDependency[ApiMetrics]) -> Response[bytes]:
     return Response(generate_latest(api_metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-HANDLERS = (look_up, feature_services, feature_views, live, ready, metrics)
+HANDLERS = (feature_services, feature_views, live, ready, metrics)

@@ -60,7 +60,6 @@ def main() -> None:
     app = create_app(
         repository,
         connect(settings.redis_url),
-        project=repository.name,
         traces=tracer_provider("headwater-api", os.environ),
         neighbours=tuple(
             make(address)

@@ -3,82 +3,88 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from opentelemetry.trace import SpanKind, Tracer
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
+from api.breaker import Breaker
 from api.errors import StoreUnavailable
+from api.resp import Redis, RedisLost, RedisRefused, command_bytes
 from observability.metrics import ApiMetrics
 
 CONNECT_SECONDS = 0.5
 REPLY_SECONDS = 0.5
-CONNECTIONS = 64
+FAILURES = 5
+OPEN_SECONDS = 1.0
+
+_PING = command_bytes("PING")
+_MULTI = command_bytes("MULTI")
+_EXEC = command_bytes("EXEC")
 
 
-def connect(url: str) -> Redis:
-    """A client that gives up in bounded time: two tries of at most a second each."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=CONNECTIONS,
-        timeout=CONNECT_SECONDS,
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=REPLY_SECONDS,
-        # The second try is for a pooled connection that a restart of Redis has cut.
-        retry=Retry(NoBackoff(), 1),
-    )
-    return Redis.from_pool(pool)
+def connect(url: str, reply_seconds: float = REPLY_SECONDS) -> Redis:
+    """The server at `url`: redis[s]://[user:password@]host[:port][/database]."""
+    return Redis(url, CONNECT_SECONDS, reply_seconds)
 
 
 class OnlineStore:
-    """Reads hashes from Redis, timed and traced."""
+    """Reads hashes from Redis, timed and traced, and leaves it alone while it does not answer."""
 
     def __init__(self, redis: Redis, tracer: Tracer, metrics: ApiMetrics) -> None:
         self._redis = redis
         self._tracer = tracer
         self._metrics = metrics
+        self._breaker = Breaker(FAILURES, OPEN_SECONDS, time.monotonic)
 
-    async def read(
-        self, wanted: Sequence[tuple[bytes, tuple[bytes, ...]]]
-    ) -> list[list[bytes | None]]:
-        """For each (key, fields) the values of the fields; StoreUnavailable if Redis is down."""
-        if not wanted:
+    async def read(self, commands: Sequence[bytes], traced: bool = False) -> list[Any]:
+        """The reply to each command, as of one moment; StoreUnavailable if Redis is down.
+
+        A reply is an exception where Redis refused just that command.
+        """
+        if not commands:
             return []
-        attributes: dict[str, str | int] = {
-            "db.system.name": "redis",
-            "db.operation.batch.size": len(wanted),
-        }
+        if traced:
+            attributes: dict[str, str | int] = {
+                "db.system.name": "redis",
+                "db.operation.batch.size": len(commands),
+            }
+            with self._tracer.start_as_current_span(
+                "redis HMGET", kind=SpanKind.CLIENT, attributes=attributes
+            ):
+                return await self._read(commands)
+        return await self._read(commands)
+
+    async def _read(self, commands: Sequence[bytes]) -> list[Any]:
+        if wait := self._breaker.wait():
+            raise StoreUnavailable("redis", "it did not answer the last requests", wait)
         started = time.perf_counter()
-        with self._tracer.start_as_current_span(
-            "redis HMGET", kind=SpanKind.CLIENT, attributes=attributes
-        ):
-            try:
+        try:
+            if len(commands) == 1:
+                found = [await self._redis.ask(commands[0], 1)]
+            else:
                 # A transaction, so that a promotion lies before the whole answer or after it.
-                pipeline = self._redis.pipeline(transaction=True)
-                for key, fields in wanted:
-                    pipeline.execute_command("HMGET", key, *fields)
-                found: list[list[bytes | None]] = await pipeline.execute()
-            except (RedisError, OSError) as error:
-                self._metrics.redis_errors.inc()
-                raise StoreUnavailable("redis", _reason(error)) from error
+                data = b"".join((_MULTI, *commands, _EXEC))
+                found = await self._redis.ask(data, len(commands) + 2)
+        except (RedisLost, RedisRefused) as error:
+            self._breaker.failed()
+            self._metrics.redis_errors.inc()
+            raise StoreUnavailable("redis", str(error)) from error
+        except BaseException:  # its caller has gone: that says nothing of Redis
+            self._breaker.abandoned()
+            raise
+        self._breaker.succeeded()
         self._metrics.redis_seconds.observe(time.perf_counter() - started)
         return found
 
     async def ping(self) -> None:
-        """Return if Redis answers; StoreUnavailable otherwise."""
+        """Return if Redis answers; StoreUnavailable otherwise. It asks whatever came before."""
         try:
-            reply: Awaitable[bool] = self._redis.execute_command("PING")  # type: ignore[no-untyped-call]
-            await reply
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable("redis", _reason(error)) from error
+            await self._redis.ask(_PING, 1)
+        except (RedisLost, RedisRefused) as error:
+            raise StoreUnavailable("redis", str(error)) from error
+        self._breaker.succeeded()
 
     async def close(self) -> None:
-        """Give back all connections."""
-        await self._redis.aclose()
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+        """Close the connection."""
+        await self._redis.close()

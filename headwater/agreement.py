@@ -97,12 +97,13 @@ class Places:
         }
 
     def api(self, view: FeatureView, key: Key) -> Answer | None:
-        """From `POST /v1/features`."""
+        """From `POST /v1/features`, with what it knows of each value."""
         request = {
             "features": [f"{view.name}:{column.name}" for column in view.schema],
             "entities": [dict(zip(view.keys, key, strict=True))],
         }
-        reply = requests.post(f"{self._api_url}/v1/features", json=request, timeout=5)
+        url = f"{self._api_url}/v1/features?include=metadata"
+        reply = requests.post(url, json=request, timeout=5)
         reply.raise_for_status()
         found = {k.partition(":")[2]: v for k, v in reply.json()["rows"][0]["features"].items()}
         times = {value["event_time"] for value in found.values()}

@@ -170,10 +170,10 @@ class Demo:
         service = self.repository.services[0]
         keys = {key for view in service.views for key in view.keys}
         request = {"service": service.name, "entities": [_entity(keys, recorded)]}
-        url = f"{self.settings.api_url}/v1/features"
+        url = f"{self.settings.api_url}/v1/features?include=metadata"
         reply = requests.post(url, json=request, timeout=5)
         reply.raise_for_status()
-        self.report(f"  curl {url} --json '{json.dumps(request)}'")
+        self.report(f"  curl '{url}' --json '{json.dumps(request)}'")
         document: dict[str, Any] = reply.json()
         return document
 

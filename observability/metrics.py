@@ -5,9 +5,10 @@ The metrics live in a registry of their own, so two applications in one process 
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_AGES = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3_600, 21_600, 86_400, 604_800)
 
 
 class ApiMetrics:
@@ -45,3 +46,52 @@ class ApiMetrics:
             ("view", "status"),
             registry=self.registry,
         )
+        self.unreadable = Counter(
+            "headwater_api_unreadable_values",
+            "Values in the online store that are not of their feature's type, by view",
+            ("view",),
+            registry=self.registry,
+        )
+        self.age_seconds = Histogram(
+            "headwater_api_value_age_seconds",
+            "Age of the first value of each view in each answer",
+            ("view",),
+            buckets=_AGES,
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "headwater_api_refused_requests",
+            "Requests refused before any work was done for them, by reason",
+            ("reason",),
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "headwater_api_requests_in_flight",
+            "Lookups being answered",
+            registry=self.registry,
+        )
+        self._served: dict[str, tuple[Counter, Counter, Counter]] = {}
+        self._ages: dict[str, Histogram] = {}
+
+    def served(self, view: str, columns: int, rows: int, missing: int, stale: int) -> None:
+        """Count the values of `columns` features of a view in `rows` rows."""
+        known = self._served.get(view)
+        if known is None:
+            known = self._served[view] = (
+                self.values.labels(view, "present"),
+                self.values.labels(view, "missing"),
+                self.values.labels(view, "stale"),
+            )
+        if present := rows - missing - stale:
+            known[0].inc(present * columns)
+        if missing:
+            known[1].inc(missing * columns)
+        if stale:
+            known[2].inc(stale * columns)
+
+    def age(self, view: str, seconds: float) -> None:
+        """Note the age of a value."""
+        known = self._ages.get(view)
+        if known is None:
+            known = self._ages[view] = self.age_seconds.labels(view)
+        known.observe(seconds)

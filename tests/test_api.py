@@ -128,13 +128,17 @@ def spans():
 def client(server, spans):
     traces = TracerProvider()
     traces.add_span_processor(SimpleSpanProcessor(spans))
-    app = create_app(SHOP, connect(server.url), "shop", clock=lambda: NOW, traces=traces)
+    app = create_app(SHOP, connect(server.url), clock=lambda: NOW, traces=traces)
     with TestClient(app) as running:
         yield running
 
 
 def ask(client, *entities, **what):
-    return client.post("/v1/features", json={"entities": list(entities), **what})
+    return client.post("/v1/features?include=metadata", json={"entities": list(entities), **what})
+
+
+def ask_lean(client, *entities, query="", **what):
+    return client.post(f"/v1/features{query}", json={"entities": list(entities), **what})
 
 
 def test_a_value_comes_with_its_event_time_age_and_status(server, client):
@@ -187,6 +191,7 @@ def test_a_request_is_one_round_trip_and_reads_each_hash_once(server, client, sp
 
 def test_no_entities_is_no_rows(client):
     assert ask(client, service="buys").json() == {"rows": []}
+    assert ask_lean(client, service="buys").json()["rows"] == []
 
 
 @pytest.mark.parametrize(
@@ -250,13 +255,77 @@ def test_an_unknown_path_is_a_problem_document(client):
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_foreign_bytes_in_redis_are_a_500_that_says_so(server, client):
-    server.write(BADGE, ROW, NOW, member=True)
+@pytest.mark.parametrize("foreign", [b"\xff\xff", encode_value(Type.INT64, 1)])
+def test_foreign_bytes_are_unreadable_and_no_other_value_suffers(server, client, foreign):
+    server.write(BADGE, {"user": 7}, NOW, member=True)
+    server.write(BADGE, {"user": 8}, NOW, member=True)
+    server.write(SPEND, {"user": 7}, NOW, count_1h=2)
     key = entity_key("shop", (USER,), {"user": 7})
-    server.client.hset(key, feature_field("badge", "member"), b"\xff\xff")
-    answer = ask(client, {"user": 7}, features=["badge:member"])
-    assert answer.status_code == 500
-    assert "2 bytes, ff ff" in answer.json()["detail"]
+    server.client.hset(key, feature_field("badge", "member"), foreign)
+    names = ["badge:member", "spend:count_1h"]
+    answer = ask(client, {"user": 7}, {"user": 8}, features=names)
+    assert answer.status_code == 200
+    first, second = (row["features"] for row in answer.json()["rows"])
+    assert (first["badge:member"]["status"], first["badge:member"]["value"]) == (
+        "unreadable",
+        None,
+    )
+    assert first["spend:count_1h"]["value"] == 2
+    assert second["badge:member"]["value"] is True
+    lean = ask_lean(client, {"user": 7}, {"user": 8}, features=names).json()
+    assert lean["rows"] == [[None, 2], [True, None]]
+    text = client.get("/metrics").text
+    assert 'headwater_api_unreadable_values_total{view="badge"} 2.0' in text
+
+
+def test_a_key_that_holds_no_hash_is_unreadable_and_no_other_suffers(server, client):
+    server.write(BADGE, {"user": 8}, NOW, member=True)
+    server.client.set(entity_key("shop", (USER,), {"user": 7}), "text")
+    answer = ask(client, {"user": 7}, {"user": 8}, features=["badge:member"]).json()
+    found = [row["features"]["badge:member"]["status"] for row in answer["rows"]]
+    assert found == ["unreadable", "present"]
+
+
+def test_an_answer_has_four_shapes_and_the_same_values(server, client):
+    server.write(SPEND, {"user": 7}, NOW - 10, count_1h=3, price_mean_1h=12.5)
+    server.write(BADGE, {"user": 7}, NOW - 61, member=False)
+    names = ["spend:price_mean_1h", "badge:member", "spend:count_1h"]
+    entities = ({"user": 7}, {"user": 8}, {"user": 7})
+    rows = ask_lean(client, *entities, features=names).json()
+    assert rows == {
+        "features": names,
+        "rows": [[12.5, False, 3], [None, None, None], [12.5, False, 3]],
+    }
+    columns = ask_lean(client, *entities, features=names, query="?orient=columns").json()
+    assert columns == {
+        "features": names,
+        "columns": [[12.5, None, 12.5], [False, None, False], [3, None, 3]],
+    }
+    told = ask_lean(
+        client, *entities, features=names, query="?orient=columns&include=metadata"
+    ).json()["columns"]
+    assert [column["feature"] for column in told] == names
+    assert [column["values"] for column in told] == columns["columns"]
+    assert told[1]["statuses"] == ["stale", "missing", "stale"]
+    assert told[0]["ages_seconds"] == [10, None, 10]
+    assert told[0]["event_times"][0] == "2023-11-14T22:13:10Z"
+
+
+@pytest.mark.parametrize(
+    ("query", "path", "value"),
+    [("?include=all", "?include", "all"), ("?incldue=metadata", "?incldue", "incldue")],
+)
+def test_an_unknown_parameter_is_refused_with_the_choices(client, query, path, value):
+    answer = ask_lean(client, {"user": 7}, features=["badge:member"], query=query)
+    problem = answer.json()
+    assert (answer.status_code, problem["path"], problem["value"]) == (400, path, value)
+    assert "include" in problem["choices"] or "metadata" in problem["choices"]
+
+
+def test_a_body_that_is_too_large_is_refused(client):
+    answer = client.post("/v1/features", content=b" " * ((1 << 20) + 1))
+    assert answer.status_code == 413
+    assert answer.json()["limit"] == 1 << 20
 
 
 def test_redis_down_is_a_503_in_bounded_time_and_the_api_goes_on_by_itself(server, client):

@@ -55,7 +55,7 @@ def headwater(running, *arguments):
 
 def ask(running, entity, *features):
     reply = requests.post(
-        f"{running.settings.api_url}/v1/features",
+        f"{running.settings.api_url}/v1/features?include=metadata",
         json={"features": list(features), "entities": [entity]},
         timeout=5,
     )
@@ -123,10 +123,14 @@ def test_live_values_are_those_of_the_recomputation(flowing):
 def test_the_lookup_of_the_readme_works(flowing):
     text = (ROOT / "README.md").read_text("utf-8")
     path, body = re.search(r"curl http://[^/]+(/\S+) --json '([^']+)'", text).groups()
+    lean, told = (json.loads(found) for found in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
     reply = requests.post(f"{flowing.settings.api_url}{path}", data=body, timeout=5)
     assert reply.status_code == 200
-    shown = json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
-    (row,), (example,) = reply.json()["rows"], shown["rows"]
+    assert reply.json().keys() == lean.keys()
+    assert reply.json()["features"] == lean["features"]
+    assert [len(row) for row in reply.json()["rows"]] == [len(row) for row in lean["rows"]]
+    url = f"{flowing.settings.api_url}{path}?include=metadata"
+    (row,), (example,) = requests.post(url, data=body, timeout=5).json()["rows"], told["rows"]
     assert row.keys() == example.keys()
     assert row["entity"] == example["entity"]
     for name, told in example["features"].items():

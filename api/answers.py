@@ -1,0 +1,93 @@
+"""A lookup's answer in each of its four shapes, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from api.door import decoder
+from api.errors import RequestError
+from api.lookup import FeatureLookup, Found, transposed
+from api.messages import (
+    ColumnsAnswer,
+    FeatureColumnDocument,
+    LookupAnswer,
+    LookupRequest,
+    Row,
+)
+from api.telemetry import Trace
+
+_CHOICES = {"include": ("values", "metadata"), "orient": ("rows", "columns")}
+_LEAN = (False, False)
+
+_encode = msgspec.json.Encoder().encode
+_decode = decoder(LookupRequest)
+
+
+class FeatureAnswers:
+    """From the bytes of a request to those of its answer."""
+
+    def __init__(self, lookup: FeatureLookup) -> None:
+        self._lookup = lookup
+
+    async def answer(self, body: bytes, query: bytes, trace: Trace) -> bytes:
+        """The answer to a LookupRequest; RequestError, msgspec.DecodeError, StoreUnavailable."""
+        shape = _shape(query) if query else _LEAN
+        request: LookupRequest = _decode(body)
+        selection = self._lookup.selection(request.service, request.features)
+        found = await self._lookup.find(selection, request.entities, trace.span is not None)
+        if shape is _LEAN:
+            columns = found.columns()
+            rows = transposed(columns, found.count)
+            return b'{"features":%b,"rows":%b}' % (selection.names_json, _encode(rows))
+        metadata, by_column = shape
+        if not metadata:
+            return b'{"features":%b,"columns":%b}' % (
+                selection.names_json,
+                _encode(found.columns()),
+            )
+        return _described_columns(found) if by_column else _described_rows(found, request.entities)
+
+
+def _described_rows(found: Found, entities: Sequence[dict[str, str | int]]) -> bytes:
+    names = found.selection.names
+    rows = transposed(found.with_metadata(), found.count)
+    return _encode(
+        LookupAnswer(
+            [
+                Row(entity, dict(zip(names, row, strict=True)))
+                for entity, row in zip(entities, rows, strict=True)
+            ]
+        )
+    )
+
+
+def _described_columns(found: Found) -> bytes:
+    columns = zip(found.selection.names, found.with_metadata(), strict=True)
+    return _encode(
+        ColumnsAnswer(
+            [
+                FeatureColumnDocument(
+                    name,
+                    [one.value for one in column],
+                    [one.event_time for one in column],
+                    [one.age_seconds for one in column],
+                    [one.status for one in column],
+                )
+                for name, column in columns
+            ]
+        )
+    )
+
+
+def _shape(query: bytes) -> tuple[bool, bool]:
+    """Whether with metadata, and whether by column; RequestError for anything else."""
+    given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    for name, value in given.items():
+        if name not in _CHOICES:
+            raise RequestError(f"?{name}", "unknown parameter", name, _CHOICES)
+        if value not in _CHOICES[name]:
+            raise RequestError(f"?{name}", "unknown choice", value, _CHOICES[name])
+    return given.get("include") == "metadata", given.get("orient") == "columns"

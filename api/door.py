@@ -1,0 +1,131 @@
+"""The way from a lookup's bytes to its answer's, as short as it can be.
+
+The framework routes a lookup here and knows its documents, and has no more to do with it: what
+it would do for each request, such as working out the handler's arguments, takes longer than the
+lookup. The errors, headers, metrics and traces are those of every other route.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from litestar.types import ASGIApp, Receive, Scope, Send
+from opentelemetry.trace import use_span
+
+from api.errors import Overloaded, TooLarge
+from api.problems import MEDIA_TYPE, problem_of
+from api.telemetry import Trace, Traces
+from observability.metrics import ApiMetrics
+
+MAX_BODY = 1 << 20
+_JSON = (b"content-type", b"application/json")
+_PROBLEM = (b"content-type", MEDIA_TYPE.encode())
+
+Answer = Callable[[bytes, bytes, Trace], Awaitable[bytes]]
+"""From the body and the query string to the answer's JSON; errors become problem documents."""
+
+_log = logging.getLogger(__name__)
+
+
+class Gate:
+    """How many lookups may be answered at once, over all doors.
+
+    More than that are refused at once: they would wait for each other, until all were late.
+    """
+
+    def __init__(self, limit: int, metrics: ApiMetrics) -> None:
+        self.limit = limit
+        self.within = 0
+        self._metrics = metrics
+        metrics.in_flight.set_function(lambda: self.within)
+
+    def enter(self) -> None:
+        """Overloaded if it is full; else leave it by `leave`."""
+        if self.within >= self.limit:
+            self._metrics.refused.labels("overload").inc()
+            raise Overloaded(self.limit)
+        self.within += 1
+
+    def leave(self) -> None:
+        """Make room for another."""
+        self.within -= 1
+
+
+class Door:
+    """Answers POST on one route by `answer`."""
+
+    def __init__(
+        self, route: str, answer: Answer, gate: Gate, traces: Traces, metrics: ApiMetrics
+    ) -> None:
+        self._route = route
+        self._answer = answer
+        self._gate = gate
+        self._traces = traces
+        self._good = metrics.requests.labels("POST", route, 200)
+        self._seconds = metrics.request_seconds.labels("POST", route)
+        self._metrics = metrics
+
+    def __call__(self, app: ASGIApp) -> ASGIApp:
+        """As a middleware of the route: it answers, and `app` is never called."""
+        return self._handle
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        request: Any = scope
+        trace = self._traces.begin(request["headers"], "POST", self._route)
+        status = 200
+        headers = [_JSON, *trace.headers]
+        try:
+            self._gate.enter()
+            try:
+                data = await _body(receive)
+                if trace.span is None:
+                    body = await self._answer(data, request["query_string"], trace)
+                else:
+                    with use_span(trace.span):
+                        body = await self._answer(data, request["query_string"], trace)
+            finally:
+                self._gate.leave()
+        except Exception as error:
+            problem = problem_of(error)
+            status, body = problem.status.value, problem.body
+            headers[0] = _PROBLEM
+            headers += [(k.encode(), v.encode()) for k, v in problem.headers.items()]
+            if status == 500:
+                _log.error("unexpected error, trace %s", trace.trace_id, exc_info=error)
+        headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+        if status == 200:
+            self._good.inc()
+        else:
+            self._metrics.requests.labels("POST", self._route, status).inc()
+        self._seconds.observe(time.perf_counter() - started)
+        self._traces.end(trace, status)
+
+
+async def _body(receive: Receive) -> bytes:
+    """The whole body; TooLarge as soon as it is."""
+    message: Any = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        if len(body) > MAX_BODY:
+            raise TooLarge(MAX_BODY)
+        return body
+    parts, size = [body], len(body)
+    while message.get("more_body", False):
+        message = await receive()
+        parts.append(part := message.get("body", b""))
+        size += len(part)
+        if size > MAX_BODY:
+            raise TooLarge(MAX_BODY)
+    return b"".join(parts)
+
+
+def decoder(type_: Any) -> Callable[[bytes], Any]:
+    """A decoder of one type, made once."""
+    return msgspec.json.Decoder(type_).decode

@@ -1,0 +1,111 @@
+"""The protocol of Feast's own feature server: `POST /get-online-features`.
+
+Feast's SDK with `online_store: {type: remote}` asks by it. The answer is what `feast serve` 0.67
+answers over the same Redis, but that what is not there is `NOT_FOUND`, as the protocol has it:
+Feast's server calls it present and null.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from api.door import decoder
+from api.errors import RequestError
+from api.lookup import FeatureLookup, Part
+from api.messages import FeastColumn, FeastMetadata, FeastReply, FeastRequest
+from api.plan import Key, Selection
+from api.telemetry import Trace
+from connectors.redis_codec import CodecError, decode_event_time
+
+_NEVER = "1970-01-01T00:00:00Z"
+
+_encode = msgspec.json.Encoder().encode
+_decode = decoder(FeastRequest)
+
+
+class FeastAnswers:
+    """From the bytes of a request to those of its answer, as Feast has them."""
+
+    def __init__(self, lookup: FeatureLookup) -> None:
+        self._lookup = lookup
+
+    async def answer(self, body: bytes, query: bytes, trace: Trace) -> bytes:
+        """The answer to a FeastRequest; RequestError, msgspec.DecodeError, StoreUnavailable."""
+        request: FeastRequest = _decode(body)
+        if request.feature_service:
+            selection = self._lookup.selection(request.feature_service, None)
+        else:
+            selection = self._lookup.selection(None, request.features)
+        names = _names(selection, request.full_feature_names)
+        rows = _rows(request.entities)
+        found = await self._lookup.find(selection, rows, trace.span is not None)
+        there = ["PRESENT"] * len(rows)
+        results: list[Any] = [
+            FeastColumn(values, there, [_NEVER] * len(rows)) for values in request.entities.values()
+        ]
+        columns = found.columns()
+        described: list[Any] = [None] * len(columns)
+        if rows:
+            for part in found.parts:
+                views = {view.time_at: _times(part, view.time_at) for view in part.group.views}
+                for slot in part.group.slots:
+                    times, statuses = views[slot.time_at]
+                    described[slot.at] = FeastColumn(columns[slot.at], statuses, times)
+        else:
+            described = [FeastColumn((), [], []) for _ in columns]
+        return _encode(
+            FeastReply(
+                results + described,
+                FeastMetadata(
+                    [*request.entities, *names],
+                    [{"name": view} for view in dict.fromkeys(c.view for c in selection.columns)]
+                    if request.include_feature_view_version_metadata
+                    else [],
+                ),
+            )
+        )
+
+
+def _rows(entities: dict[str, list[Key]]) -> list[dict[str, Key]]:
+    sizes = {name: len(values) for name, values in entities.items()}
+    if len(set(sizes.values())) > 1:
+        raise RequestError("$.entities", "needs as many values of each key", sizes)
+    names = tuple(entities)
+    return [dict(zip(names, row, strict=True)) for row in zip(*entities.values(), strict=True)]
+
+
+def _names(selection: Selection, full: bool) -> list[str]:
+    names = [name.replace(":", "__") if full else name.split(":")[1] for name in selection.names]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RequestError(
+            "$.full_feature_names",
+            f"must be true, since several views have {twice}",
+            False,
+            ("true",),
+        )
+    return names
+
+
+def _times(part: Part, at: int) -> tuple[list[str], list[str]]:
+    """Event times and statuses of the rows."""
+    data = part.by_field[at]
+    times = [_time(one) for one in data]
+    statuses = ["NOT_FOUND" if one is None else "PRESENT" for one in data]
+    if part.spread is None:
+        return times, statuses
+    return list(part.spread(times)), list(part.spread(statuses))
+
+
+def _time(data: bytes | None) -> str:
+    if data is None:
+        return _NEVER
+    try:
+        seconds, rest = divmod(decode_event_time(data), 1000)
+    except CodecError:
+        return _NEVER
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{rest:03}Z" if rest else f"{text}Z"
