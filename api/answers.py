@@ -39,9 +39,7 @@ class FeatureAnswers:
         selection = self._lookup.selection(request.service, request.features)
         found = await self._lookup.find(selection, request.entities, trace.span is not None)
         if shape is _LEAN:
-            columns = found.columns()
-            rows = transposed(columns, found.count)
-            return b'{"features":%b,"rows":%b}' % (selection.names_json, _encode(rows))
+            return b'{"features":%b,"rows":%b}' % (selection.names_json, found.rows_json())
         metadata, by_column = shape
         if not metadata:
             return b'{"features":%b,"columns":%b}' % (

@@ -98,14 +98,14 @@ class Door:
             if status == 500:
                 _log.error("unexpected error, trace %s", trace.trace_id, exc_info=error)
         headers.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
         if status == 200:
             self._good.inc()
         else:
             self._metrics.requests.labels("POST", self._route, status).inc()
         self._seconds.observe(time.perf_counter() - started)
         self._traces.end(trace, status)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 async def _body(receive: Receive) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, starmap
+from itertools import chain, groupby, starmap
 from operator import itemgetter
 from struct import error as StructError
 
@@ -95,6 +95,14 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Run:
+    """Columns that follow each other in a selection and lie in one group's hash."""
+
+    group: int
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
 class Selection:
     """The columns of one request, in order, and the groups that hold them."""
 
@@ -103,6 +111,7 @@ class Selection:
     keys: tuple[Entity, ...]
     columns: tuple[FeatureColumn, ...]
     names_json: bytes
+    runs: tuple[Run, ...]
 
     def check(self, rows: Iterable[Mapping[str, Key]]) -> None:
         """RequestError for the first row that has not just the keys it needs, of their types."""
@@ -169,10 +178,28 @@ class Plan:
         groups = tuple(_group(self.project, found) for found in members.values())
         keys = {entity.key: entity for group in groups for entity in group.entities}
         listed = tuple(column.name for column in columns)
-        return Selection(listed, groups, tuple(keys.values()), columns, msgspec.json.encode(listed))
+        return Selection(
+            names=listed,
+            groups=groups,
+            keys=tuple(keys.values()),
+            columns=columns,
+            names_json=msgspec.json.encode(listed),
+            runs=_runs(groups),
+        )
 
 
 _LISTS = 256
+
+
+def _runs(groups: Sequence[Group]) -> tuple[Run, ...]:
+    placed = sorted(
+        ((slot.at, group, slot) for group, found in enumerate(groups) for slot in found.slots),
+        key=itemgetter(0),
+    )
+    return tuple(
+        Run(group, tuple(slot for _, _, slot in members))
+        for group, members in groupby(placed, key=itemgetter(1))
+    )
 
 
 def _columns(view: FeatureView) -> Iterable[FeatureColumn]:

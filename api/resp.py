@@ -46,6 +46,7 @@ class _Link(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._due: deque[_Batch] = deque()
         self._watch: asyncio.TimerHandle | None = None
+        self._late: _Batch | None = None
         self._why = "the connection broke"
         self.open = True
 
@@ -76,13 +77,22 @@ class _Link(asyncio.Protocol):
             self.close("it does not speak Redis' protocol")
 
     def _look(self) -> None:
-        """Replies come in order, so one that is late makes all after it late."""
+        """Replies come in order, so one that is late makes all after it late.
+
+        One that is seen to be late gets another tick: it may lie there already, unread since this
+        process itself stood still.
+        """
         self._watch = None
-        if self._due:
-            if self._due[0].deadline < self._loop.time():
+        if not self._due:
+            self._late = None
+            return
+        first = self._due[0]
+        if first.deadline < self._loop.time():
+            if self._late is first:
                 self.close("no reply in time")
-            else:
-                self._watch = self._loop.call_later(_TICK, self._look)
+                return
+            self._late = first
+        self._watch = self._loop.call_later(_TICK, self._look)
 
     def close(self, why: str) -> None:
         """Break off; whoever waits gets RedisLost with `why`."""

@@ -13,7 +13,7 @@ from api.errors import StoreUnavailable
 from api.resp import Redis, RedisLost, RedisRefused, command_bytes
 from observability.metrics import ApiMetrics
 
-CONNECT_SECONDS = 0.5
+CONNECT_SECONDS = 1.0
 REPLY_SECONDS = 0.5
 FAILURES = 5
 OPEN_SECONDS = 1.0

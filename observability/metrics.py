@@ -42,7 +42,7 @@ class ApiMetrics:
         )
         self.values = Counter(
             "headwater_api_values",
-            "Feature values answered, by view and status (present, missing, stale)",
+            "Feature values read to be answered, by view and status (present, missing, stale)",
             ("view", "status"),
             registry=self.registry,
         )
@@ -74,7 +74,7 @@ class ApiMetrics:
         self._ages: dict[str, Histogram] = {}
 
     def served(self, view: str, columns: int, rows: int, missing: int, stale: int) -> None:
-        """Count the values of `columns` features of a view in `rows` rows."""
+        """Count the values of `columns` features of a view of `rows` different entities."""
         known = self._served.get(view)
         if known is None:
             known = self._served[view] = (

@@ -311,6 +311,30 @@ def test_an_answer_has_four_shapes_and_the_same_values(server, client):
     assert told[0]["event_times"][0] == "2023-11-14T22:13:10Z"
 
 
+NAMED = FeatureView("named", CLICKS, (USER,), latest("page"), ttl=hours(1))
+MIXED = Repository("shop", (SPEND, BADGE, VISITS, NAMED), ())
+
+
+def test_rows_are_the_transposed_columns_whatever_the_order_and_the_text(server):
+    """Rows are put together from texts, so anything a text can hold must come through."""
+    rows = [{"user": user, "page": page} for user, page in ((1, "a"), (2, "b"), (1, "b"))]
+    for row, text in zip(rows, ('"],[\n', "]\n[,", 'é\\" ]'), strict=True):
+        server.write(NAMED, row, NOW, page=text)
+        server.write(VISITS, row, NOW, count_1h=5)
+        server.write(SPEND, row, NOW, count_1h=3, price_mean_1h=0.5)
+    names = ["spend:count_1h", "visits:count_1h", "named:page", "spend:price_mean_1h"]
+    with TestClient(create_app(MIXED, connect(server.url), lambda: NOW)) as client:
+        for order in (names, names[::-1], names[2:], names[:1]):
+            needed = {"user", *(["page"] if "visits:count_1h" in order else [])}
+            entities = [{key: row[key] for key in needed} for row in rows]
+            found = ask_lean(client, *entities, features=order).json()["rows"]
+            columns = ask_lean(client, *entities, features=order, query="?orient=columns").json()
+            assert found == [list(row) for row in zip(*columns["columns"], strict=True)]
+            assert len(found) == 3
+        (first, *_) = ask_lean(client, *rows, features=names).json()["rows"]
+    assert first == [3, 5, 'é\\" ]', 0.5]
+
+
 @pytest.mark.parametrize(
     ("query", "path", "value"),
     [("?include=all", "?include", "all"), ("?incldue=metadata", "?incldue", "incldue")],

@@ -26,12 +26,15 @@ from hypothesis import strategies as st
 
 from connectors.redis_codec import (
     CodecError,
+    column_decoder,
+    count_older,
     decode_event_time,
     decode_value,
     encode_event_time,
     encode_value,
     entity_key,
     feature_field,
+    key_encoder,
     timestamp_field,
 )
 from schemas import Entity, Type
@@ -100,6 +103,59 @@ def test_foreign_bytes_are_refused_or_read_as_feast_reads_them(data):
         if value is not None:
             proto = Value.FromString(data)
             assert repr(getattr(proto, proto.WhichOneof("val"))) == repr(value)
+
+
+@given(st.text(), st.text(), INT64)
+def test_a_compiled_key_is_the_same_bytes(origin, dest, user):
+    row = {"origin": origin, "dest": dest, "user_id": user}
+    for entities in ((ORIGIN,), (USER,), (ORIGIN, DEST), (DEST, USER), (ORIGIN, USER, DEST)):
+        names, encode = key_encoder("flights", entities)
+        assert encode(*(row[name] for name in names)) == entity_key("flights", entities, row)
+
+
+COLUMNS = st.sampled_from(list(Type)).flatmap(
+    lambda type_: st.tuples(
+        st.just(type_),
+        st.lists(
+            st.one_of(
+                st.none(),
+                st.binary(max_size=12),
+                VALUES.map(lambda case: encode_value(case[0], case[2])),
+                VALUES.filter(lambda case: case[0] is type_).map(
+                    lambda case: encode_value(case[0], case[2])
+                ),
+            ),
+            max_size=30,
+        ),
+    )
+)
+PYTHON = {Type.STRING: str, Type.FLOAT64: float, Type.BOOL: bool}
+
+
+@given(COLUMNS)
+def test_a_column_decodes_as_its_values_do_one_by_one(case):
+    type_, data = case
+    bad = []
+    values = column_decoder(type_)(data, bad)
+    assert len(values) == len(data)
+    for place, (raw, value) in enumerate(zip(data, values, strict=True)):
+        try:
+            expected = None if raw is None else decode_value(raw)
+            wrong = expected is not None and type(expected) is not PYTHON.get(type_, int)
+        except CodecError:
+            wrong = True
+        assert (place in bad) == wrong
+        assert repr(value) == repr(None if wrong else expected)
+
+
+RECENT = st.integers(300_000_000_000, 4_000_000_000_000)
+
+
+@given(st.lists(st.one_of(st.none(), RECENT)), RECENT)
+def test_the_older_event_times_are_counted(times, limit):
+    data = [None if time is None else encode_event_time(time) for time in times]
+    older = sum(time // 1000 < limit // 1000 for time in times if time is not None)
+    assert count_older(data, limit) == older
 
 
 @pytest.mark.parametrize(
