@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from api.auth import Principal
 from api.door import decoder
 from api.errors import RequestError
 from api.lookup import FeatureLookup, Found, transposed
@@ -32,11 +33,13 @@ class FeatureAnswers:
     def __init__(self, lookup: FeatureLookup) -> None:
         self._lookup = lookup
 
-    async def answer(self, body: bytes, query: bytes, trace: Trace) -> bytes:
-        """The answer to a LookupRequest; RequestError, msgspec.DecodeError, StoreUnavailable."""
+    async def answer(self, body: bytes, query: bytes, trace: Trace, principal: Principal) -> bytes:
+        """The answer to a LookupRequest; RequestError, msgspec.DecodeError, Forbidden or
+        StoreUnavailable if there is none."""
         shape = _shape(query) if query else _LEAN
         request: LookupRequest = _decode(body)
         selection = self._lookup.selection(request.service, request.features)
+        principal.check(selection.views)
         found = await self._lookup.find(selection, request.entities, trace.span is not None)
         if shape is _LEAN:
             return b'{"features":%b,"rows":%b}' % (selection.names_json, found.rows_json())

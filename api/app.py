@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from api import problems
 from api.answers import FeatureAnswers
+from api.auth import Gatekeeper, Open
 from api.catalog import Catalog
 from api.door import Door, Gate
 from api.feast import FeastAnswers
@@ -53,15 +54,18 @@ def create_app(
     traces: TracerProvider | None = None,
     neighbours: tuple[Neighbour, ...] = (),
     limits: Limits = Limits(),
+    gatekeeper: Gatekeeper | None = None,
 ) -> Litestar:
     """The API over `repository`, reading its hashes from `redis`.
 
-    `traces` is where spans go; without one none is recorded.
+    `traces` is where spans go; without one none is recorded. `gatekeeper` tells who asks; without
+    one everybody may.
     `neighbours` are parts whose state `/health/ready` tells besides.
     `clock` gives seconds since 1970 UTC; ages are measured by it. The application closes `redis`
     and shuts `traces` down when it stops.
     """
     metrics = ApiMetrics()
+    gatekeeper = gatekeeper or Open()
     recorded = limits.traced if traces is not None else 0.0
     provider = traces or tracer_provider("headwater-api", {})
     tracer = provider.get_tracer("headwater.api", VERSION)
@@ -69,10 +73,13 @@ def create_app(
     store = OnlineStore(redis, tracer, metrics)
     lookup = FeatureLookup(Plan(repository), store, clock, metrics)
     gate = Gate(limits.at_once, metrics)
-    door = Door("/v1/features", FeatureAnswers(lookup).answer, gate, trace, metrics)
-    feast = Door("/get-online-features", FeastAnswers(lookup).answer, gate, trace, metrics)
+    door = Door("/v1/features", FeatureAnswers(lookup).answer, gatekeeper, gate, trace, metrics)
+    feast = Door(
+        "/get-online-features", FeastAnswers(lookup).answer, gatekeeper, gate, trace, metrics
+    )
     services = {
         "catalog": Catalog(repository),
+        "gatekeeper": gatekeeper,
         "store": store,
         "api_metrics": metrics,
         "neighbours": neighbours,

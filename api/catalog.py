@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from api.auth import Principal
 from api.messages import Named, ServiceDocument, ViewDocument
 from schemas import Entity, FeatureView, Repository
 
@@ -13,6 +14,9 @@ class Catalog:
 
     def __init__(self, repository: Repository) -> None:
         self.views = [_view(view) for view in repository.views]
+        self._services = {
+            service.name: {v.name for v in service.views} for service in repository.services
+        }
         self.services = [
             ServiceDocument(
                 service.name,
@@ -22,6 +26,18 @@ class Catalog:
             )
             for service in repository.services
         ]
+
+    def views_of(self, principal: Principal) -> list[ViewDocument]:
+        """The views it may read."""
+        may = principal.views
+        return self.views if may is None else [v for v in self.views if v.name in may]
+
+    def services_of(self, principal: Principal) -> list[ServiceDocument]:
+        """The services of which it may read all."""
+        may = principal.views
+        if may is None:
+            return self.services
+        return [service for service in self.services if self._services[service.name] <= may]
 
 
 def _view(view: FeatureView) -> ViewDocument:

@@ -16,6 +16,7 @@ import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 from opentelemetry.trace import use_span
 
+from api.auth import Gatekeeper, Principal
 from api.errors import Overloaded, TooLarge
 from api.problems import MEDIA_TYPE, problem_of
 from api.telemetry import Trace, Traces
@@ -25,8 +26,10 @@ MAX_BODY = 1 << 20
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", MEDIA_TYPE.encode())
 
-Answer = Callable[[bytes, bytes, Trace], Awaitable[bytes]]
+Answer = Callable[[bytes, bytes, Trace, Principal], Awaitable[bytes]]
 """From the body and the query string to the answer's JSON; errors become problem documents."""
+
+_REFUSALS = {401: "unauthenticated", 403: "forbidden", 413: "size", 429: "rate"}
 
 _log = logging.getLogger(__name__)
 
@@ -40,13 +43,11 @@ class Gate:
     def __init__(self, limit: int, metrics: ApiMetrics) -> None:
         self.limit = limit
         self.within = 0
-        self._metrics = metrics
         metrics.in_flight.set_function(lambda: self.within)
 
     def enter(self) -> None:
         """Overloaded if it is full; else leave it by `leave`."""
         if self.within >= self.limit:
-            self._metrics.refused.labels("overload").inc()
             raise Overloaded(self.limit)
         self.within += 1
 
@@ -59,8 +60,15 @@ class Door:
     """Answers POST on one route by `answer`."""
 
     def __init__(
-        self, route: str, answer: Answer, gate: Gate, traces: Traces, metrics: ApiMetrics
+        self,
+        route: str,
+        answer: Answer,
+        gatekeeper: Gatekeeper,
+        gate: Gate,
+        traces: Traces,
+        metrics: ApiMetrics,
     ) -> None:
+        self._gatekeeper = gatekeeper
         self._route = route
         self._answer = answer
         self._gate = gate
@@ -80,21 +88,27 @@ class Door:
         status = 200
         headers = [_JSON, *trace.headers]
         try:
+            principal = await self._gatekeeper.principal(request["headers"])
+            principal.spend()
             self._gate.enter()
             try:
-                data = await _body(receive)
+                data, query = await _body(receive), request["query_string"]
                 if trace.span is None:
-                    body = await self._answer(data, request["query_string"], trace)
+                    body = await self._answer(data, query, trace, principal)
                 else:
                     with use_span(trace.span):
-                        body = await self._answer(data, request["query_string"], trace)
+                        body = await self._answer(data, query, trace, principal)
             finally:
                 self._gate.leave()
         except Exception as error:
+            if isinstance(error, Overloaded):
+                self._metrics.refused.labels("overload").inc()
             problem = problem_of(error)
             status, body = problem.status.value, problem.body
             headers[0] = _PROBLEM
             headers += [(k.encode(), v.encode()) for k, v in problem.headers.items()]
+            if reason := _REFUSALS.get(status):
+                self._metrics.refused.labels(reason).inc()
             if status == 500:
                 _log.error("unexpected error, trace %s", trace.trace_id, exc_info=error)
         headers.append((b"content-length", b"%d" % len(body)))

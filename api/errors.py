@@ -2,6 +2,9 @@
 
 HeadwaterError
 ├── RequestError       the request does not fit the repository         -> 400
+├── Unauthenticated    nobody who may ask                               -> 401
+├── Forbidden          a caller who may not read this                  -> 403
+├── TooMany            more often than the caller may                  -> 429
 ├── TooLarge           its body is larger than the API reads           -> 413
 ├── Overloaded         more at once than can be answered in good time  -> 503
 └── StoreUnavailable   Redis does not answer                           -> 503
@@ -27,6 +30,28 @@ class RequestError(HeadwaterError, ValueError):
         if near:
             text += f"; did you mean {near[0]!r}?"
         super().__init__(text)
+
+
+class Unauthenticated(HeadwaterError):
+    """The caller has not shown who it is."""
+
+
+class Forbidden(HeadwaterError):
+    """The caller may not read `value`; it may read `choices`."""
+
+    def __init__(self, problem: str, value: str, choices: Iterable[str] = ()) -> None:
+        self.value = value
+        self.choices = tuple(choices)
+        super().__init__(f"{problem}, got {value!r}")
+
+
+class TooMany(HeadwaterError):
+    """The caller has asked more than `rate` times a second."""
+
+    def __init__(self, rate: float, retry_seconds: float) -> None:
+        self.rate = rate
+        self.retry_seconds = retry_seconds
+        super().__init__(f"more than {rate:g} requests a second")
 
 
 class TooLarge(HeadwaterError):

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from api.auth import Principal
 from api.door import decoder
 from api.errors import RequestError
 from api.lookup import FeatureLookup, Part
@@ -32,13 +33,15 @@ class FeastAnswers:
     def __init__(self, lookup: FeatureLookup) -> None:
         self._lookup = lookup
 
-    async def answer(self, body: bytes, query: bytes, trace: Trace) -> bytes:
-        """The answer to a FeastRequest; RequestError, msgspec.DecodeError, StoreUnavailable."""
+    async def answer(self, body: bytes, query: bytes, trace: Trace, principal: Principal) -> bytes:
+        """The answer to a FeastRequest; RequestError, msgspec.DecodeError, Forbidden or
+        StoreUnavailable if there is none."""
         request: FeastRequest = _decode(body)
         if request.feature_service:
             selection = self._lookup.selection(request.feature_service, None)
         else:
             selection = self._lookup.selection(None, request.features)
+        principal.check(selection.views)
         names = _names(selection, request.full_feature_names)
         rows = _rows(request.entities)
         found = await self._lookup.find(selection, rows, trace.span is not None)

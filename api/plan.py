@@ -112,6 +112,7 @@ class Selection:
     columns: tuple[FeatureColumn, ...]
     names_json: bytes
     runs: tuple[Run, ...]
+    views: frozenset[str]
 
     def check(self, rows: Iterable[Mapping[str, Key]]) -> None:
         """RequestError for the first row that has not just the keys it needs, of their types."""
@@ -185,6 +186,7 @@ class Plan:
             columns=columns,
             names_json=msgspec.json.encode(listed),
             runs=_runs(groups),
+            views=frozenset(column.view for column in columns),
         )
 
 

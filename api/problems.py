@@ -12,7 +12,15 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from api.errors import Overloaded, RequestError, StoreUnavailable, TooLarge
+from api.errors import (
+    Forbidden,
+    Overloaded,
+    RequestError,
+    StoreUnavailable,
+    TooLarge,
+    TooMany,
+    Unauthenticated,
+)
 from schemas import HeadwaterError
 
 MEDIA_TYPE = "application/problem+json"
@@ -38,6 +46,16 @@ def problem_of(error: Exception) -> Problem:
         case RequestError():
             more = {"path": error.path, "value": error.value, "choices": error.choices}
             return _problem(HTTPStatus.BAD_REQUEST, "invalid-request", str(error), more)
+        case Unauthenticated():
+            asked = {"www-authenticate": "Bearer"}
+            return _problem(HTTPStatus.UNAUTHORIZED, "unauthenticated", str(error), {}, asked)
+        case Forbidden():
+            more = {"value": error.value, "choices": error.choices}
+            return _problem(HTTPStatus.FORBIDDEN, "forbidden", str(error), more)
+        case TooMany():
+            status = HTTPStatus.TOO_MANY_REQUESTS
+            retry = {"retry-after": str(math.ceil(error.retry_seconds))}
+            return _problem(status, "too-many", str(error), {"limit": error.rate}, retry)
         case TooLarge():
             more = {"limit": error.limit}
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE

@@ -11,6 +11,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from api.auth import Gatekeeper, Principal
 from api.catalog import Catalog
 from api.errors import StoreUnavailable
 from api.messages import (
@@ -27,24 +28,29 @@ from api.messages import (
     ViewDocument,
 )
 from api.neighbours import Neighbour, states
-from api.problems import MEDIA_TYPE
+from api.problems import MEDIA_TYPE, AnyRequest
 from api.store import OnlineStore
 from observability.metrics import ApiMetrics
 
-_PROBLEMS = {
-    400: ResponseSpec(
-        Problem,
-        media_type=MEDIA_TYPE,
-        generate_examples=False,
-        description="The request does not fit: the document names path, value and choices",
-    ),
-    503: ResponseSpec(
-        Problem,
-        media_type=MEDIA_TYPE,
-        generate_examples=False,
-        description="Redis does not answer",
-    ),
+
+def _problem(description: str) -> ResponseSpec:
+    return ResponseSpec(
+        Problem, media_type=MEDIA_TYPE, generate_examples=False, description=description
+    )
+
+
+_REFUSED = {
+    401: _problem("The caller has not shown who it is"),
+    403: _problem("The caller may not read this; the document names what it may"),
+    429: _problem("The caller has asked more often than it may"),
 }
+_PROBLEMS = {
+    400: _problem("The request does not fit: the document names path, value and choices"),
+    **_REFUSED,
+    413: _problem("The body is too large"),
+    503: _problem("Redis does not answer, or there is more to do than can be done in good time"),
+}
+_DOWN = {503: _problem("Redis does not answer")}
 
 
 @post("/v1/features", status_code=200, tags=["features"], responses=_PROBLEMS)
@@ -67,16 +73,26 @@ async def feast_look_up(data: FeastRequest) -> FeastReply:
     raise NotImplementedError("this says what api.feast answers")
 
 
-@get("/v1/feature-services", tags=["catalog"])
-async def feature_services(catalog: NamedDependency[Catalog]) -> list[ServiceDocument]:
-    """The feature services that can be looked up."""
-    return catalog.services
+@get("/v1/feature-services", tags=["catalog"], responses=_REFUSED)
+async def feature_services(
+    catalog: NamedDependency[Catalog], gatekeeper: NamedDependency[Gatekeeper], request: AnyRequest
+) -> list[ServiceDocument]:
+    """The feature services that the caller can look up."""
+    return catalog.services_of(await _caller(gatekeeper, request))
 
 
-@get("/v1/feature-views", tags=["catalog"])
-async def feature_views(catalog: NamedDependency[Catalog]) -> list[ViewDocument]:
-    """The feature views and their features."""
-    return catalog.views
+@get("/v1/feature-views", tags=["catalog"], responses=_REFUSED)
+async def feature_views(
+    catalog: NamedDependency[Catalog], gatekeeper: NamedDependency[Gatekeeper], request: AnyRequest
+) -> list[ViewDocument]:
+    """The feature views that the caller can look up, and their features."""
+    return catalog.views_of(await _caller(gatekeeper, request))
+
+
+async def _caller(gatekeeper: Gatekeeper, request: AnyRequest) -> Principal:
+    principal = await gatekeeper.principal(request.scope["headers"])
+    principal.spend()
+    return principal
 
 
 @get("/health/live", tags=["health"])
@@ -85,7 +101,7 @@ async def live() -> Health:
     return Health("up", {})
 
 
-@get("/health/ready", tags=["health"])
+@get("/health/ready", tags=["health"], responses=_DOWN)
 async def ready(
     store: NamedDependency[OnlineStore], neighbours: NamedDependency[tuple[Neighbour, ...]]
 ) -> Health:

@@ -365,6 +365,7 @@ def main() -> None:
                 "HEADWATER_REPOSITORY": "feature_repo.flights.repository:repository",
                 "HEADWATER_REDIS_URL": f"redis://127.0.0.1:{redis_port}",
                 "HEADWATER_API_PORT": str(api_port),
+                "HEADWATER_AUTH": "off",
             },
         ) as api_process,
     ):

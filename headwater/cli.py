@@ -9,6 +9,7 @@ import click
 from headwater.commands.data import apply, load, produce_
 from headwater.commands.demo import demo
 from headwater.commands.jobs import jobs_group
+from headwater.commands.keys import keys_group
 from headwater.commands.local import down, logs, status, up
 from headwater.commands.plan import plan
 from headwater.commands.replay import replay
@@ -23,7 +24,20 @@ def headwater() -> None:
     """Features declared once, computed as streams, served live."""
 
 
-for command in (plan, up, down, status, logs, apply, load, produce_, jobs_group, replay, demo):
+for command in (
+    plan,
+    up,
+    down,
+    status,
+    logs,
+    apply,
+    load,
+    produce_,
+    jobs_group,
+    replay,
+    keys_group,
+    demo,
+):
     headwater.add_command(command)
 
 

@@ -465,9 +465,10 @@ def test_a_missing_setting_fails_by_its_name():
         "HEADWATER_REPOSITORY": "a:b",
         "HEADWATER_REDIS_URL": "redis://x",
         "HEADWATER_API_PORT": "80",
+        "HEADWATER_AUTH": "off",
     }
-    assert ServerSettings.read(complete) == ServerSettings("a:b", "redis://x", 80)
-    for name in complete:
+    assert ServerSettings.read(complete) == ServerSettings("a:b", "redis://x", 80, auth=False)
+    for name in tuple(complete)[:3]:
         with pytest.raises(SettingsError, match=name):
             ServerSettings.read({**complete, name: ""})
     with pytest.raises(SettingsError, match="HEADWATER_API_PORT: expected 1 to 65535, got 'no'"):
@@ -490,6 +491,7 @@ def test_the_server_serves_the_repository_a_setting_names(server, tmp_path):
         "HEADWATER_REPOSITORY": f"{__name__.rpartition('.')[2]}:SHOP",
         "HEADWATER_REDIS_URL": server.url,
         "HEADWATER_API_PORT": str(port),
+        "HEADWATER_AUTH": "off",
     }
     log = (tmp_path / "api.log").open("w+")
     process = subprocess.Popen(

@@ -44,6 +44,7 @@ def api_url(redis_server, tmp_path_factory):
         "HEADWATER_REPOSITORY": "tests.test_api:SHOP",
         "HEADWATER_REDIS_URL": redis_server.url,
         "HEADWATER_API_PORT": str(port),
+        "HEADWATER_AUTH": "off",
     }
     log = tmp_path_factory.mktemp("api") / "log"
     with log.open("wb") as output:

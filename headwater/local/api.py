@@ -17,7 +17,10 @@ def api(settings: Settings) -> Part:
     def check() -> None:
         requests.get(f"{settings.api_url}/health/live", timeout=2).raise_for_status()
 
-    passed = ("PATH", "HOME", "PYTHONPATH", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    passed = (
+        *("PATH", "HOME", "PYTHONPATH", "OTEL_EXPORTER_OTLP_ENDPOINT", "HEADWATER_TRACED"),
+        *("HEADWATER_PRINCIPALS", "HEADWATER_OIDC_ISSUER", "HEADWATER_OIDC_AUDIENCE"),
+    )
     return Part(
         name="api",
         address=f"{settings.api_url}/docs",
@@ -30,6 +33,8 @@ def api(settings: Settings) -> Part:
             "HEADWATER_KAFKA": settings.kafka,
             "HEADWATER_POSTGRES": f"127.0.0.1:{settings.ports.postgres}",
             "HEADWATER_API_PORT": str(settings.ports.api),
+            # The laptop's default; outside it the API's own is on.
+            "HEADWATER_AUTH": os.environ.get("HEADWATER_AUTH", "off"),
         },
         check=check,
         # The rooms are imported from where the command runs.
