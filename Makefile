@@ -4,7 +4,7 @@ BOOT := build/boot
 BIN := build/envs/serving/bin
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
-.PHONY: help setup demo up down plan lint format test bench-engine lock clean
+.PHONY: help setup demo up down plan lint format test bench-engine bench-serving lock clean
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ test: setup ## Run the tests and print the coverage (about 8 minutes)
 
 bench-engine: setup ## Rolling features beside Flink's OVER and the bare source (12 minutes)
 	$(BIN)/python -m bench.engine
+
+bench-serving: setup ## The feature API beside feast serve and a bare Redis client (10 minutes)
+	$(BIN)/python -m bench.serving
 
 lock: build/boot/.ready ## Pin all requirements anew, with hashes
 	for name in boot flink dev; do $(BOOT)/bin/uv pip compile --quiet --python-version 3.11 \
