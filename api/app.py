@@ -21,6 +21,7 @@ from api.auth import Gatekeeper, Open
 from api.catalog import Catalog
 from api.door import Door, Gate
 from api.feast import FeastAnswers
+from api.grpc_door import GrpcAddress, GrpcDoor
 from api.lookup import Clock, FeatureLookup
 from api.neighbours import Neighbour
 from api.page import Page
@@ -55,11 +56,12 @@ def create_app(
     neighbours: tuple[Neighbour, ...] = (),
     limits: Limits = Limits(),
     gatekeeper: Gatekeeper | None = None,
+    grpc: GrpcAddress | None = None,
 ) -> Litestar:
     """The API over `repository`, reading its hashes from `redis`.
 
     `traces` is where spans go; without one none is recorded. `gatekeeper` tells who asks; without
-    one everybody may.
+    one everybody may. With `grpc` the same is served there.
     `neighbours` are parts whose state `/health/ready` tells besides.
     `clock` gives seconds since 1970 UTC; ages are measured by it. The application closes `redis`
     and shuts `traces` down when it stops.
@@ -77,6 +79,7 @@ def create_app(
     feast = Door(
         "/get-online-features", FeastAnswers(lookup).answer, gatekeeper, gate, trace, metrics
     )
+    rpc = grpc and GrpcDoor(lookup, store, gatekeeper, gate, trace, metrics, grpc)
     services = {
         "catalog": Catalog(repository),
         "gatekeeper": gatekeeper,
@@ -104,7 +107,8 @@ def create_app(
             use_handler_docstrings=True,
             render_plugins=[Page(path="/"), JsonRenderPlugin()],
         ),
-        on_shutdown=[store.close, provider.shutdown],
+        on_startup=[rpc.start] if rpc else [],
+        on_shutdown=[*([rpc.stop] if rpc else []), store.close, provider.shutdown],
     )
 
 

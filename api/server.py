@@ -12,10 +12,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import grpc
 import uvicorn
 
 from api.app import Limits, create_app
 from api.auth import Gatekeeper, Guarded, Open, Tokens, read_principals
+from api.grpc_door import GrpcAddress
 from api.neighbours import kafka, postgres
 from api.store import connect
 from observability.tracing import OTLP_ENDPOINT, tracer_provider
@@ -72,6 +74,9 @@ class ServerSettings:
     at_once: int = 64
     """HEADWATER_LOOKUPS_AT_ONCE: more lookups than that are refused with 503."""
 
+    grpc_port: int = 0
+    """HEADWATER_GRPC_PORT: the port of the gRPC door; there is none without."""
+
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> ServerSettings:
         """The settings in `environ`; SettingsError names the one that is missing or wrong."""
@@ -90,6 +95,7 @@ class ServerSettings:
             environ.get("HEADWATER_TLS_KEY", ""),
             _number(environ, "HEADWATER_TRACED", cls.traced, 0.0, 1.0),
             int(_number(environ, "HEADWATER_LOOKUPS_AT_ONCE", cls.at_once, 1, 100_000)),
+            _port(environ, "HEADWATER_GRPC_PORT") if environ.get("HEADWATER_GRPC_PORT") else 0,
         )
         settings._check()
         return settings
@@ -121,6 +127,17 @@ class ServerSettings:
         )
         return Guarded(read_principals(Path(self.principals), views), tokens)
 
+    def grpc_address(self) -> GrpcAddress:
+        """Where the gRPC door listens; SettingsError if the certificate cannot be read."""
+        credentials = None
+        if self.tls_certificate:
+            try:
+                pair = (Path(self.tls_key).read_bytes(), Path(self.tls_certificate).read_bytes())
+            except OSError as error:
+                raise SettingsError(f"{error.filename}: {error.strerror}") from None
+            credentials = grpc.ssl_server_credentials((pair,))
+        return GrpcAddress(f"{self.host}:{self.grpc_port}", credentials)
+
 
 def main() -> None:
     """Serve until stopped; then what is being answered is answered still."""
@@ -143,6 +160,7 @@ def main() -> None:
         ),
         limits=Limits(settings.at_once, settings.traced),
         gatekeeper=gatekeeper,
+        grpc=settings.grpc_address() if settings.grpc_port else None,
     )
     # What is there now stays: a full collection would look through all of it in mid-request.
     gc.collect()

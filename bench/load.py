@@ -159,8 +159,8 @@ class Load:
     async def _by_the_clock(self, loop: asyncio.AbstractEventLoop, began: float) -> None:
         period = 1 / self.spec.rate
         count = int(self.spec.seconds * self.spec.rate)
+        first = time.perf_counter() + period  # never after the timer's own first
         timer = _timer(period)
-        first = time.perf_counter() + period
         due = 0
 
         def tick() -> None:

@@ -47,6 +47,9 @@ class Ports:
     api: int = 18080
     """The feature API."""
 
+    grpc: int = 18082
+    """The feature API over gRPC."""
+
 
 @dataclass(frozen=True)
 class Settings:

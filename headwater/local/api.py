@@ -24,7 +24,7 @@ def api(settings: Settings) -> Part:
     return Part(
         name="api",
         address=f"{settings.api_url}/docs",
-        ports=(settings.ports.api,),
+        ports=(settings.ports.api, settings.ports.grpc),
         command=(sys.executable, "-m", "api.server"),
         env={name: os.environ[name] for name in passed if name in os.environ}
         | {
@@ -33,6 +33,7 @@ def api(settings: Settings) -> Part:
             "HEADWATER_KAFKA": settings.kafka,
             "HEADWATER_POSTGRES": f"127.0.0.1:{settings.ports.postgres}",
             "HEADWATER_API_PORT": str(settings.ports.api),
+            "HEADWATER_GRPC_PORT": str(settings.ports.grpc),
             # The laptop's default; outside it the API's own is on.
             "HEADWATER_AUTH": os.environ.get("HEADWATER_AUTH", "off"),
         },

@@ -218,6 +218,10 @@ def _check_ports(part: Part) -> None:
 
 
 def _variable(part: Part, port: int) -> str:
-    names = {"flink": ("FLINK", "FLINK_RPC", "FLINK_BLOB"), "taskmanager": ("FLINK_DATA",)}
+    names = {
+        "flink": ("FLINK", "FLINK_RPC", "FLINK_BLOB"),
+        "taskmanager": ("FLINK_DATA",),
+        "api": ("API", "GRPC"),
+    }
     known = names.get(part.name, (part.name.upper(), f"{part.name.upper()}_CONTROLLER"))
     return known[part.ports.index(port)]

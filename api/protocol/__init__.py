@@ -1,0 +1,1 @@
+"""The gRPC protocol: features.proto, and what protoc makes of it (`make protocol`)."""
