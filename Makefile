@@ -4,7 +4,7 @@ BOOT := build/boot
 BIN := build/envs/serving/bin
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
-.PHONY: help setup demo up down plan lint format test bench-engine bench-serving protocol lock clean
+.PHONY: help setup demo up down plan lint format test bench-engine bench-serving soak protocol lock clean
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench-engine: setup ## Rolling features beside Flink's OVER and the bare source 
 
 bench-serving: setup ## The feature API beside feast serve and a bare Redis client (10 minutes)
 	$(BIN)/python -m bench.serving
+
+soak: setup ## The API under load while Redis is killed and started again (10 minutes)
+	$(BIN)/python -m bench.soak
 
 protocol: setup ## Make the Python of the gRPC protocol
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. api/protocol/features.proto

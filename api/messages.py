@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
 Status = Literal["present", "missing", "stale", "unreadable"]
-Scalar = str | int | float | bool | None
+Scalar = str | float | bool | None  # JSON knows one kind of number
 
 
 class LookupRequest(Struct, forbid_unknown_fields=True, frozen=True):
@@ -147,12 +147,14 @@ class Health(Struct, frozen=True):
 
 
 class Problem(Struct, frozen=True):
-    """What was wrong, as RFC 9457 has it; `path`, `value` and `choices` where they are known."""
+    """What was wrong, as RFC 9457 has it, with what is known of it besides."""
 
     type: str
     title: str
     status: int
     detail: str
     path: str | None = None
-    value: str | int | None = None
+    value: Any = None
     choices: list[str] | None = None
+    limit: float | None = None
+    parts: dict[str, str] | None = None

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby, starmap
+from functools import lru_cache
+from itertools import chain, groupby
 from operator import itemgetter
 from struct import error as StructError
+from typing import Any
 
 import msgspec
 
@@ -80,18 +82,16 @@ class Group:
     """The key columns in the order of the Redis key."""
 
     key_of: Callable[[Mapping[str, Key]], Key | tuple[Key, ...]]
-    encode: Callable[..., bytes]
+    encode: Callable[[Key | tuple[Key, ...]], bytes]
+    """From what `key_of` gives to the Redis key, with its length before it."""
+
     head: bytes
     tail: bytes
 
     def commands(self, keys: Iterable[Key | tuple[Key, ...]]) -> list[bytes]:
-        """An HMGET for each of what `key_of` gave; raises as `key_encoder`'s function does."""
+        """An HMGET for each of what `key_of` gave; raises one of BAD_ROW for what is no key."""
         head, tail = self.head, self.tail
-        if len(self.names) == 1:
-            found = list(map(self.encode, keys))
-        else:
-            found = list(starmap(self.encode, keys))  # type: ignore[arg-type]
-        return [b"%b%d\r\n%b%b" % (head, len(key), key, tail) for key in found]
+        return [b"".join((head, key, tail)) for key in map(self.encode, keys)]
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,17 @@ class Plan:
         )
 
 
-_LISTS = 256
+_LISTS = 64
+_KEYS = 4096
+
+
+def _keys(encode: Callable[..., bytes], count: int) -> Callable[[Key | tuple[Key, ...]], bytes]:
+    @lru_cache(maxsize=_KEYS)
+    def sized(key: Any) -> bytes:
+        data = encode(key) if count == 1 else encode(*key)
+        return b"%d\r\n%b" % (len(data), data)
+
+    return sized
 
 
 def _runs(groups: Sequence[Group]) -> tuple[Run, ...]:
@@ -239,7 +249,7 @@ def _group(project: str, columns: list[tuple[int, FeatureColumn]]) -> Group:
         ),
         names=names,
         key_of=itemgetter(*names),
-        encode=encode,
+        encode=_keys(encode, len(names)),
         head=b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2),
         tail=b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(f), f) for f in fields),
     )

@@ -54,6 +54,10 @@ VIEWS = {
     "route_delays": 8,
     "aircraft_delays": 8,
 }
+LOAD = 0.25
+"""The API's and the bare client's rate, as a share of what the API can do at most."""
+FEAST_LOAD = 0.7
+"""Feast's and the API's common rate, as a share of what Feast can do at most."""
 SEED = 6
 ROOT = Path(__file__).parent.parent
 _NULLS = 0.03
@@ -156,9 +160,15 @@ class Bench:
         self._runs = 0
 
     def run(
-        self, target: Target, batch: int, seconds: float, rate: float = 0.0, connections: int = 16
+        self,
+        target: Target,
+        batch: int,
+        seconds: float,
+        rate: float = 0.0,
+        connections: int = 16,
+        failing: bool = False,
     ) -> dict[str, Any]:
-        """One run of the load; its latencies in seconds are under `latencies`."""
+        """One run of the load; with `failing` no answer is expected to be good."""
         self._runs += 1
         output = self.folder / f"{self._runs}.npy"
         spec = Spec(
@@ -190,7 +200,12 @@ class Bench:
         found["cpu_seconds"] = _cpu(target.process) - before
         latencies = np.load(output)
         output.unlink()
-        shown = {f"p{q}_ms": float(np.percentile(latencies, q)) * 1e3 for q in (50, 90, 99)}
+        if not len(latencies) and not failing:
+            raise SystemExit(f"{target.name}, batch {batch}: no good answer at all")
+        shown = {
+            f"p{q}_ms": float(np.percentile(latencies, q)) * 1e3 if len(latencies) else 0.0
+            for q in (50, 90, 99)
+        }
         record = {"target": target.name, "batch": batch, "rate": rate, **found, **shown}
         self.details.append(record)
         print(
@@ -202,7 +217,7 @@ class Bench:
             + (f"  unanswered {found['unanswered']}" if found["unanswered"] > 0 else ""),
             flush=True,
         )
-        return {**record, "latencies": latencies}
+        return record
 
 
 def _cpu(process: psutil.Process | None) -> float:
@@ -424,7 +439,7 @@ def measure(bench: Bench, api: Target, client: Target, seconds: float) -> dict[s
         capacity = full["done"] / full["seconds"]
         if batch == 50:
             figures["rps_per_core"] = full["done"] / full["cpu_seconds"]
-        rate = round(capacity * 0.35)
+        rate = round(capacity * LOAD)
         sides: dict[str, list[float]] = {"api": [], "redis": []}
         for _ in range(3):
             for target, share in ((api, 0.25), (client, 0.06)):
@@ -445,7 +460,7 @@ def compare(bench: Bench, api: Target, feast: Target, seconds: float) -> dict[st
         for target in (feast, api):
             found = bench.run(target, 50, max(3.0, seconds / 6), connections=8)
             most[target.name].append(found["done"] / found["seconds"])
-    rate = max(1.0, round(median(most["feast"]) * 0.5))
+    rate = max(1.0, round(median(most["feast"]) * FEAST_LOAD))
     waits: dict[str, list[float]] = {"api": [], "feast": []}
     for _ in range(3):
         for target in (feast, api):

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from datetime import timedelta
-from pathlib import Path
 
 import feast
 import pyarrow as pa
@@ -19,6 +12,7 @@ import requests
 from feast.feature_server_utils import convert_response_to_dict
 from feast.types import Bool, Float64, Int64
 
+from tests.served import served
 from tests.test_api import BADGE, NOW, SPEND, VISITS, RedisServer
 
 TYPES = {"int64": Int64, "float64": Float64, "bool": Bool}
@@ -35,40 +29,8 @@ def redis_server(tmp_path_factory):
 @pytest.fixture(scope="module")
 def api_url(redis_server, tmp_path_factory):
     """A server of its own: Feast's client makes real connections."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    root = Path(__file__).parent.parent
-    environ = os.environ | {
-        "PYTHONPATH": str(root),
-        "HEADWATER_REPOSITORY": "tests.test_api:SHOP",
-        "HEADWATER_REDIS_URL": redis_server.url,
-        "HEADWATER_API_PORT": str(port),
-        "HEADWATER_AUTH": "off",
-    }
-    log = tmp_path_factory.mktemp("api") / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "api.server"],
-            cwd=root,
-            env=environ,
-            stdout=output,
-            stderr=output,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{url}/health/live", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.1)
-        else:
-            raise AssertionError(log.read_text())
-        yield url
-    finally:
-        process.terminate()
-        process.wait(15)
+    with served(tmp_path_factory.mktemp("api"), redis_server.url) as running:
+        yield running.url
 
 
 @pytest.fixture(scope="module")
