@@ -18,18 +18,18 @@ from opentelemetry.sdk.trace import TracerProvider
 from api import problems
 from api.answers import FeatureAnswers
 from api.auth import Gatekeeper, Open
-from api.catalog import Catalog
 from api.door import Door, Gate
 from api.feast import FeastAnswers
 from api.grpc_door import GrpcAddress, GrpcDoor
 from api.lookup import Clock, FeatureLookup
 from api.neighbours import Neighbour
 from api.page import Page
-from api.plan import Plan
 from api.resp import Redis
 from api.routes import HANDLERS, feast_look_up, look_up
+from api.serving import Serving
 from api.store import OnlineStore
 from api.telemetry import Telemetry, Traces
+from connectors.registered import served
 from observability.metrics import ApiMetrics
 from observability.tracing import tracer_provider
 from schemas import HeadwaterError, Repository
@@ -73,7 +73,8 @@ def create_app(
     tracer = provider.get_tracer("headwater.api", VERSION)
     trace = Traces(tracer, recorded)
     store = OnlineStore(redis, tracer, metrics)
-    lookup = FeatureLookup(Plan(repository), store, clock, metrics)
+    serving = Serving(served(repository), store, metrics)
+    lookup = FeatureLookup(serving, store, clock, metrics)
     gate = Gate(limits.at_once, metrics)
     door = Door("/v1/features", FeatureAnswers(lookup).answer, gatekeeper, gate, trace, metrics)
     feast = Door(
@@ -81,7 +82,7 @@ def create_app(
     )
     rpc = grpc and GrpcDoor(lookup, store, gatekeeper, gate, trace, metrics, grpc)
     services = {
-        "catalog": Catalog(repository),
+        "serving": serving,
         "gatekeeper": gatekeeper,
         "store": store,
         "api_metrics": metrics,
@@ -107,8 +108,8 @@ def create_app(
             use_handler_docstrings=True,
             render_plugins=[Page(path="/"), JsonRenderPlugin()],
         ),
-        on_startup=[rpc.start] if rpc else [],
-        on_shutdown=[*([rpc.stop] if rpc else []), store.close, provider.shutdown],
+        on_startup=[serving.start, *([rpc.start] if rpc else [])],
+        on_shutdown=[*([rpc.stop] if rpc else []), serving.stop, store.close, provider.shutdown],
     )
 
 

@@ -6,25 +6,25 @@ from collections.abc import Iterable
 
 from api.auth import Principal
 from api.messages import Named, ServiceDocument, ViewDocument
-from schemas import Entity, FeatureView, Repository
+from connectors.registered import Served, ServedView
+from schemas import Entity
 
 
 class Catalog:
-    """What a repository declares, ready to be answered."""
+    """What is served, ready to be told."""
 
-    def __init__(self, repository: Repository) -> None:
-        self.views = [_view(view) for view in repository.views]
-        self._services = {
-            service.name: {v.name for v in service.views} for service in repository.services
-        }
+    def __init__(self, what: Served) -> None:
+        entities = {view.name: view.entities for view in what.views}
+        self.views = [_view(view) for view in what.views]
+        self._services = {s.name: {read.view for read in s.reads} for s in what.services}
         self.services = [
             ServiceDocument(
                 service.name,
                 service.description,
-                _keys(entity for view in service.views for entity in view.entities),
-                [f"{view.name}:{f.name}" for view in service.views for f in view.features],
+                _keys(entity for read in service.reads for entity in entities[read.view]),
+                [f"{read.view}:{name}" for read in service.reads for name in read.features],
             )
-            for service in repository.services
+            for service in what.services
         ]
 
     def views_of(self, principal: Principal) -> list[ViewDocument]:
@@ -40,14 +40,14 @@ class Catalog:
         return [service for service in self.services if self._services[service.name] <= may]
 
 
-def _view(view: FeatureView) -> ViewDocument:
+def _view(view: ServedView) -> ViewDocument:
     return ViewDocument(
         view.name,
         view.description,
-        view.source.name,
+        view.source,
         _keys(view.entities),
-        [Named(column.name, column.type.value) for column in view.schema],
-        view.ttl.seconds,
+        [Named(column.name, column.type.value) for column in view.columns],
+        view.ttl_seconds,
     )
 
 

@@ -11,7 +11,8 @@ import msgspec
 
 from api.errors import RequestError
 from api.messages import MISSING, FeatureValue, Status
-from api.plan import BAD_ROW, Group, Key, Plan, Selection, Slot
+from api.plan import BAD_ROW, Group, Key, Selection, Slot
+from api.serving import Serving
 from api.store import OnlineStore
 from connectors.redis_codec import CodecError, Value, count_older, decode_event_time
 from observability.metrics import ApiMetrics
@@ -149,10 +150,12 @@ _UNREADABLE_VALUE = FeatureValue(None, None, None, "unreadable")
 
 
 class FeatureLookup:
-    """Answers lookups over one repository."""
+    """Answers lookups over what is served."""
 
-    def __init__(self, plan: Plan, store: OnlineStore, clock: Clock, metrics: ApiMetrics) -> None:
-        self.plan = plan
+    def __init__(
+        self, serving: Serving, store: OnlineStore, clock: Clock, metrics: ApiMetrics
+    ) -> None:
+        self._serving = serving
         self._store = store
         self._clock = clock
         self._metrics = metrics
@@ -160,9 +163,9 @@ class FeatureLookup:
     def selection(self, service: str | None, features: Sequence[str] | None) -> Selection:
         """The columns of a service or of a list; RequestError unless just one is asked for."""
         if service is not None and features is None:
-            return self.plan.service(service)
+            return self._serving.plan.service(service)
         if features and service is None:
-            return self.plan.features(features)
+            return self._serving.plan.features(features)
         raise RequestError(
             "$",
             "needs one of service and features",

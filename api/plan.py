@@ -27,7 +27,8 @@ from connectors.redis_codec import (
     key_encoder,
     timestamp_field,
 )
-from schemas import Entity, FeatureView, Repository, Type
+from connectors.registered import Served, ServedView
+from schemas import Entity, Type
 
 Key = str | int
 Decoder = Callable[[Sequence[bytes | None], list[int]], Sequence[Value]]
@@ -134,18 +135,16 @@ BAD_ROW = (KeyError, AttributeError, CodecError, UnicodeEncodeError, StructError
 
 
 class Plan:
-    """Every lookup a repository allows."""
+    """Every lookup that what is served allows."""
 
-    def __init__(self, repository: Repository) -> None:
-        self.project = repository.name
-        self._columns = {
-            column.name: column for view in repository.views for column in _columns(view)
-        }
+    def __init__(self, what: Served) -> None:
+        self.project = what.project
+        self._columns = {column.name: column for view in what.views for column in _columns(view)}
         self._services = {
             service.name: self._select(
-                f"{view.name}:{feature.name}" for view in service.views for feature in view.features
+                f"{read.view}:{name}" for read in service.reads for name in read.features
             )
-            for service in repository.services
+            for service in what.services
         }
         self._lists: dict[tuple[str, ...], Selection] = {}
 
@@ -214,9 +213,9 @@ def _runs(groups: Sequence[Group]) -> tuple[Run, ...]:
     )
 
 
-def _columns(view: FeatureView) -> Iterable[FeatureColumn]:
+def _columns(view: ServedView) -> Iterable[FeatureColumn]:
     entities = tuple(sorted(view.entities, key=lambda entity: entity.key))
-    for column in view.schema:
+    for column in view.columns:
         yield FeatureColumn(
             f"{view.name}:{column.name}",
             view.name,
@@ -224,7 +223,7 @@ def _columns(view: FeatureView) -> Iterable[FeatureColumn]:
             entities,
             feature_field(view.name, column.name),
             timestamp_field(view.name),
-            view.ttl.seconds,
+            view.ttl_seconds,
         )
 
 

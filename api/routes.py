@@ -12,7 +12,6 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from api.auth import Gatekeeper, Principal
-from api.catalog import Catalog
 from api.errors import StoreUnavailable
 from api.messages import (
     ColumnsAnswer,
@@ -29,6 +28,7 @@ from api.messages import (
 )
 from api.neighbours import Neighbour, states
 from api.problems import MEDIA_TYPE, AnyRequest
+from api.serving import Serving
 from api.store import OnlineStore
 from observability.metrics import ApiMetrics
 
@@ -75,18 +75,18 @@ async def feast_look_up(data: FeastRequest) -> FeastReply:
 
 @get("/v1/feature-services", tags=["catalog"], responses=_REFUSED)
 async def feature_services(
-    catalog: NamedDependency[Catalog], gatekeeper: NamedDependency[Gatekeeper], request: AnyRequest
+    serving: NamedDependency[Serving], gatekeeper: NamedDependency[Gatekeeper], request: AnyRequest
 ) -> list[ServiceDocument]:
     """The feature services that the caller can look up."""
-    return catalog.services_of(await _caller(gatekeeper, request))
+    return serving.catalog.services_of(await _caller(gatekeeper, request))
 
 
 @get("/v1/feature-views", tags=["catalog"], responses=_REFUSED)
 async def feature_views(
-    catalog: NamedDependency[Catalog], gatekeeper: NamedDependency[Gatekeeper], request: AnyRequest
+    serving: NamedDependency[Serving], gatekeeper: NamedDependency[Gatekeeper], request: AnyRequest
 ) -> list[ViewDocument]:
     """The feature views that the caller can look up, and their features."""
-    return catalog.views_of(await _caller(gatekeeper, request))
+    return serving.catalog.views_of(await _caller(gatekeeper, request))
 
 
 async def _caller(gatekeeper: Gatekeeper, request: AnyRequest) -> Principal:

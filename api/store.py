@@ -77,6 +77,16 @@ class OnlineStore:
         self._metrics.redis_seconds.observe(time.perf_counter() - started)
         return found
 
+    async def fields(self, key: bytes, *names: bytes) -> list[bytes | None]:
+        """Fields of one hash; StoreUnavailable if they cannot be had."""
+        try:
+            found: list[bytes | None] = await self._redis.ask(
+                command_bytes("HMGET", key, *names), 1
+            )
+        except (RedisLost, RedisRefused) as error:
+            raise StoreUnavailable("redis", str(error)) from error
+        return found
+
     async def ping(self) -> None:
         """Return if Redis answers; StoreUnavailable otherwise. It asks whatever came before."""
         try:

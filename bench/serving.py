@@ -42,6 +42,7 @@ from connectors.redis_codec import (
     feature_field,
     timestamp_field,
 )
+from connectors.registered import served
 from feature_repo.flights.history import history
 from feature_repo.flights.repository import repository
 from schemas import FeatureView, Type
@@ -334,7 +335,7 @@ def main() -> None:
     bench = Bench(folder)
     rows = flights(40_000)
     names = features()
-    selection = Plan(repository).features(names)
+    selection = Plan(served(repository)).features(names)
     batches = {
         size: [rows[at : at + size] for at in range(0, min(len(rows), 400 * size), size)]
         for size in BATCHES

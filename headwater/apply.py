@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import redis
 from pyiceberg.catalog import Catalog
 
 from connectors.debezium import ConnectCluster, Database, connector_document, connector_name
+from connectors.registered import DIGEST, DOCUMENT, encode, registered_key, served
 from connectors.topics import create_topics, topics
 from headwater.settings import Settings
 from iceberg.catalog import create_tables, open_catalog
@@ -20,11 +22,23 @@ Report = Callable[[str], None]
 
 
 def apply_all(settings: Settings, repository: Repository, report: Report) -> None:
-    """Topics, Iceberg tables, Feast's registry, the Debezium connector."""
+    """Topics, Iceberg tables, Feast's registry, what is served, the Debezium connector."""
     apply_topics(settings, repository, report)
     apply_tables(settings, repository, report)
     apply_registry(settings, repository, report)
+    apply_serving(settings, repository, report)
     apply_connector(settings, repository, report)
+
+
+def apply_serving(settings: Settings, repository: Repository, report: Report) -> None:
+    """What the API serves, by the next second."""
+    digest, document = encode(served(repository))
+    key = registered_key(repository.name)
+    with redis.Redis(port=settings.ports.redis) as online:
+        changed = online.hget(key, DIGEST) != digest
+        if changed:
+            online.hset(key, mapping={DIGEST: digest, DOCUMENT: document})
+    report(f"serving: {'changed' if changed else 'as registered'}")
 
 
 def apply_topics(settings: Settings, repository: Repository, report: Report) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from api.catalog import Catalog
 from connectors.debezium import Database, connector_document
 from connectors.redis_codec import feature_field, timestamp_field
+from connectors.registered import served
 from feature_repo.registration import describe_feast
 from flink_jobs.sql import job_sql, jobs
 from iceberg.tables import describe
@@ -48,7 +49,7 @@ def _json(document: object) -> str:
 
 def _api_schema(repository: Repository) -> str:
     """What the API tells of services and views, which is what a lookup may ask for."""
-    catalog = Catalog(repository)
+    catalog = Catalog(served(repository))
     document = {"feature_services": catalog.services, "feature_views": catalog.views}
     return _json(document)
 

@@ -65,6 +65,12 @@ class ApiMetrics:
             ("reason",),
             registry=self.registry,
         )
+        self.reloads = Counter(
+            "headwater_api_reloads",
+            "Changes of what is registered that were found, by result (served, refused)",
+            ("result",),
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "headwater_api_requests_in_flight",
             "Lookups being answered",
