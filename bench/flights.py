@@ -122,7 +122,8 @@ def fill(
 ) -> EventStream:
     """`events` on a new topic of three partitions; the stream that reads it."""
     made = NewTopic(topic, 3, 1, config={"retention.ms": "-1"})
-    for future in AdminClient({"bootstrap.servers": settings.kafka}).create_topics([made]).values():
+    admin = AdminClient({"bootstrap.servers": settings.kafka})
+    for future in admin.create_topics([made]).values():
         future.result(30)
     there = replace(stream, topic=topic)
     sent = produce(settings.kafka, {there: events()})  # type: ignore[dict-item]

@@ -27,9 +27,10 @@ from schemas import (
     Type,
 )
 
-_DATABASES = ("sources", "inputs", "computed", "online")
+_DATABASES = ("sources", "inputs", "rolled", "computed", "online", "late")
 _ROLLING = "io.headwater.kernel.rolling.Rolling"
 _AVAILABLE_AT = "available_at"
+_LATE = "late_row"
 _CATALOG = {
     "type": "iceberg",
     "catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
@@ -90,7 +91,7 @@ def job_sql(job: Job) -> str:
 def rolling_spec(view: FeatureView) -> str:
     """What the kernel's `rolling` is told to compute, as JSON."""
     features = [_rolling_feature(feature) for feature in view.features]
-    return json.dumps({"features": features}, separators=(",", ":"))
+    return json.dumps({"time": "rowtime", "features": features}, separators=(",", ":"))
 
 
 def _rolling_feature(feature: Feature) -> dict[str, object]:
@@ -136,17 +137,21 @@ def view_sql(view: FeatureView) -> Iterable[str]:
         yield _facts(view, view.source)
         return
     yield _input(view, view.source)
+    name = identifier(view.name)
     yield (
-        f"CREATE VIEW computed.{identifier(view.name)} AS\n"
-        f"SELECT {_list((*view.keys, *_names(view)))},\n"
-        f"  `rowtime` AS {identifier(EVENT_TIME)}\n"
+        f"CREATE VIEW rolled.{name} AS\n"
+        "SELECT *\n"
         "FROM rolling(\n"
-        f"  input => TABLE inputs.{identifier(view.name)} PARTITION BY"
-        f" {_partition(view.keys)},\n"
-        "  on_time => DESCRIPTOR(`rowtime`),\n"
+        f"  input => TABLE inputs.{name} PARTITION BY {_partition(view.keys)},\n"
         f"  spec => {literal(rolling_spec(view))},\n"
         f"  uid => {literal(view.name)}\n"
         ");\n"
+    )
+    yield (
+        f"CREATE VIEW computed.{name} AS\n"
+        f"SELECT {_list((*view.keys, *_names(view), EVENT_TIME))}\n"
+        f"FROM rolled.{name}\n"
+        f"WHERE {identifier(_LATE)} IS NULL;\n"
     )
 
 

@@ -38,6 +38,9 @@ final class Distinct implements Sketch {
   private int size;
   private byte[] registers;
 
+  /** How often what it holds has changed since it was made or read. */
+  private long changes;
+
   Distinct(boolean isDouble) {
     this.isDouble = isDouble;
   }
@@ -72,10 +75,12 @@ final class Distinct implements Sketch {
     System.arraycopy(coupons, at, coupons, at + 1, size - at);
     coupons[at] = coupon;
     size++;
+    changes++;
   }
 
   private void toRegisters() {
     registers = new byte[REGISTERS];
+    changes++;
     for (int i = 0; i < size; i++) {
       raise(coupons[i]);
     }
@@ -90,7 +95,10 @@ final class Distinct implements Sketch {
         rest != 0
             ? Integer.numberOfLeadingZeros(rest)
             : ADDRESS_BITS - REGISTER_BITS + (coupon & (1 << ZERO_BITS) - 1);
-    registers[register] = (byte) Math.max(registers[register], zeros + 1);
+    if (registers[register] <= zeros) {
+      registers[register] = (byte) (zeros + 1);
+      changes++;
+    }
   }
 
   @Override
@@ -108,6 +116,10 @@ final class Distinct implements Sketch {
     for (int i = 0; i < REGISTERS; i++) {
       registers[i] = (byte) Math.max(registers[i], other.registers[i]);
     }
+  }
+
+  long changes() {
+    return changes;
   }
 
   long estimate() {

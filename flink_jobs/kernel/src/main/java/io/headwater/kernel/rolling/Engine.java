@@ -1,11 +1,12 @@
 package io.headwater.kernel.rolling;
 
-import java.util.Arrays;
 import java.util.function.Consumer;
-import java.util.function.LongConsumer;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.JsonNodeFactory;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.ObjectNode;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.TimestampData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 import org.apache.flink.util.FlinkRuntimeException;
 
@@ -19,19 +20,34 @@ import org.apache.flink.util.FlinkRuntimeException;
  */
 final class Engine {
 
+  /** With more tiles than this, or with sketches, a key's windows are kept between calls. */
+  private static final int FEW = 8;
+
   private final Spec spec;
-  private final long[][] merged;
-  private final Object[][] mergedObjects;
+  private final Layout.Tile[] merged;
+  private final Layout.Tile[] spare;
+
+  /** The windows of the keys that keep none. */
+  private Fold[] passing;
 
   Engine(Spec spec) {
     this.spec = spec;
-    this.merged = new long[spec.windows.length][];
-    this.mergedObjects = new Object[spec.windows.length][];
+    this.merged = new Layout.Tile[spec.windows.length];
+    this.spare = new Layout.Tile[spec.windows.length];
     for (int i = 0; i < spec.windows.length; i++) {
       Layout layout = spec.lanes[spec.windows[i].lane()].layout();
-      merged[i] = new long[layout.words()];
-      mergedObjects[i] = new Object[layout.objects()];
+      merged[i] = new Layout.Tile(layout);
+      spare[i] = new Layout.Tile(layout);
     }
+    passing = newFolds();
+  }
+
+  private Fold[] newFolds() {
+    Fold[] folds = new Fold[spec.windows.length];
+    for (int i = 0; i < folds.length; i++) {
+      folds[i] = new Fold(spec.windows[i], spec.lanes[spec.windows[i].lane()]);
+    }
+    return folds;
   }
 
   KeyState newState() {
@@ -40,14 +56,8 @@ final class Engine {
       Layout layout = spec.lanes[i].layout();
       tiles[i] = new KeyState.Tiles(layout.words(), layout.objects(), 2);
     }
-    long[] lastTiles = new long[spec.lanes.length];
-    Arrays.fill(lastTiles, KeyState.NEVER);
     return new KeyState(
-        spec.fingerprint,
-        lastTiles,
-        new long[spec.life.words()],
-        new Object[spec.life.objects()],
-        tiles);
+        spec.fingerprint, new long[spec.life.words()], new Object[spec.life.objects()], tiles);
   }
 
   /** Refuses the state of another spec, whose words would mean something else. */
@@ -59,31 +69,8 @@ final class Engine {
     }
   }
 
-  /**
-   * Keeps what features read of a row until its time is handled.
-   *
-   * @param timers is given the instants at which the row changes values: its own time, and the
-   *     times at which its tiles leave their windows. All of them are after the watermark, whereas
-   *     instants found only when a row is handled may not be: Flink ignores timers that the
-   *     watermark passed.
-   */
-  void buffer(KeyState state, RowData row, long time, LongConsumer timers) {
-    if (time != state.lastBuffered) {
-      state.lastBuffered = time;
-      timers.accept(time);
-      for (int i = 0; i < spec.lanes.length; i++) {
-        long edge = spec.lanes[i].tile();
-        long tile = Math.floorDiv(time - 1, edge);
-        if (tile != state.lastTiles[i]) {
-          state.lastTiles[i] = tile;
-          for (Spec.Window window : spec.windows) {
-            if (window.lane() == i) {
-              timers.accept((tile + 1) * edge + window.size());
-            }
-          }
-        }
-      }
-    }
+  /** Keeps what features read of a row until its time is handled. */
+  void buffer(KeyState state, RowData row, long time) {
     Spec.Column[] columns = spec.columns;
     long nulls = 0;
     long[] values = new long[columns.length];
@@ -104,31 +91,94 @@ final class Engine {
     state.append(new BufferedRow(time, nulls, values, strings));
   }
 
-  /** Handles what is due at one instant: expired tiles and buffered rows. Emits at most one row. */
-  void handle(KeyState state, long time, Consumer<RowData> out) {
-    if (state.folds == null) {
-      state.folds = newFolds(state);
+  /**
+   * Handles what the watermark has passed, instant by instant: rows, and tiles that leave their
+   * windows. An instant gives one row at the most.
+   *
+   * @return the next instant at which something is due, {@link KeyState#NEVER_DUE} if there is none
+   */
+  long advance(KeyState state, long watermark, Consumer<RowData> out) {
+    Fold[] folds = state.folds;
+    if (folds == null) {
+      folds = passing;
+      for (int i = 0; i < folds.length; i++) {
+        folds[i].attach(state.tiles[spec.windows[i].lane()], state.handled);
+      }
     }
     state.sort();
-    BufferedRow row = state.poll(time);
-    if (row == null) {
-      expire(state, time, out);
-    } else {
-      advance(state, time);
-      openTiles(state, time);
-      for (; row != null; row = state.poll(time)) {
-        for (int i = 0; i < spec.lanes.length; i++) {
-          KeyState.Tiles tiles = state.tiles[i];
-          int last = tiles.end - 1;
-          spec.lanes[i]
-              .layout()
-              .add(tiles.w, last * tiles.words, tiles.s, last * tiles.objects, row);
-        }
-        spec.life.add(state.life, 0, state.lifeObjects, 0, row);
+    long due = due(state, folds);
+    for (; due <= watermark && due != KeyState.NEVER_DUE; due = due(state, folds)) {
+      if (state.hasRowAt(due)) {
+        apply(state, folds, due);
+        out.accept(values(state, folds, due));
+      } else {
+        expire(state, folds, due, out);
       }
-      out.accept(values(state));
+      state.handled = due;
     }
-    state.handled = time;
+    if (isSmall(state)) {
+      state.folds = null;
+    } else if (state.folds == null) {
+      state.folds = folds;
+      passing = newFolds();
+    }
+    return due;
+  }
+
+  private boolean isSmall(KeyState state) {
+    for (KeyState.Tiles tiles : state.tiles) {
+      int size = tiles.end - tiles.first;
+      if (size > FEW || size > 0 && tiles.objects > 0) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  /** The earliest of the first row's time and the times at which tiles leave their windows. */
+  private static long due(KeyState state, Fold[] folds) {
+    long due = state.firstRow < state.endRow ? state.rows[state.firstRow].time : KeyState.NEVER_DUE;
+    for (Fold fold : folds) {
+      due = Math.min(due, fold.leaves());
+    }
+    return due;
+  }
+
+  private void apply(KeyState state, Fold[] folds, long time) {
+    moveTails(state, folds, time);
+    openTiles(state, folds, time);
+    do {
+      BufferedRow row = state.poll();
+      for (int i = 0; i < spec.lanes.length; i++) {
+        KeyState.Tiles tiles = state.tiles[i];
+        int last = tiles.end - 1;
+        spec.lanes[i].layout().add(tiles.w, last * tiles.words, tiles.s, last * tiles.objects, row);
+      }
+      spec.life.add(state.life, 0, state.lifeObjects, 0, row);
+    } while (state.hasRowAt(time));
+  }
+
+  /** The row that says that {@code input} came too late to count. */
+  RowData late(RowData input) {
+    int width = spec.features.length;
+    GenericRowData row = new GenericRowData(width + 2);
+    if (!input.isNullAt(spec.time)) {
+      row.setField(width, input.getTimestamp(spec.time, 3));
+    }
+    ObjectNode json = JsonNodeFactory.instance.objectNode();
+    for (Spec.Column column : spec.columns) {
+      int at = column.position();
+      if (!input.isNullAt(at)) {
+        switch (column.type()) {
+          case BIGINT -> json.put(column.name(), input.getLong(at));
+          case DOUBLE -> json.put(column.name(), input.getDouble(at));
+          case BOOLEAN -> json.put(column.name(), input.getBoolean(at));
+          case STRING -> json.put(column.name(), input.getString(at).toString());
+        }
+      }
+    }
+    row.setField(width + 1, StringData.fromString(json.toString()));
+    return row;
   }
 
   /** Whether nothing is left to remember. */
@@ -144,130 +194,88 @@ final class Engine {
     return true;
   }
 
-  private KeyState.Fold[] newFolds(KeyState state) {
-    KeyState.Fold[] folds = new KeyState.Fold[spec.windows.length];
+  private void expire(KeyState state, Fold[] folds, long time, Consumer<RowData> out) {
+    GenericRowData before = changesForSure(folds, time) ? null : values(state, folds, time);
+    moveTails(state, folds, time);
+    GenericRowData after = values(state, folds, time);
+    if (!after.equals(before)) {
+      out.accept(after);
+    }
+  }
+
+  /** Whether a window that counts all rows loses a tile, which always holds one. */
+  private boolean changesForSure(Fold[] folds, long time) {
     for (int i = 0; i < folds.length; i++) {
-      Spec.Window window = spec.windows[i];
-      KeyState.Tiles tiles = state.tiles[window.lane()];
-      folds[i] = new KeyState.Fold(tiles.words, tiles.objects, tiles.first);
-      if (state.handled != KeyState.NEVER) {
-        folds[i].restart(start(window, tiles, tiles.first, state.handled));
+      if (spec.windows[i].countsRows() && folds[i].leaves() <= time) {
+        return true;
       }
     }
-    return folds;
+    return false;
   }
 
-  /** Position of the first tile at or after {@code from} that the window holds at {@code time}. */
-  private int start(Spec.Window window, KeyState.Tiles tiles, int from, long time) {
-    long low = Math.floorDiv(time - window.size(), spec.lanes[window.lane()].tile());
-    int position = from;
-    while (position < tiles.end && tiles.index[position] < low) {
-      position++;
-    }
-    return position;
-  }
-
-  private void expire(KeyState state, long time, Consumer<RowData> out) {
-    GenericRowData before = values(state);
-    if (advance(state, time)) {
-      GenericRowData after = values(state);
-      if (!after.equals(before)) {
-        out.accept(after);
+  /** Moves the windows' tails to {@code time}. */
+  private void moveTails(KeyState state, Fold[] folds, long time) {
+    for (int lane = 0; lane < spec.lanes.length; lane++) {
+      long now = Math.floorDiv(time, spec.lanes[lane].tile());
+      KeyState.Tiles tiles = state.tiles[lane];
+      int keep = tiles.end;
+      for (int i = 0; i < folds.length; i++) {
+        if (spec.windows[i].lane() == lane) {
+          folds[i].moveTail(now);
+          keep = Math.min(keep, folds[i].first());
+        }
+      }
+      if (keep > tiles.first) {
+        tiles.dropBefore(keep);
       }
     }
-  }
-
-  /** Moves the windows' tails to {@code time}; whether any tile left a window. */
-  private boolean advance(KeyState state, long time) {
-    boolean moved = false;
-    int[] keep = new int[spec.lanes.length];
-    Arrays.fill(keep, Integer.MAX_VALUE);
-    for (int i = 0; i < spec.windows.length; i++) {
-      Spec.Window window = spec.windows[i];
-      KeyState.Fold fold = state.folds[i];
-      int start = start(window, state.tiles[window.lane()], fold.first, time);
-      if (start != fold.first) {
-        fold.restart(start);
-        moved = true;
-      }
-      keep[window.lane()] = Math.min(keep[window.lane()], start);
-    }
-    for (int i = 0; i < keep.length; i++) {
-      if (keep[i] > state.tiles[i].first) {
-        state.tiles[i].dropBefore(keep[i]);
-      }
-    }
-    return moved;
   }
 
   /** Makes the tile of {@code time} the last one of each lane. */
-  private void openTiles(KeyState state, long time) {
-    for (int i = 0; i < spec.lanes.length; i++) {
-      KeyState.Tiles tiles = state.tiles[i];
-      long index = Math.floorDiv(time - 1, spec.lanes[i].tile());
+  private void openTiles(KeyState state, Fold[] folds, long time) {
+    for (int lane = 0; lane < spec.lanes.length; lane++) {
+      KeyState.Tiles tiles = state.tiles[lane];
+      long index = Math.floorDiv(time - 1, spec.lanes[lane].tile());
       if (tiles.first < tiles.end && tiles.index[tiles.end - 1] == index) {
         continue;
       }
       int moved = tiles.append(index);
-      if (moved > 0) {
-        for (int j = 0; j < spec.windows.length; j++) {
-          if (spec.windows[j].lane() == i) {
-            state.folds[j].first -= moved;
-            state.folds[j].end -= moved;
-          }
+      for (int i = 0; i < folds.length; i++) {
+        if (spec.windows[i].lane() == lane) {
+          folds[i].open(moved);
         }
       }
     }
   }
 
-  /** The values of all features as of the last {@link #advance}. */
-  private GenericRowData values(KeyState state) {
-    for (int i = 0; i < spec.windows.length; i++) {
-      Spec.Window window = spec.windows[i];
-      KeyState.Fold fold = state.folds[i];
-      KeyState.Tiles tiles = state.tiles[window.lane()];
-      Layout layout = spec.lanes[window.lane()].layout();
-      int last = tiles.end - 1;
-      for (; fold.end < last; fold.end++) {
-        merge(layout, window, fold.w, fold.s, tiles, fold.end);
-      }
-      System.arraycopy(fold.w, 0, merged[i], 0, fold.w.length);
-      for (int j = 0; j < fold.s.length; j++) {
-        // The newest tile will be merged into the sketch, which must not reach the fold's.
-        mergedObjects[i][j] = fold.s[j] instanceof Sketch sketch ? sketch.copy() : fold.s[j];
-      }
-      if (fold.first <= last) {
-        merge(layout, window, merged[i], mergedObjects[i], tiles, last);
+  /** All features as of the last {@link #moveTails}, the time, and no late row. */
+  private GenericRowData values(KeyState state, Fold[] folds, long time) {
+    Spec.Feature[] features = spec.features;
+    for (int i = 0; i < folds.length; i++) {
+      Layout.Tile result = folds[i].merge(merged[i], spare[i]);
+      if (result != merged[i]) {
+        spare[i] = merged[i];
+        merged[i] = result;
       }
     }
-    GenericRowData row = new GenericRowData(spec.features.length);
-    for (int i = 0; i < spec.features.length; i++) {
-      Spec.Feature feature = spec.features[i];
+    GenericRowData row = new GenericRowData(features.length + 2);
+    for (int i = 0; i < features.length; i++) {
+      Spec.Feature feature = features[i];
       int window = feature.window();
-      row.setField(
-          i,
-          window < 0
-              ? value(feature, state.life, state.lifeObjects)
-              : value(feature, merged[window], mergedObjects[window]));
+      Object value;
+      if (window < 0) {
+        value = value(feature, state.life, state.lifeObjects);
+      } else if (feature.sketch() < 0) {
+        value = value(feature, merged[window].w, merged[window].s);
+      } else if (feature.op() == Spec.Op.DISTINCT) {
+        value = folds[window].distinct(feature.sketch());
+      } else {
+        value = folds[window].percentile(feature.sketch(), feature.parameter());
+      }
+      row.setField(i, value);
     }
+    row.setField(features.length, TimestampData.fromEpochMillis(time));
     return row;
-  }
-
-  private static void merge(
-      Layout layout,
-      Spec.Window window,
-      long[] into,
-      Object[] intoObjects,
-      KeyState.Tiles tiles,
-      int tile) {
-    layout.merge(
-        window.slots(),
-        into,
-        intoObjects,
-        tiles.w,
-        tile * tiles.words,
-        tiles.s,
-        tile * tiles.objects);
   }
 
   private static Object value(Spec.Feature feature, long[] w, Object[] s) {
@@ -288,7 +296,7 @@ final class Engine {
           (slot.type() == ColumnType.DOUBLE ? Double.longBitsToDouble(w[o + 1]) : w[o + 1]) / n;
       case VARIANCE -> Double.longBitsToDouble(w[o + 2]) / n;
       case SHARE -> (double) w[o + 1] / n;
-      case PERCENTILE -> ((Quantiles) s[slot.object()]).at(feature.parameter(), n);
+      case PERCENTILE -> ((Quantiles) s[slot.object()]).at(feature.parameter(), null);
       case LAST_N -> ((Newest) s[slot.object()]).json(slot.type());
       case STDDEV -> Math.sqrt(Double.longBitsToDouble(w[o + 2]) / n);
       default ->

@@ -8,6 +8,9 @@ final class KeyState {
   /** Before all time. */
   static final long NEVER = Long.MIN_VALUE;
 
+  /** After all time. */
+  static final long NEVER_DUE = Long.MAX_VALUE;
+
   private static final BufferedRow[] NO_ROWS = new BufferedRow[0];
 
   /** Of the spec that wrote this state: state of another spec is refused, not misread. */
@@ -16,10 +19,8 @@ final class KeyState {
   /** The last instant handled; rows at or before it are late. */
   long handled = NEVER;
 
-  /** Time of the row that came last, and its tile in each lane: their timers are set already. */
-  long lastBuffered = NEVER;
-
-  final long[] lastTiles;
+  /** The earliest timer that is set; there is no need of another as long as it is in time. */
+  long timer = NEVER_DUE;
 
   /** Rows not yet due: unordered after {@link #append}, ordered after {@link #sort}. */
   BufferedRow[] rows = NO_ROWS;
@@ -36,12 +37,11 @@ final class KeyState {
   /** Tiles, one array an edge length. */
   final Tiles[] tiles;
 
-  /** What {@link Engine} remembers between calls; derived, so neither written nor copied. */
+  /** The windows, where they hold more than a few tiles; derived, so neither written nor copied. */
   Fold[] folds;
 
-  KeyState(int fingerprint, long[] lastTiles, long[] life, Object[] lifeObjects, Tiles[] tiles) {
+  KeyState(int fingerprint, long[] life, Object[] lifeObjects, Tiles[] tiles) {
     this.fingerprint = fingerprint;
-    this.lastTiles = lastTiles;
     this.life = life;
     this.lifeObjects = lifeObjects;
     this.tiles = tiles;
@@ -71,11 +71,13 @@ final class KeyState {
     }
   }
 
-  /** The first row due at {@code time}, taken out, or null; the rows are sorted. */
-  BufferedRow poll(long time) {
-    if (firstRow == endRow || rows[firstRow].time != time) {
-      return null;
-    }
+  /** Whether the first row, the rows being sorted, is of {@code time}. */
+  boolean hasRowAt(long time) {
+    return firstRow < endRow && rows[firstRow].time == time;
+  }
+
+  /** Takes the first row out; the rows are sorted. */
+  BufferedRow poll() {
     BufferedRow row = rows[firstRow];
     rows[firstRow++] = null;
     if (firstRow == endRow) {
@@ -133,28 +135,6 @@ final class KeyState {
     void dropBefore(int position) {
       Arrays.fill(s, first * objects, position * objects, null);
       first = position;
-    }
-  }
-
-  /** One window's tiles merged left to right, all but the newest, which may still grow. */
-  static final class Fold {
-    final long[] w;
-    final Object[] s;
-    int first;
-    int end;
-
-    Fold(int words, int objects, int first) {
-      this.w = new long[words];
-      this.s = new Object[objects];
-      this.first = first;
-      this.end = first;
-    }
-
-    void restart(int position) {
-      Arrays.fill(w, 0);
-      Arrays.fill(s, null);
-      first = position;
-      end = position;
     }
   }
 }

@@ -14,11 +14,12 @@ import org.apache.flink.table.data.StringData;
  * <p>The format knows nothing of the spec. A tile takes 8 bytes for its index and 8 for each word,
  * a buffered row 18 and 8 for each column; strings add 4 and their bytes. An object is a tag and
  * what it tags: nothing, a string or a sketch. A later kernel writes a higher version and keeps
- * reading the lower ones; version 1 had strings for objects, without tags.
+ * reading the lower ones; version 1 had strings for objects, without tags, and until version 2 each
+ * instant had a timer of its own, of which the state kept the newest row's.
  */
 final class KeyStateCodec {
 
-  private static final int VERSION = 2;
+  private static final int VERSION = 3;
   private static final byte STRING = 0;
 
   private KeyStateCodec() {}
@@ -45,13 +46,12 @@ final class KeyStateCodec {
     out.writeByte(VERSION);
     out.writeInt(state.fingerprint);
     out.writeLong(state.handled);
-    out.writeLong(state.lastBuffered);
+    out.writeLong(state.timer);
     out.writeInt(state.life.length);
     writeLongs(state.life, 0, state.life.length, out);
     out.writeInt(state.lifeObjects.length);
     writeObjects(state.lifeObjects, 0, state.lifeObjects.length, out);
     out.writeByte(state.tiles.length);
-    writeLongs(state.lastTiles, 0, state.lastTiles.length, out);
     for (KeyState.Tiles tiles : state.tiles) {
       int size = tiles.end - tiles.first;
       out.writeInt(tiles.words);
@@ -85,14 +85,16 @@ final class KeyStateCodec {
     }
     int fingerprint = in.readInt();
     long handled = in.readLong();
-    long lastBuffered = in.readLong();
+    long timer = in.readLong();
     long[] life = new long[in.readInt()];
     readLongs(life, life.length, in);
     Object[] lifeObjects = new Object[in.readInt()];
     readObjects(lifeObjects, lifeObjects.length, version, in);
     KeyState.Tiles[] lanes = new KeyState.Tiles[in.readUnsignedByte()];
-    long[] lastTiles = new long[lanes.length];
-    readLongs(lastTiles, lastTiles.length, in);
+    if (version < 3) {
+      readLongs(new long[lanes.length], lanes.length, in);
+      timer = KeyState.NEVER_DUE;
+    }
     for (int i = 0; i < lanes.length; i++) {
       int words = in.readInt();
       int objects = in.readInt();
@@ -104,9 +106,9 @@ final class KeyStateCodec {
       tiles.end = size;
       lanes[i] = tiles;
     }
-    KeyState state = new KeyState(fingerprint, lastTiles, life, lifeObjects, lanes);
+    KeyState state = new KeyState(fingerprint, life, lifeObjects, lanes);
     state.handled = handled;
-    state.lastBuffered = lastBuffered;
+    state.timer = timer;
     int rows = in.readInt();
     state.rows = new BufferedRow[rows];
     for (int i = 0; i < rows; i++) {

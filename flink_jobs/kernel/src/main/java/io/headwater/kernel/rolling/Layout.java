@@ -2,6 +2,7 @@ package io.headwater.kernel.rolling;
 
 import java.io.Serializable;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.apache.flink.table.data.StringData;
 
@@ -60,6 +61,22 @@ final class Layout implements Serializable {
   record Slot(
       Kind kind, int column, ColumnType type, int filter, int parameter, int offset, int object)
       implements Serializable {}
+
+  /** The accumulators of one tile, or of several merged; empty when made. */
+  static final class Tile {
+    final long[] w;
+    final Object[] s;
+
+    Tile(Layout layout) {
+      w = new long[layout.words];
+      s = new Object[layout.objects];
+    }
+
+    void clear() {
+      Arrays.fill(w, 0);
+      Arrays.fill(s, null);
+    }
+  }
 
   private final List<Slot> declared = new ArrayList<>();
   private Slot[] slots = new Slot[0];
@@ -155,14 +172,14 @@ final class Layout implements Serializable {
   }
 
   /** Merges later accumulators into earlier ones, for the slots listed. */
-  void merge(
-      int[] which,
-      long[] into,
-      Object[] intoObjects,
-      long[] from,
-      int at,
-      Object[] fromObjects,
-      int sat) {
+  void merge(int[] which, Tile earlier, Tile later) {
+    merge(which, earlier, later.w, 0, later.s, 0);
+  }
+
+  /** The same of a tile among others, at {@code at} words and {@code sat} objects. */
+  void merge(int[] which, Tile earlier, long[] from, int at, Object[] fromObjects, int sat) {
+    long[] into = earlier.w;
+    Object[] intoObjects = earlier.s;
     for (int index : which) {
       Slot slot = slots[index];
       int i = slot.offset;

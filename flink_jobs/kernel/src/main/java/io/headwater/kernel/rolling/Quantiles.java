@@ -27,6 +27,7 @@ final class Quantiles implements Sketch {
 
   private long[] counts;
   private int size;
+  private long total;
 
   Quantiles(boolean isDouble) {
     this(isDouble, 4);
@@ -40,6 +41,7 @@ final class Quantiles implements Sketch {
 
   @Override
   public void add(long word, StringData string) {
+    total++;
     long bits = isDouble ? word : Double.doubleToLongBits(word);
     int magnitude = (int) ((bits & Long.MAX_VALUE) >>> DROPPED_BITS);
     int bucket = bits < 0 ? -magnitude : magnitude;
@@ -76,15 +78,51 @@ final class Quantiles implements Sketch {
     buckets = sum.buckets;
     counts = sum.counts;
     size = sum.size;
+    total += other.total;
   }
 
-  /** The value at rank {@code ceil(millionths / 1e6 * n)} of {@code n}, the first at the least. */
-  double at(long millionths, long n) {
-    long rank = Math.max(1, (n * millionths + 999_999) / 1_000_000);
-    int i = 0;
-    for (long seen = counts[0]; seen < rank; seen += counts[++i]) {}
-    double edge = Double.longBitsToDouble((long) Math.abs(buckets[i]) << DROPPED_BITS);
-    return buckets[i] < 0 ? -edge : edge;
+  /** Takes out what was merged in before. */
+  void subtract(Quantiles other) {
+    int kept = 0;
+    for (int i = 0, j = 0; i < size; i++) {
+      long left = counts[i];
+      if (j < other.size && other.buckets[j] == buckets[i]) {
+        left -= other.counts[j++];
+      }
+      if (left > 0) {
+        buckets[kept] = buckets[i];
+        counts[kept++] = left;
+      }
+    }
+    size = kept;
+    total -= other.total;
+  }
+
+  /**
+   * The value at rank {@code ceil(millionths / 1e6 * n)} of {@code n}, the first at the least, of
+   * this sketch and another; null for none.
+   */
+  Double at(long millionths, Quantiles other) {
+    int otherSize = other == null ? 0 : other.size;
+    long n = total + (other == null ? 0 : other.total);
+    if (n == 0) {
+      return null;
+    }
+    long left = Math.max(1, (n * millionths + 999_999) / 1_000_000);
+    int bucket = 0;
+    for (int i = 0, j = 0; left > 0; ) {
+      int mine = i < size ? buckets[i] : Integer.MAX_VALUE;
+      int theirs = j < otherSize ? other.buckets[j] : Integer.MAX_VALUE;
+      bucket = Math.min(mine, theirs);
+      if (mine == bucket) {
+        left -= counts[i++];
+      }
+      if (theirs == bucket) {
+        left -= other.counts[j++];
+      }
+    }
+    double edge = Double.longBitsToDouble((long) Math.abs(bucket) << DROPPED_BITS);
+    return bucket < 0 ? -edge : edge;
   }
 
   @Override
@@ -93,6 +131,7 @@ final class Quantiles implements Sketch {
     copy.buckets = buckets.clone();
     copy.counts = counts.clone();
     copy.size = size;
+    copy.total = total;
     return copy;
   }
 
@@ -126,6 +165,7 @@ final class Quantiles implements Sketch {
       before += step >>> 1 ^ -(step & 1);
       sketch.buckets[i] = before;
       sketch.counts[i] = readVariable(in);
+      sketch.total += sketch.counts[i];
     }
     return sketch;
   }

@@ -7,8 +7,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Optional;
 import org.apache.flink.metrics.Counter;
-import org.apache.flink.metrics.MetricGroup;
-import org.apache.flink.metrics.groups.OperatorMetricGroup;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.api.dataview.MapView;
@@ -39,20 +37,20 @@ import org.apache.flink.table.types.logical.RowType;
  * <pre>{@code
  * SELECT * FROM rolling(
  *   input => TABLE departures PARTITION BY origin,
- *   on_time => DESCRIPTOR(event_time),
- *   spec => '{"features": [{"name": "n_1h", "op": "count", "column": null,
- *                           "window_ms": 3600000, "tile_ms": 60000}]}',
+ *   spec => '{"time": "rowtime", "features": [{"name": "n_1h", "op": "count", "column": null,
+ *                                              "window_ms": 3600000, "tile_ms": 60000}]}',
  *   uid => 'origin_delays')
  * }</pre>
  *
- * <p>Returns the partition columns, one column a feature, then {@code rowtime}. A row is emitted
- * for each event time of a key once the watermark passed it, and again whenever the expiry of a
- * tile changes a value, down to the empty value (0 for counts, null for the others). Aggregations
- * over a column ignore its nulls. Rows with the same key and time count together, in an order given
- * by their content. A BIGINT sum wraps around on overflow.
+ * <p>Returns the partition columns, one column a feature, then {@code event_time} and {@code
+ * late_row}. A row is emitted for each event time of a key once the watermark passed it, and again
+ * whenever the expiry of a tile changes a value, down to the empty value (0 for counts, null for
+ * the others). Aggregations over a column ignore its nulls. Rows with the same key and time count
+ * together, in an order given by their content. A BIGINT sum wraps around on overflow.
  *
- * <p>Rows at or before the watermark are not applied and are counted in the metric {@code
- * lateRows}.
+ * <p>A row at or before the watermark, or without a time, is not applied. It comes out at once, as
+ * a JSON object in {@code late_row}, without features, and is counted in the metric {@code
+ * lateRows}. That is why the call takes no {@code on_time}: with it Flink drops such rows itself.
  */
 public final class Rolling extends ProcessTableFunction<RowData> implements SpecializedFunction {
 
@@ -66,14 +64,7 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
   private final Spec spec;
 
   private transient Engine engine;
-  private transient Counter recordsIn;
   private transient Counter lateRows;
-
-  /** Rows that reached {@link #eval} since the start. */
-  private transient long seen;
-
-  /** Rows of which eval found that they are late, for instance after a restart. */
-  private transient long refused;
 
   /** Used by {@code CREATE FUNCTION}; the planner specializes it for each call. */
   public Rolling() {
@@ -106,10 +97,7 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
                 "input",
                 RowData.class,
                 false,
-                EnumSet.of(
-                    StaticArgumentTrait.TABLE,
-                    StaticArgumentTrait.SET_SEMANTIC_TABLE,
-                    StaticArgumentTrait.REQUIRE_ON_TIME)),
+                EnumSet.of(StaticArgumentTrait.TABLE, StaticArgumentTrait.SET_SEMANTIC_TABLE)),
             StaticArgument.scalar("spec", DataTypes.STRING().notNull(), false))
         .inputTypeStrategy(spec == null ? InputTypeStrategies.WILDCARD : new InternalRows())
         .stateTypeStrategies(state)
@@ -155,65 +143,72 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
     for (Spec.Feature feature : spec.features) {
       fields.add(DataTypes.FIELD(feature.name(), feature.type().dataType()));
     }
+    fields.add(DataTypes.FIELD("event_time", DataTypes.TIMESTAMP_LTZ(3)));
+    fields.add(DataTypes.FIELD("late_row", DataTypes.STRING()));
     return DataTypes.ROW(fields).bridgedTo(RowData.class);
   }
 
   @Override
   public void open(FunctionContext context) {
     engine = new Engine(spec);
-    MetricGroup metrics = context.getMetricGroup();
-    if (!(metrics instanceof OperatorMetricGroup operator)) {
-      throw new IllegalStateException("rolling: no operator metrics, late rows would go uncounted");
-    }
-    recordsIn = operator.getIOMetricGroup().getNumRecordsInCounter();
-    lateRows = metrics.counter("lateRows");
-    seen = recordsIn.getCount();
-    refused = 0;
-  }
-
-  /** Counts the rows that entered the operator and were dropped by Flink, or refused here. */
-  private void countLateRows() {
-    lateRows.inc(recordsIn.getCount() - seen + refused - lateRows.getCount());
+    lateRows = context.getMetricGroup().counter("lateRows");
   }
 
   /** Buffers a row; called by Flink for each. */
   public void eval(
       Context context, MapView<Integer, StoredState> states, RowData input, String json)
       throws Exception {
-    seen++;
     TimeContext<Long> clock = context.timeContext(Long.class);
-    long time = clock.time();
+    Long watermark = clock.currentWatermark();
+    boolean hasTime = !input.isNullAt(spec.time);
+    long time = hasTime ? input.getTimestamp(spec.time, 3).getMillisecond() : KeyState.NEVER;
+    if (!hasTime || watermark != null && time <= watermark) {
+      late(input);
+      return;
+    }
     StoredState stored = states.get(ONE);
     if (stored == null) {
       stored = new StoredState(engine.newState());
     }
     KeyState state = stored.state();
     engine.check(state);
+    // After a restart the watermark begins anew, and what was handled stays handled.
     if (time <= state.handled) {
-      refused++;
-      countLateRows();
+      late(input);
       return;
     }
-    countLateRows();
-    engine.buffer(state, input, time, clock::registerOnTime);
+    engine.buffer(state, input, time);
+    if (time < state.timer) {
+      state.timer = time;
+      clock.registerOnTime(time);
+    }
     states.put(ONE, stored);
+  }
+
+  private void late(RowData input) {
+    lateRows.inc();
+    collect(engine.late(input));
   }
 
   /** Handles what is due for a key; called by Flink when the watermark passes a timer. */
   public void onTimer(OnTimerContext context, MapView<Integer, StoredState> states)
       throws Exception {
-    countLateRows();
     StoredState stored = states.get(ONE);
     if (stored == null) {
       return;
     }
     KeyState state = stored.state();
     engine.check(state);
-    engine.handle(state, context.timeContext(Long.class).time(), this::collect);
+    TimeContext<Long> clock = context.timeContext(Long.class);
+    long due = engine.advance(state, clock.currentWatermark(), this::collect);
     if (engine.isEmpty(state)) {
       states.clear();
-    } else {
-      states.put(ONE, stored);
+      return;
     }
+    if (due != KeyState.NEVER_DUE) {
+      clock.registerOnTime(due);
+    }
+    state.timer = due;
+    states.put(ONE, stored);
   }
 }

@@ -2,29 +2,35 @@ package io.headwater.kernel.rolling;
 
 import java.io.Serializable;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.function.Function;
+import java.util.function.Supplier;
+import java.util.stream.IntStream;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonProcessingException;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 import org.apache.flink.table.api.ValidationException;
+import org.apache.flink.table.types.logical.LogicalTypeFamily;
 import org.apache.flink.table.types.logical.RowType;
+import org.apache.flink.table.types.logical.utils.LogicalTypeChecks;
 
 /**
  * The features of one {@code rolling} call, checked against the table they read.
  *
- * <p>Parsed from JSON: {@code {"disorder_ms": 300000, "features": [{"name": "delay_mean_1h", "op":
+ * <p>Parsed from JSON: {@code {"time": "rowtime", "features": [{"name": "delay_mean_1h", "op":
  * "mean", "column": "delay", "window_ms": 3600000, "tile_ms": 60000}]}}. Operations: count (without
  * column: of rows), sum, mean, min, max, stddev and variance (of the population), first, last,
  * share (of the rows whose BOOLEAN column is true), distinct, percentile (with {@code "q"}) and
  * last_n (with {@code "n"}; a JSON array). {@code "filter"} names a BOOLEAN column: only rows where
- * it is true count. {@code window_ms} null means the key's lifetime. {@code disorder_ms} states the
- * stream's bound; the watermark enforces it.
+ * it is true count. {@code window_ms} null means the key's lifetime. {@code time} names the column
+ * of the event time.
  */
 final class Spec implements Serializable {
 
   private static final long serialVersionUID = 1L;
   private static final int MOST_NEWEST = 1000;
+  private static final int[] NONE = {};
   private static final String OPS =
       "count, sum, mean, min, max, stddev, variance, first, last, share, distinct, percentile,"
           + " last_n";
@@ -51,16 +57,61 @@ final class Spec implements Serializable {
 
   /**
    * A feature: {@code window} is an index into {@link #windows}, or -1 for the lifetime; {@code
-   * parameter} is the q of a percentile in millionths.
+   * parameter} is the q of a percentile in millionths; {@code sketch} is an index into the window's
+   * distincts or quantiles, or -1.
    */
-  record Feature(String name, Op op, ColumnType type, int window, Layout.Slot slot, int parameter)
+  record Feature(
+      String name, Op op, ColumnType type, int window, Layout.Slot slot, int parameter, int sketch)
       implements Serializable {}
 
   /** Tiles of one edge length and what they hold. */
   record Lane(long tile, Layout layout) implements Serializable {}
 
-  /** A window over a lane; {@code slots} are the accumulators that its features need. */
-  record Window(int lane, long size, int[] slots) implements Serializable {}
+  /**
+   * A window over a lane. Of the accumulators that its features need, {@code merged} are merged for
+   * each value, {@code kept} also between values, {@code distincts} and {@code quantiles} have ways
+   * of their own. {@code countsRows}: one is the count of all rows.
+   */
+  record Window(
+      int lane,
+      long size,
+      int[] merged,
+      int[] kept,
+      int[] distincts,
+      int[] quantiles,
+      boolean countsRows)
+      implements Serializable {
+
+    /** This window, with a feature of {@code slot} at that index. */
+    Window with(int index, Layout.Slot slot) {
+      boolean distinct = slot.kind() == Layout.Kind.DISTINCT;
+      boolean quantile = slot.kind() == Layout.Kind.QUANTILES;
+      return new Window(
+          lane,
+          size,
+          distinct || quantile ? merged : add(merged, index),
+          quantile ? kept : add(kept, index),
+          distinct ? add(distincts, index) : distincts,
+          quantile ? add(quantiles, index) : quantiles,
+          countsRows || slot.kind() == Layout.Kind.COUNT && slot.column() < 0 && slot.filter() < 0);
+    }
+
+    private static int[] add(int[] to, int index) {
+      return IntStream.concat(Arrays.stream(to), IntStream.of(index)).distinct().toArray();
+    }
+
+    /** Where a slot's sketch stands among its like, -1 if it has none. */
+    int sketch(int index, Layout.Slot slot) {
+      int[] all =
+          slot.kind() == Layout.Kind.DISTINCT
+              ? distincts
+              : slot.kind() == Layout.Kind.QUANTILES ? quantiles : new int[0];
+      return IntStream.range(0, all.length).filter(i -> all[i] == index).findFirst().orElse(-1);
+    }
+  }
+
+  /** Position of the column that holds a row's event time. */
+  final int time;
 
   final Column[] columns;
   final Feature[] features;
@@ -71,12 +122,14 @@ final class Spec implements Serializable {
   final boolean hasStrings;
 
   private Spec(
+      int time,
       List<Column> columns,
       List<Feature> features,
       List<Lane> lanes,
       List<Window> windows,
       Layout life,
       String canonical) {
+    this.time = time;
     this.columns = columns.toArray(Column[]::new);
     this.features = features.toArray(Feature[]::new);
     this.lanes = lanes.toArray(Lane[]::new);
@@ -94,19 +147,29 @@ final class Spec implements Serializable {
     } catch (JsonProcessingException e) {
       throw new ValidationException("rolling: spec is not JSON: " + e.getOriginalMessage(), e);
     }
-    only(root, "$", List.of("disorder_ms", "features"));
-    if (root.hasNonNull("disorder_ms")) {
-      millis(root, "disorder_ms", "$", 0);
-    }
+    only(root, "$", List.of("time", "features"));
     JsonNode list = root.path("features");
     if (!list.isArray() || list.isEmpty()) {
       throw new ValidationException("rolling: expected a list of features - at $.features");
     }
-    Builder builder = new Builder(input);
+    Builder builder = new Builder(input, time(root.path("time").asText(""), input));
     for (int i = 0; i < list.size(); i++) {
       builder.feature(list.get(i), "$.features[" + i + "]");
     }
     return builder.build();
+  }
+
+  private static int time(String name, RowType input) {
+    int position = input.getFieldIndex(name);
+    if (position < 0
+        || !input.getTypeAt(position).isAnyOf(LogicalTypeFamily.TIMESTAMP)
+        || LogicalTypeChecks.getPrecision(input.getTypeAt(position)) != 3) {
+      throw new ValidationException(
+          "rolling: expected the name of a TIMESTAMP(3) or TIMESTAMP_LTZ(3), got '%s', choose of %s"
+                  .formatted(name, input)
+              + " - at $.time");
+    }
+    return position;
   }
 
   private static void only(JsonNode node, String path, List<String> known) {
@@ -135,6 +198,7 @@ final class Spec implements Serializable {
 
   private static final class Builder {
     private final RowType input;
+    private final int time;
     private final List<Column> columns = new ArrayList<>();
     private final List<Feature> features = new ArrayList<>();
     private final List<Lane> lanes = new ArrayList<>();
@@ -142,8 +206,9 @@ final class Spec implements Serializable {
     private final Layout life = new Layout();
     private final StringBuilder canonical = new StringBuilder();
 
-    Builder(RowType input) {
+    Builder(RowType input, int time) {
       this.input = input;
+      this.time = time;
     }
 
     void feature(JsonNode node, String path) {
@@ -184,18 +249,27 @@ final class Spec implements Serializable {
       int window = -1;
       Layout layout = life;
       if (node.hasNonNull("window_ms")) {
+        long tile = millis(node, "tile_ms", path, 1);
         long size = millis(node, "window_ms", path, 1);
-        int lane = lane(millis(node, "tile_ms", path, 1));
+        if (size % tile != 0) {
+          throw new ValidationException(
+              "rolling: expected a multiple of the tile %d, got %d - at %s.window_ms"
+                  .formatted(tile, size, path));
+        }
+        int lane = lane(tile);
         window = window(lane, size);
         layout = lanes.get(lane).layout;
       }
       // Percentiles of one column share a sketch, whatever their q.
       int kept = op == Op.PERCENTILE ? 0 : parameter;
       int slot = layout.declare(kind(op), column, type, filter, kept);
+      int sketch = -1;
       if (window >= 0) {
-        addSlot(window, slot);
+        windows.set(window, windows.get(window).with(slot, layout.slot(slot)));
+        sketch = windows.get(window).sketch(slot, layout.slot(slot));
       }
-      features.add(new Feature(name, op, output(op, type), window, layout.slot(slot), parameter));
+      features.add(
+          new Feature(name, op, output(op, type), window, layout.slot(slot), parameter, sketch));
       canonical
           .append(kind(op))
           .append('(')
@@ -282,11 +356,12 @@ final class Spec implements Serializable {
 
     private int window(int lane, long size) {
       return find(
-          windows, w -> w.lane == lane && w.size == size, () -> new Window(lane, size, new int[0]));
+          windows,
+          w -> w.lane == lane && w.size == size,
+          () -> new Window(lane, size, NONE, NONE, NONE, NONE, false));
     }
 
-    private static <T> int find(
-        List<T> list, Function<T, Boolean> test, java.util.function.Supplier<T> make) {
+    private static <T> int find(List<T> list, Function<T, Boolean> test, Supplier<T> make) {
       for (int i = 0; i < list.size(); i++) {
         if (test.apply(list.get(i))) {
           return i;
@@ -296,18 +371,8 @@ final class Spec implements Serializable {
       return list.size() - 1;
     }
 
-    private void addSlot(int window, int slot) {
-      Window w = windows.get(window);
-      int[] slots =
-          java.util.stream.IntStream.concat(
-                  java.util.Arrays.stream(w.slots), java.util.stream.IntStream.of(slot))
-              .distinct()
-              .toArray();
-      windows.set(window, new Window(w.lane, w.size, slots));
-    }
-
     Spec build() {
-      return new Spec(columns, features, lanes, windows, life, canonical.toString());
+      return new Spec(time, columns, features, lanes, windows, life, canonical.toString());
     }
   }
 

@@ -12,10 +12,12 @@ import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.TimestampData;
 import org.apache.flink.table.types.logical.BigIntType;
 import org.apache.flink.table.types.logical.BooleanType;
 import org.apache.flink.table.types.logical.DateType;
 import org.apache.flink.table.types.logical.DoubleType;
+import org.apache.flink.table.types.logical.LocalZonedTimestampType;
 import org.apache.flink.table.types.logical.LogicalType;
 import org.apache.flink.table.types.logical.RowType;
 import org.apache.flink.table.types.logical.VarCharType;
@@ -27,9 +29,14 @@ class EngineTest {
   private static final RowType INPUT =
       RowType.of(
           new LogicalType[] {
-            new BigIntType(), new DoubleType(), new BooleanType(), new VarCharType(), new DateType()
+            new BigIntType(),
+            new DoubleType(),
+            new BooleanType(),
+            new VarCharType(),
+            new DateType(),
+            new LocalZonedTimestampType(3)
           },
-          new String[] {"i", "d", "b", "s", "day"});
+          new String[] {"i", "d", "b", "s", "day", "rowtime"});
 
   private static final String BASICS =
       window("n", "count", null)
@@ -47,7 +54,8 @@ class EngineTest {
   }
 
   private static Engine engine(String features) {
-    return new Engine(Spec.parse("{\"features\": [" + features + "]}", INPUT));
+    return new Engine(
+        Spec.parse("{\"time\": \"rowtime\", \"features\": [" + features + "]}", INPUT));
   }
 
   /**
@@ -69,15 +77,19 @@ class EngineTest {
     engine.check(state);
     List<RowData> out = new ArrayList<>();
     StringData two = StringData.fromString("two");
-    engine.handle(state, 25, out::add);
+    engine.advance(state, 25, out::add);
     // Written by this version on the way.
     state = KeyStateCodec.decode(KeyStateCodec.encode(state));
-    engine.handle(state, 70, out::add);
+    engine.advance(state, 70, out::add);
     assertEquals(
         List.of(
-            GenericRowData.of(3L, 4.166666666666667, 2.2484562605386733, two, two),
-            GenericRowData.of(2L, 5.5, 1.5, two, two)),
+            GenericRowData.of(3L, 4.166666666666667, 2.2484562605386733, two, two, at(25), null),
+            GenericRowData.of(2L, 5.5, 1.5, two, two, at(70), null)),
         out);
+  }
+
+  private static TimestampData at(long milliseconds) {
+    return TimestampData.fromEpochMillis(milliseconds);
   }
 
   @Test
@@ -99,9 +111,9 @@ class EngineTest {
     KeyState state = engine.newState();
     for (int i = 0; i < 5000; i++) {
       StringData s = i % 7 == 0 ? null : StringData.fromString("s" + i);
-      engine.buffer(state, GenericRowData.of(1L, i * 1e3 - 9e5, true, s, null), 5 + i % 2, t -> {});
+      engine.buffer(state, GenericRowData.of(1L, i * 1e3 - 9e5, true, s, null), 5 + i % 2);
     }
-    engine.handle(state, 5, row -> {});
+    engine.advance(state, 5, row -> {});
     byte[] written = KeyStateCodec.encode(state);
     assertArrayEquals(written, KeyStateCodec.encode(KeyStateCodec.decode(written)));
   }
@@ -124,7 +136,9 @@ class EngineTest {
   void errorsNameThePathAndTheChoices() {
     String[][] cases = {
       {"{", "not JSON"},
-      {"{\"features\": []}", "$.features"},
+      {"{\"features\": [{}]}", "$.time"},
+      {"{\"time\": \"day\", \"features\": [{}]}", "choose"},
+      {"{\"time\": \"rowtime\", \"features\": []}", "$.features"},
       {feature("\"op\": \"median\""), "choose of count, sum, mean"},
       {feature("\"op\": \"sum\""), "only count goes without a column"},
       {feature("\"op\": \"sum\", \"column\": \"nope\""), "choose"},
@@ -147,6 +161,6 @@ class EngineTest {
   }
 
   private static String feature(String fields) {
-    return "{\"features\": [{\"name\": \"x\", " + fields + "}]}";
+    return "{\"time\": \"rowtime\", \"features\": [{\"name\": \"x\", " + fields + "}]}";
   }
 }

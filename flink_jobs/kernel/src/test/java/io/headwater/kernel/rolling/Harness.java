@@ -12,9 +12,11 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.ArrayNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.ObjectNode;
+import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.TimestampData;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.logical.LogicalType;
 import org.apache.flink.table.types.logical.RowType;
@@ -42,8 +44,10 @@ final class Harness {
   private Harness(JsonNode run) {
     JsonNode columns = run.path("columns");
     types = new ColumnType[columns.size()];
-    LogicalType[] sqlTypes = new LogicalType[types.length];
-    String[] names = new String[types.length];
+    LogicalType[] sqlTypes = new LogicalType[types.length + 1];
+    String[] names = new String[types.length + 1];
+    sqlTypes[types.length] = DataTypes.TIMESTAMP_LTZ(3).getLogicalType();
+    names[types.length] = "rowtime";
     for (int i = 0; i < types.length; i++) {
       names[i] = columns.get(i).get(0).asText();
       types[i] = ColumnType.valueOf(columns.get(i).get(1).asText());
@@ -95,14 +99,15 @@ final class Harness {
     return answer;
   }
 
-  /** As Flink: what is not after the watermark never reaches the function. */
+  /** As {@link Rolling#eval}; whether the row was not late. */
   private boolean row(JsonNode command) {
     String key = command.get(1).asText();
     long time = command.get(2).asLong();
     if (time <= watermark) {
       return false;
     }
-    GenericRowData row = new GenericRowData(types.length);
+    GenericRowData row = new GenericRowData(types.length + 1);
+    row.setField(types.length, TimestampData.fromEpochMillis(time));
     for (int i = 0; i < types.length; i++) {
       JsonNode value = command.get(3).get(i);
       if (!value.isNull()) {
@@ -118,16 +123,14 @@ final class Harness {
     }
     KeyState state = states.computeIfAbsent(key, k -> engine.newState());
     engine.check(state);
-    engine.buffer(
-        state,
-        row,
-        time,
-        at -> {
-          if (at <= watermark) {
-            throw new AssertionError("Flink ignores timers that the watermark passed");
-          }
-          timers.computeIfAbsent(key, k -> new TreeSet<>()).add(at);
-        });
+    if (time <= state.handled) {
+      throw new AssertionError("what was handled is not after the watermark");
+    }
+    engine.buffer(state, row, time);
+    if (time < state.timer) {
+      state.timer = time;
+      timers.computeIfAbsent(key, k -> new TreeSet<>()).add(time);
+    }
     return true;
   }
 
@@ -136,26 +139,33 @@ final class Harness {
     for (String key : List.copyOf(states.keySet())) {
       KeyState state = states.get(key);
       TreeSet<Long> due = timers.get(key);
-      while (!due.isEmpty() && due.first() <= watermark) {
-        long now = due.pollFirst();
-        engine.handle(state, now, row -> emit(key, now, row));
-      }
-      if (engine.isEmpty(state)) {
-        if (!due.isEmpty()) {
-          throw new AssertionError("a state was dropped that still has timers");
+      while (state != null && !due.isEmpty() && due.first() <= watermark) {
+        due.pollFirst();
+        long next = engine.advance(state, watermark, row -> emit(key, row));
+        if (engine.isEmpty(state)) {
+          states.remove(key);
+          state = null;
+        } else {
+          state.timer = next;
+          if (next != KeyState.NEVER_DUE) {
+            due.add(next);
+          }
         }
-        states.remove(key);
+      }
+      if (state != null && state.timer != KeyState.NEVER_DUE && !due.contains(state.timer)) {
+        throw new AssertionError("a state waits for a timer that is not set");
       }
     }
   }
 
-  private void emit(String key, long time, RowData data) {
+  private void emit(String key, RowData data) {
     GenericRowData row = (GenericRowData) data;
     ArrayNode values = JSON.createArrayNode();
-    for (int i = 0; i < row.getArity(); i++) {
+    for (int i = 0; i < row.getArity() - 2; i++) {
       Object value = row.getField(i);
       values.addPOJO(value instanceof StringData ? value.toString() : value);
     }
+    long time = row.getTimestamp(row.getArity() - 2, 3).getMillisecond();
     rows.addArray().add(key).add(time).add(values);
   }
 }

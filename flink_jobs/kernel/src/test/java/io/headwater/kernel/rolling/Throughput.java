@@ -48,8 +48,8 @@ final class Throughput {
                 + feature("m24", "mean", "dep_delay", 86_400_000, 3_600_000);
         String query =
             kernel
-                ? "SELECT * FROM rolling(input => TABLE departures PARTITION BY origin,"
-                    + " on_time => DESCRIPTOR(event_time), uid => 'bench', spec => '{\"features\": ["
+                ? "SELECT origin, n1, m1, s1, x1, n24, m24, event_time FROM rolling(input => TABLE departures PARTITION BY origin,"
+                    + " uid => 'bench', spec => '{\"time\": \"event_time\", \"features\": ["
                     + features
                     + "]}')"
                 : "SELECT origin, n, dep_delay, dep_delay, dep_delay, n, dep_delay, event_time"

@@ -1,0 +1,281 @@
+package io.headwater.kernel.rolling;
+
+import java.util.Arrays;
+
+/**
+ * One window of one key: where it begins among the tiles, and what of it is merged already.
+ *
+ * <p>Tiles are merged by blocks as long as the window, aligned to time zero (van Herk, Gil and
+ * Werman's filter): the block in which the window begins from its end towards the window's
+ * beginning, the block after it from its beginning towards the present. So a moved tail costs a
+ * look-up and a new tile one merge, however long the window is; and in which order doubles are
+ * added up follows from the window's rows and the time alone, not from what was merged before.
+ * Percentiles go by counts, which can be taken back exactly, so for them one sketch follows the
+ * window.
+ *
+ * <p>All of this is derived from the tiles, and never written.
+ */
+final class Fold {
+
+  /** So many tiles are merged anew for each value, rather than kept merged. */
+  private static final int FEW = 4;
+
+  private final Spec.Window window;
+  private final Layout layout;
+  private final long edge;
+
+  /** Tiles in a block. */
+  private final long span;
+
+  private KeyState.Tiles tiles;
+
+  /** First index after the block in which the window begins. */
+  private long blockEnd;
+
+  /** Position of the window's first tile, and of the first one after the block it begins in. */
+  private int first;
+
+  private int middle;
+
+  /** The tiles from {@link #middle} to here are merged into {@link #prefix}. */
+  private int end;
+
+  private Layout.Tile prefix;
+
+  /** Each tile from {@link #suffixFirst} to {@link #middle}, merged with all after it. */
+  private Layout.Tile[] suffixes;
+
+  private int suffixFirst;
+
+  /** For each percentile's slot, the tiles from {@link #first} to {@link #counted}. */
+  private final Quantiles[] quantiles;
+
+  private int counted;
+
+  /** For each distinct count's slot, the last answer and what it was made of. */
+  private final Union[] unions;
+
+  private static final class Union {
+    int first = -1;
+    int last = -1;
+    long changes;
+    long answer;
+  }
+
+  Fold(Spec.Window window, Spec.Lane lane) {
+    this.window = window;
+    this.layout = lane.layout();
+    this.edge = lane.tile();
+    this.span = window.size() / edge;
+    this.quantiles = new Quantiles[window.quantiles().length];
+    this.unions = new Union[window.distincts().length];
+  }
+
+  /** Begins anew over those tiles, as of {@code time}. */
+  Fold attach(KeyState.Tiles tiles, long time) {
+    this.tiles = tiles;
+    blockEnd = Long.MIN_VALUE;
+    first = middle = end = counted = tiles.first;
+    suffixes = null;
+    prefix = null;
+    Arrays.fill(quantiles, null);
+    Arrays.fill(unions, null);
+    if (tiles.first < tiles.end) {
+      moveTail(Math.floorDiv(time, edge));
+    }
+    return this;
+  }
+
+  /** Position of the first tile that the window holds. */
+  int first() {
+    return first;
+  }
+
+  /** When the first tile leaves the window. */
+  long leaves() {
+    return first == tiles.end
+        ? KeyState.NEVER_DUE
+        : (tiles.index[first] + 1) * edge + window.size();
+  }
+
+  /** Lets go of what is too old, {@code now} being the number of whole tiles that have passed. */
+  void moveTail(long now) {
+    long low = now - span;
+    int left = first;
+    while (first < tiles.end && tiles.index[first] < low) {
+      first++;
+    }
+    for (int i = 0; i < quantiles.length && quantiles[i] != null; i++) {
+      int object = layout.slot(window.quantiles()[i]).object();
+      for (int tile = left; tile < Math.min(first, counted); tile++) {
+        Object less = tiles.s[tile * tiles.objects + object];
+        if (less != null) {
+          quantiles[i].subtract((Quantiles) less);
+        }
+      }
+    }
+    counted = Math.max(counted, first);
+    if (low >= blockEnd) {
+      blockEnd = (Math.floorDiv(low, span) + 1) * span;
+      middle = Math.max(middle, first);
+      while (middle < tiles.end && tiles.index[middle] < blockEnd) {
+        middle++;
+      }
+      end = middle;
+      prefix = null;
+      suffixes = null;
+    }
+  }
+
+  /** The newest tile was opened, and the others' positions fell by {@code moved}. */
+  void open(int moved) {
+    first -= moved;
+    middle -= moved;
+    end -= moved;
+    counted -= moved;
+    suffixFirst -= moved;
+    if (moved > 0) {
+      Arrays.fill(unions, null);
+    }
+    if (tiles.index[tiles.end - 1] < blockEnd) {
+      // Only where a block ends with this very instant.
+      end = middle = tiles.end;
+      prefix = null;
+      suffixes = null;
+    }
+  }
+
+  /**
+   * The window merged, without the sketches of {@link #distinct} and {@link #percentile}; one of
+   * the two tiles given.
+   */
+  Layout.Tile merge(Layout.Tile one, Layout.Tile other) {
+    int last = tiles.end - 1;
+    count(last);
+    if (suffixes == null && middle - first > FEW) {
+      makeSuffixes();
+    }
+    Layout.Tile merged = one;
+    merged.clear();
+    if (suffixes != null && first < middle) {
+      layout.merge(window.merged(), merged, suffixes[first - suffixFirst]);
+    } else {
+      for (int tile = middle - 1; tile >= first; tile--) {
+        Layout.Tile earlier = merged == one ? other : one;
+        earlier.clear();
+        mergeTile(window.merged(), earlier, tile);
+        layout.merge(window.merged(), earlier, merged);
+        merged = earlier;
+      }
+    }
+    if (prefix != null || last - middle > FEW) {
+      growPrefix(last);
+      layout.merge(window.merged(), merged, prefix);
+    } else {
+      for (int tile = middle; tile < last; tile++) {
+        mergeTile(window.merged(), merged, tile);
+      }
+    }
+    if (last >= middle) {
+      mergeTile(window.merged(), merged, last);
+    }
+    return merged;
+  }
+
+  private void mergeTile(int[] slots, Layout.Tile to, int tile) {
+    layout.merge(slots, to, tiles.w, tile * tiles.words, tiles.s, tile * tiles.objects);
+  }
+
+  private void makeSuffixes() {
+    suffixFirst = first;
+    suffixes = new Layout.Tile[middle - first];
+    for (int i = suffixes.length - 1; i >= 0; i--) {
+      suffixes[i] = new Layout.Tile(layout);
+      mergeTile(window.kept(), suffixes[i], first + i);
+      if (i < suffixes.length - 1) {
+        layout.merge(window.kept(), suffixes[i], suffixes[i + 1]);
+      }
+    }
+  }
+
+  private void growPrefix(int last) {
+    if (prefix == null) {
+      prefix = new Layout.Tile(layout);
+    }
+    for (; end < last; end++) {
+      mergeTile(window.kept(), prefix, end);
+    }
+  }
+
+  /** Brings the percentiles' sketches up to the newest tile, which may still grow. */
+  private void count(int last) {
+    for (int i = 0; i < quantiles.length; i++) {
+      Layout.Slot slot = layout.slot(window.quantiles()[i]);
+      if (quantiles[i] == null) {
+        quantiles[i] = new Quantiles(slot.type() == ColumnType.DOUBLE);
+      }
+      for (int tile = counted; tile < last; tile++) {
+        Object more = tiles.s[tile * tiles.objects + slot.object()];
+        if (more != null) {
+          quantiles[i].merge((Quantiles) more);
+        }
+      }
+    }
+    counted = Math.max(counted, last);
+  }
+
+  /** The value at a rank, see {@link Quantiles#at}, of the i-th percentile's slot, or null. */
+  Double percentile(int i, long millionths) {
+    int last = tiles.end - 1;
+    int object = layout.slot(window.quantiles()[i]).object();
+    Object newest = first > last ? null : tiles.s[last * tiles.objects + object];
+    return quantiles[i].at(millionths, (Quantiles) newest);
+  }
+
+  /** The number of different values in the window, of the i-th distinct count's slot. */
+  long distinct(int i) {
+    int object = layout.slot(window.distincts()[i]).object();
+    int last = tiles.end - 1;
+    Object newest = first > last ? null : tiles.s[last * tiles.objects + object];
+    long changes = newest == null ? 0 : ((Distinct) newest).changes();
+    Union union = unions[i] == null ? unions[i] = new Union() : unions[i];
+    if (union.first != first || union.last != last || union.changes != changes) {
+      union.first = first;
+      union.last = last;
+      union.changes = changes;
+      union.answer = union(object, last);
+    }
+    return union.answer;
+  }
+
+  private long union(int object, int last) {
+    Distinct all = null;
+    int tile = first;
+    if (suffixes != null && first < middle) {
+      all = add(all, suffixes[first - suffixFirst].s[object]);
+      tile = middle;
+    }
+    for (; tile < middle; tile++) {
+      all = add(all, tiles.s[tile * tiles.objects + object]);
+    }
+    if (prefix != null) {
+      all = add(all, prefix.s[object]);
+      tile = Math.max(tile, end);
+    }
+    for (; tile <= last; tile++) {
+      all = add(all, tiles.s[tile * tiles.objects + object]);
+    }
+    return all == null ? 0 : all.estimate();
+  }
+
+  private static Distinct add(Distinct all, Object more) {
+    if (more == null) {
+      return all;
+    }
+    if (all == null) {
+      return ((Distinct) more).copy();
+    }
+    all.merge((Distinct) more);
+    return all;
+  }
+}
