@@ -48,7 +48,7 @@ def script(name: str, stream: EventStream, bound: dict[str, str], more: Iterable
     return "\n".join(
         [
             f"SET 'pipeline.name' = {literal(name)};\n",
-            *(f"CREATE DATABASE {d};\n" for d in ("sources", "inputs", "computed", "nowhere")),
+            *(f"CREATE DATABASE {d};\n" for d in ("sources", "inputs", "rolled", "computed", "nowhere")),
             f"CREATE TEMPORARY SYSTEM FUNCTION rolling AS {literal(_ROLLING)};\n",
             source_ddl(stream, ""),
             f"ALTER TABLE sources.{identifier(stream.name)} SET ({options});\n" if options else "",
@@ -57,12 +57,13 @@ def script(name: str, stream: EventStream, bound: dict[str, str], more: Iterable
     )
 
 
-def _nowhere(view: FeatureView, features: Sequence[Feature]) -> str:
+def _nowhere(view: FeatureView, features: Sequence[Feature], *more: str) -> str:
     kept = {feature.name for feature in features}
     columns = [
         *(f"{identifier(e.key)} {sql_type(e.type)}" for e in view.entities),
         *(f"{identifier(c.name)} {sql_type(c.type)}" for c in view.schema if c.name in kept),
         f"{identifier(EVENT_TIME)} TIMESTAMP_LTZ(3)",
+        *more,
     ]
     return create_table(f"nowhere.{identifier(view.name)}", columns, {"connector": "blackhole"})
 
@@ -75,9 +76,9 @@ def rolling(views: Sequence[FeatureView]) -> list[str]:
     """The platform's own SQL of the views, into a blackhole."""
     return [
         *(text for view in views for text in view_sql(view)),
-        *(_nowhere(view, view.features) for view in views),
+        *(_nowhere(view, view.features, "`late_row` STRING") for view in views),
         *_together(
-            f"INSERT INTO nowhere.{identifier(v.name)} SELECT * FROM computed.{identifier(v.name)};\n"
+            f"INSERT INTO nowhere.{identifier(v.name)} SELECT * FROM rolled.{identifier(v.name)};\n"
             for v in views
         ),
     ]

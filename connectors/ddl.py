@@ -52,7 +52,7 @@ def _stream(stream: EventStream) -> str:
             **_kafka(stream.topic),
             # Keeps a replay's partitions together, or the fastest one fills the state.
             "scan.watermark.alignment.group": stream.name,
-            "scan.watermark.alignment.max-drift": "1 h",
+            "scan.watermark.alignment.max-drift": f"{stream.drift.seconds} s",
             "scan.watermark.alignment.update-interval": "200 ms",
         },
     )

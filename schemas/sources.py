@@ -9,6 +9,7 @@ from schemas.types import Column, Duration, Type, check_column, check_name, chec
 
 EVENT_TIME = "event_time"
 _FIVE_MINUTES = Duration(300)
+_ONE_HOUR = Duration(3_600)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class EventStream:
     Every event has `event_time`, milliseconds since 1970 UTC; it is not listed in `columns`.
     `disorder` is how much later than a newer event of the same stream an event may come; one
     that comes later still is late. `partition_by` is the column that keys the Kafka record.
+    `drift` is how far, in event time, a job that catches up may read one partition ahead of
+    another: what lies between waits in its state, so it should hold about as many events as fit
+    there, and fewer than come in a second of reading stall it.
     """
 
     name: str
@@ -46,6 +50,7 @@ class EventStream:
     columns: tuple[Column, ...]
     partition_by: str
     disorder: Duration = _FIVE_MINUTES
+    drift: Duration = _ONE_HOUR
     version: int = 1
     description: str = ""
 

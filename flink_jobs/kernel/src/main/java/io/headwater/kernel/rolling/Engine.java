@@ -215,13 +215,15 @@ final class Engine {
 
   /** Moves the windows' tails to {@code time}. */
   private void moveTails(KeyState state, Fold[] folds, long time) {
-    for (int lane = 0; lane < spec.lanes.length; lane++) {
-      long now = Math.floorDiv(time, spec.lanes[lane].tile());
+    boolean moved = false;
+    for (Fold fold : folds) {
+      moved |= fold.moveTail(time);
+    }
+    for (int lane = 0; moved && lane < spec.lanes.length; lane++) {
       KeyState.Tiles tiles = state.tiles[lane];
       int keep = tiles.end;
       for (int i = 0; i < folds.length; i++) {
         if (spec.windows[i].lane() == lane) {
-          folds[i].moveTail(now);
           keep = Math.min(keep, folds[i].first());
         }
       }
@@ -235,11 +237,11 @@ final class Engine {
   private void openTiles(KeyState state, Fold[] folds, long time) {
     for (int lane = 0; lane < spec.lanes.length; lane++) {
       KeyState.Tiles tiles = state.tiles[lane];
-      long index = Math.floorDiv(time - 1, spec.lanes[lane].tile());
-      if (tiles.first < tiles.end && tiles.index[tiles.end - 1] == index) {
+      long edge = spec.lanes[lane].tile();
+      if (tiles.first < tiles.end && time <= (tiles.index[tiles.end - 1] + 1) * edge) {
         continue;
       }
-      int moved = tiles.append(index);
+      int moved = tiles.append(Math.floorDiv(time - 1, edge));
       for (int i = 0; i < folds.length; i++) {
         if (spec.windows[i].lane() == lane) {
           folds[i].open(moved);

@@ -29,6 +29,11 @@ final class Fold {
 
   private KeyState.Tiles tiles;
 
+  /** When the first tile leaves, and when the window begins in another block. */
+  private long leaves;
+
+  private long crosses;
+
   /** First index after the block in which the window begins. */
   private long blockEnd;
 
@@ -41,6 +46,12 @@ final class Fold {
   private int end;
 
   private Layout.Tile prefix;
+
+  /** All of the window but its newest tile, as long as it begins and ends where it says. */
+  private Layout.Tile settled;
+
+  private int settledFirst;
+  private int settledEnd;
 
   /** Each tile from {@link #suffixFirst} to {@link #middle}, merged with all after it. */
   private Layout.Tile[] suffixes;
@@ -75,13 +86,16 @@ final class Fold {
   Fold attach(KeyState.Tiles tiles, long time) {
     this.tiles = tiles;
     blockEnd = Long.MIN_VALUE;
+    crosses = Long.MIN_VALUE;
+    leaves = KeyState.NEVER_DUE;
+    settledEnd = -1;
     first = middle = end = counted = tiles.first;
     suffixes = null;
     prefix = null;
     Arrays.fill(quantiles, null);
     Arrays.fill(unions, null);
     if (tiles.first < tiles.end) {
-      moveTail(Math.floorDiv(time, edge));
+      moveTail(time);
     }
     return this;
   }
@@ -93,13 +107,21 @@ final class Fold {
 
   /** When the first tile leaves the window. */
   long leaves() {
+    return leaves;
+  }
+
+  private long leaving() {
     return first == tiles.end
         ? KeyState.NEVER_DUE
         : (tiles.index[first] + 1) * edge + window.size();
   }
 
-  /** Lets go of what is too old, {@code now} being the number of whole tiles that have passed. */
-  void moveTail(long now) {
+  /** Lets go of what is too old; whether anything was. */
+  boolean moveTail(long time) {
+    if (time < leaves && time < crosses) {
+      return false;
+    }
+    long now = Math.floorDiv(time, edge);
     long low = now - span;
     int left = first;
     while (first < tiles.end && tiles.index[first] < low) {
@@ -115,16 +137,20 @@ final class Fold {
       }
     }
     counted = Math.max(counted, first);
+    leaves = leaving();
     if (low >= blockEnd) {
       blockEnd = (Math.floorDiv(low, span) + 1) * span;
       middle = Math.max(middle, first);
       while (middle < tiles.end && tiles.index[middle] < blockEnd) {
         middle++;
       }
+      crosses = (blockEnd + span) * edge;
       end = middle;
       prefix = null;
       suffixes = null;
+      settledEnd = -1;
     }
+    return first > left;
   }
 
   /** The newest tile was opened, and the others' positions fell by {@code moved}. */
@@ -134,6 +160,9 @@ final class Fold {
     end -= moved;
     counted -= moved;
     suffixFirst -= moved;
+    settledFirst -= moved;
+    settledEnd -= moved;
+    leaves = leaving();
     if (moved > 0) {
       Arrays.fill(unions, null);
     }
@@ -142,6 +171,7 @@ final class Fold {
       end = middle = tiles.end;
       prefix = null;
       suffixes = null;
+      settledEnd = -1;
     }
   }
 
@@ -152,6 +182,29 @@ final class Fold {
   Layout.Tile merge(Layout.Tile one, Layout.Tile other) {
     int last = tiles.end - 1;
     count(last);
+    // A window that ends in the block it begins in has its newest tile among the suffixes.
+    boolean settles = last >= middle && last - first > FEW;
+    Layout.Tile merged = one;
+    if (!settles || settledFirst != first || settledEnd != last) {
+      merged = mergeSettled(one, other, last);
+      if (settles) {
+        settled = settled == null ? new Layout.Tile(layout) : settled;
+        settled.clear();
+        layout.merge(window.merged(), settled, merged);
+        settledFirst = first;
+        settledEnd = last;
+      }
+    } else {
+      merged.clear();
+      layout.merge(window.merged(), merged, settled);
+    }
+    if (last >= middle) {
+      mergeTile(window.merged(), merged, last);
+    }
+    return merged;
+  }
+
+  private Layout.Tile mergeSettled(Layout.Tile one, Layout.Tile other, int last) {
     if (suffixes == null && middle - first > FEW) {
       makeSuffixes();
     }
@@ -175,9 +228,6 @@ final class Fold {
       for (int tile = middle; tile < last; tile++) {
         mergeTile(window.merged(), merged, tile);
       }
-    }
-    if (last >= middle) {
-      mergeTile(window.merged(), merged, last);
     }
     return merged;
   }
