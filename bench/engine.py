@@ -48,7 +48,10 @@ def script(name: str, stream: EventStream, bound: dict[str, str], more: Iterable
     return "\n".join(
         [
             f"SET 'pipeline.name' = {literal(name)};\n",
-            *(f"CREATE DATABASE {d};\n" for d in ("sources", "inputs", "rolled", "computed", "nowhere")),
+            *(
+                f"CREATE DATABASE {d};\n"
+                for d in ("sources", "inputs", "rolled", "computed", "nowhere")
+            ),
             f"CREATE TEMPORARY SYSTEM FUNCTION rolling AS {literal(_ROLLING)};\n",
             source_ddl(stream, ""),
             f"ALTER TABLE sources.{identifier(stream.name)} SET ({options});\n" if options else "",

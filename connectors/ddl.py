@@ -79,6 +79,39 @@ def captured_topic(table: CdcTable, prefix: str) -> str:
     return f"{prefix}.{table.schema}.{table.table}"
 
 
+def late_topic(stream: EventStream) -> str:
+    """The topic of the rows that came too late to count in a view."""
+    return f"{stream.topic}.late"
+
+
+def late_ddl(stream: EventStream) -> str:
+    """CREATE TABLE for the late rows of a stream: one JSON object for each view it missed.
+
+    `row` is the JSON text of the columns that the view reads. Exactly once: a row that a failed
+    job wrote is not there for a reader of committed records.
+    """
+    return create_table(
+        f"late.{identifier(stream.name)}",
+        [
+            "`view` STRING",
+            "`entity` MAP<STRING, STRING>",
+            f"{identifier(EVENT_TIME)} TIMESTAMP_LTZ(3)",
+            "`row` STRING",
+        ],
+        {
+            "connector": "kafka",
+            "topic": late_topic(stream),
+            "properties.bootstrap.servers": "${kafka}",
+            # As long as Kafka allows, for a job that is down keeps its transactions no longer.
+            "properties.transaction.timeout.ms": "900000",
+            "format": "json",
+            "json.timestamp-format.standard": "ISO-8601",
+            "sink.delivery-guarantee": "exactly-once",
+            "sink.transactional-id-prefix": "${group}-late",
+        },
+    )
+
+
 def _kafka(topic: str) -> dict[str, str]:
     return {
         "connector": "kafka",

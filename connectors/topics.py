@@ -5,7 +5,7 @@ from __future__ import annotations
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
-from connectors.ddl import captured_topic
+from connectors.ddl import captured_topic, late_topic
 from schemas import HeadwaterError, Repository
 
 PARTITIONS = 2
@@ -18,10 +18,13 @@ class KafkaUnavailable(HeadwaterError):
 def topics(repository: Repository) -> dict[str, int]:
     """Each topic with its number of partitions.
 
-    A captured table has one partition: its changes are few, and their order is plain to see.
+    A captured table has one partition: its changes are few, and their order is plain to see. So
+    have late rows.
     """
-    return {stream.topic: PARTITIONS for stream in repository.streams} | {
-        captured_topic(table, repository.name): 1 for table in repository.tables
+    return {
+        **{stream.topic: PARTITIONS for stream in repository.streams},
+        **{late_topic(stream): 1 for stream in repository.streams},
+        **{captured_topic(table, repository.name): 1 for table in repository.tables},
     }
 
 

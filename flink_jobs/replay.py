@@ -42,7 +42,7 @@ def replay_sql(job: Job, name: str, branch: str, version: str, span: Span) -> st
     It is the live script with four differences: where it starts and ends in the log, which rows
     it lets out, the Iceberg branch, and the project its Redis keys end in.
     """
-    text = job_sql(job)
+    text = job_sql(job, keep_late=False)
     text = text.replace(f"'pipeline.name' = '{job.name}'", f"'pipeline.name' = '{name}'", 1)
     text = text.replace("'scan.startup.mode' = 'earliest-offset'", _scan(job, span))
     text = text.replace(f"'project' = '{job.repository}'", f"'project' = '{version}'")

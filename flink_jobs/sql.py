@@ -2,8 +2,9 @@
 
 One job a stream, so that each record is read and parsed once for all views over it, and one job
 for all captured tables, which change rarely. The statements are those of Flink's own SQL client.
-Databases: `sources` is what is read, `inputs` the columns a view needs of it, `computed` the
-feature values, `online` and `headwater.features` the two places they are written to.
+Databases: `sources` is what is read, `inputs` the columns a view needs of it, `rolled` what becomes
+of each row, `computed` the feature values, `online` and `headwater.features` the two places they
+are written to, `late` where the rows go that came too late.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from connectors.ddl import create_table, identifier, literal, source_ddl, sql_type
+from connectors.ddl import create_table, identifier, late_ddl, literal, source_ddl, sql_type
 from schemas import (
     EVENT_TIME,
     CdcTable,
@@ -70,8 +71,12 @@ def jobs(repository: Repository) -> tuple[Job, ...]:
     )
 
 
-def job_sql(job: Job) -> str:
-    """The whole script of a job; statements end with `;` at the end of a line."""
+def job_sql(job: Job, keep_late: bool = True) -> str:
+    """The whole script of a job; statements end with `;` at the end of a line.
+
+    `keep_late` says whether late rows are written to a topic of their own.
+    """
+    late = [s for s in job.sources if isinstance(s, EventStream)] if keep_late else []
     catalog = ",\n  ".join(f"{literal(k)} = {literal(v)}" for k, v in _CATALOG.items())
     parts = [
         f"SET 'pipeline.name' = {literal(job.name)};\n",
@@ -81,8 +86,10 @@ def job_sql(job: Job) -> str:
         *(source_ddl(source, job.repository) for source in job.sources),
         *(text for view in job.views for text in view_sql(view)),
         *(_online(view, job.repository) for view in job.views),
+        *(late_ddl(stream) for stream in late),
         "BEGIN STATEMENT SET;\n",
         *(text for view in job.views for text in _inserts(view)),
+        *(_insert_late(view, view.source) for view in job.views if view.source in late),
         "END;\n",
     ]
     return "\n".join(parts)
@@ -226,6 +233,16 @@ def _inserts(view: FeatureView) -> Iterable[str]:
         f"  CURRENT_TIMESTAMP AS {identifier(_AVAILABLE_AT)},\n"
         f"{values}\n"
         f"FROM computed.{name};\n"
+    )
+
+
+def _insert_late(view: FeatureView, source: Source) -> str:
+    entity = ", ".join(f"{literal(k)}, CAST({identifier(k)} AS STRING)" for k in view.keys)
+    return (
+        f"INSERT INTO late.{identifier(source.name)}\n"
+        f"SELECT {literal(view.name)}, MAP[{entity}], {identifier(EVENT_TIME)}, {identifier(_LATE)}\n"
+        f"FROM rolled.{identifier(view.name)}\n"
+        f"WHERE {identifier(_LATE)} IS NOT NULL;\n"
     )
 
 

@@ -4,9 +4,13 @@ CREATE DATABASE sources;
 
 CREATE DATABASE inputs;
 
+CREATE DATABASE rolled;
+
 CREATE DATABASE computed;
 
 CREATE DATABASE online;
+
+CREATE DATABASE late;
 
 CREATE CATALOG headwater WITH (
   'type' = 'iceberg',
@@ -40,7 +44,7 @@ CREATE TABLE sources.`arrivals` (
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'json',
   'scan.watermark.alignment.group' = 'arrivals',
-  'scan.watermark.alignment.max-drift' = '1 h',
+  'scan.watermark.alignment.max-drift' = '2592000 s',
   'scan.watermark.alignment.update-interval' = '200 ms'
 );
 
@@ -48,29 +52,35 @@ CREATE VIEW inputs.`route_delays` AS
 SELECT `origin`, `dest`, `arr_delay`, `air_time`, `rowtime`
 FROM sources.`arrivals`;
 
-CREATE VIEW computed.`route_delays` AS
-SELECT `origin`, `dest`, `count_1d`, `count_7d`, `arr_delay_mean_1d`, `arr_delay_mean_7d`, `arr_delay_max_1d`, `arr_delay_max_7d`, `air_time_mean_1d`, `air_time_mean_7d`,
-  `rowtime` AS `event_time`
+CREATE VIEW rolled.`route_delays` AS
+SELECT *
 FROM rolling(
   input => TABLE inputs.`route_delays` PARTITION BY (`origin`, `dest`),
-  on_time => DESCRIPTOR(`rowtime`),
-  spec => '{"features":[{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"arr_delay_mean_1d","op":"mean","column":"arr_delay","window_ms":86400000,"tile_ms":3600000},{"name":"arr_delay_mean_7d","op":"mean","column":"arr_delay","window_ms":604800000,"tile_ms":3600000},{"name":"arr_delay_max_1d","op":"max","column":"arr_delay","window_ms":86400000,"tile_ms":3600000},{"name":"arr_delay_max_7d","op":"max","column":"arr_delay","window_ms":604800000,"tile_ms":3600000},{"name":"air_time_mean_1d","op":"mean","column":"air_time","window_ms":86400000,"tile_ms":3600000},{"name":"air_time_mean_7d","op":"mean","column":"air_time","window_ms":604800000,"tile_ms":3600000}]}',
+  spec => '{"time":"rowtime","features":[{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"arr_delay_mean_1d","op":"mean","column":"arr_delay","window_ms":86400000,"tile_ms":3600000},{"name":"arr_delay_mean_7d","op":"mean","column":"arr_delay","window_ms":604800000,"tile_ms":3600000},{"name":"arr_delay_max_1d","op":"max","column":"arr_delay","window_ms":86400000,"tile_ms":3600000},{"name":"arr_delay_max_7d","op":"max","column":"arr_delay","window_ms":604800000,"tile_ms":3600000},{"name":"air_time_mean_1d","op":"mean","column":"air_time","window_ms":86400000,"tile_ms":3600000},{"name":"air_time_mean_7d","op":"mean","column":"air_time","window_ms":604800000,"tile_ms":3600000}]}',
   uid => 'route_delays'
 );
+
+CREATE VIEW computed.`route_delays` AS
+SELECT `origin`, `dest`, `count_1d`, `count_7d`, `arr_delay_mean_1d`, `arr_delay_mean_7d`, `arr_delay_max_1d`, `arr_delay_max_7d`, `air_time_mean_1d`, `air_time_mean_7d`, `event_time`
+FROM rolled.`route_delays`
+WHERE `late_row` IS NULL;
 
 CREATE VIEW inputs.`aircraft_last_arrival` AS
 SELECT `tailnum`, `arr_delay`, `air_time`, `origin`, `dest`, `rowtime`
 FROM sources.`arrivals`;
 
-CREATE VIEW computed.`aircraft_last_arrival` AS
-SELECT `tailnum`, `arr_delay`, `air_time`, `origin`, `dest`,
-  `rowtime` AS `event_time`
+CREATE VIEW rolled.`aircraft_last_arrival` AS
+SELECT *
 FROM rolling(
   input => TABLE inputs.`aircraft_last_arrival` PARTITION BY `tailnum`,
-  on_time => DESCRIPTOR(`rowtime`),
-  spec => '{"features":[{"name":"arr_delay","op":"last","column":"arr_delay","window_ms":null,"tile_ms":null},{"name":"air_time","op":"last","column":"air_time","window_ms":null,"tile_ms":null},{"name":"origin","op":"last","column":"origin","window_ms":null,"tile_ms":null},{"name":"dest","op":"last","column":"dest","window_ms":null,"tile_ms":null}]}',
+  spec => '{"time":"rowtime","features":[{"name":"arr_delay","op":"last","column":"arr_delay","window_ms":null,"tile_ms":null},{"name":"air_time","op":"last","column":"air_time","window_ms":null,"tile_ms":null},{"name":"origin","op":"last","column":"origin","window_ms":null,"tile_ms":null},{"name":"dest","op":"last","column":"dest","window_ms":null,"tile_ms":null}]}',
   uid => 'aircraft_last_arrival'
 );
+
+CREATE VIEW computed.`aircraft_last_arrival` AS
+SELECT `tailnum`, `arr_delay`, `air_time`, `origin`, `dest`, `event_time`
+FROM rolled.`aircraft_last_arrival`
+WHERE `late_row` IS NULL;
 
 CREATE TABLE online.`route_delays` (
   `origin` STRING,
@@ -111,6 +121,22 @@ CREATE TABLE online.`aircraft_last_arrival` (
   'epoch' = '${epoch}'
 );
 
+CREATE TABLE late.`arrivals` (
+  `view` STRING,
+  `entity` MAP<STRING, STRING>,
+  `event_time` TIMESTAMP_LTZ(3),
+  `row` STRING
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'flights.arrivals.late',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.transaction.timeout.ms' = '900000',
+  'format' = 'json',
+  'json.timestamp-format.standard' = 'ISO-8601',
+  'sink.delivery-guarantee' = 'exactly-once',
+  'sink.transactional-id-prefix' = '${group}-late'
+);
+
 BEGIN STATEMENT SET;
 
 INSERT INTO online.`route_delays`
@@ -142,5 +168,15 @@ SELECT `tailnum`, `event_time`,
   `origin`,
   `dest`
 FROM computed.`aircraft_last_arrival`;
+
+INSERT INTO late.`arrivals`
+SELECT 'route_delays', MAP['origin', CAST(`origin` AS STRING), 'dest', CAST(`dest` AS STRING)], `event_time`, `late_row`
+FROM rolled.`route_delays`
+WHERE `late_row` IS NOT NULL;
+
+INSERT INTO late.`arrivals`
+SELECT 'aircraft_last_arrival', MAP['tailnum', CAST(`tailnum` AS STRING)], `event_time`, `late_row`
+FROM rolled.`aircraft_last_arrival`
+WHERE `late_row` IS NOT NULL;
 
 END;

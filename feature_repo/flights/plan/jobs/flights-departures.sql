@@ -4,9 +4,13 @@ CREATE DATABASE sources;
 
 CREATE DATABASE inputs;
 
+CREATE DATABASE rolled;
+
 CREATE DATABASE computed;
 
 CREATE DATABASE online;
+
+CREATE DATABASE late;
 
 CREATE CATALOG headwater WITH (
   'type' = 'iceberg',
@@ -40,7 +44,7 @@ CREATE TABLE sources.`departures` (
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'json',
   'scan.watermark.alignment.group' = 'departures',
-  'scan.watermark.alignment.max-drift' = '1 h',
+  'scan.watermark.alignment.max-drift' = '2592000 s',
   'scan.watermark.alignment.update-interval' = '200 ms'
 );
 
@@ -49,43 +53,52 @@ SELECT `origin`, `dep_delay`, `carrier`, `rowtime`,
   (`dep_delay` > 15) IS TRUE AS ```dep_delay`` > 15`
 FROM sources.`departures`;
 
-CREATE VIEW computed.`origin_delays` AS
-SELECT `origin`, `count_15m`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_15m`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `dep_delay_max_15m`, `dep_delay_max_1h`, `dep_delay_max_6h`, `dep_delay_max_1d`, `dep_delay_max_7d`, `dep_delay_stddev_15m`, `dep_delay_stddev_1h`, `dep_delay_stddev_6h`, `dep_delay_stddev_1d`, `dep_delay_stddev_7d`, `late_share_1h`, `late_share_1d`, `dep_delay_p90_1h`, `dep_delay_p90_1d`, `carrier_distinct_1h`, `carrier_distinct_1d`,
-  `rowtime` AS `event_time`
+CREATE VIEW rolled.`origin_delays` AS
+SELECT *
 FROM rolling(
   input => TABLE inputs.`origin_delays` PARTITION BY `origin`,
-  on_time => DESCRIPTOR(`rowtime`),
-  spec => '{"features":[{"name":"count_15m","op":"count","column":null,"window_ms":900000,"tile_ms":60000},{"name":"count_1h","op":"count","column":null,"window_ms":3600000,"tile_ms":60000},{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_15m","op":"mean","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_mean_1h","op":"mean","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_max_15m","op":"max","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_max_1h","op":"max","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_max_6h","op":"max","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_max_1d","op":"max","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_max_7d","op":"max","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_stddev_15m","op":"stddev","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_stddev_1h","op":"stddev","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_stddev_6h","op":"stddev","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_stddev_1d","op":"stddev","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_stddev_7d","op":"stddev","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"late_share_1h","op":"share","column":"`dep_delay` > 15","window_ms":3600000,"tile_ms":60000},{"name":"late_share_1d","op":"share","column":"`dep_delay` > 15","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_p90_1h","op":"percentile","column":"dep_delay","window_ms":3600000,"tile_ms":60000,"q":0.9},{"name":"dep_delay_p90_1d","op":"percentile","column":"dep_delay","window_ms":86400000,"tile_ms":3600000,"q":0.9},{"name":"carrier_distinct_1h","op":"distinct","column":"carrier","window_ms":3600000,"tile_ms":60000},{"name":"carrier_distinct_1d","op":"distinct","column":"carrier","window_ms":86400000,"tile_ms":3600000}]}',
+  spec => '{"time":"rowtime","features":[{"name":"count_15m","op":"count","column":null,"window_ms":900000,"tile_ms":60000},{"name":"count_1h","op":"count","column":null,"window_ms":3600000,"tile_ms":60000},{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_15m","op":"mean","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_mean_1h","op":"mean","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_max_15m","op":"max","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_max_1h","op":"max","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_max_6h","op":"max","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_max_1d","op":"max","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_max_7d","op":"max","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_stddev_15m","op":"stddev","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_stddev_1h","op":"stddev","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_stddev_6h","op":"stddev","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_stddev_1d","op":"stddev","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_stddev_7d","op":"stddev","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"late_share_1h","op":"share","column":"`dep_delay` > 15","window_ms":3600000,"tile_ms":60000},{"name":"late_share_1d","op":"share","column":"`dep_delay` > 15","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_p90_1h","op":"percentile","column":"dep_delay","window_ms":3600000,"tile_ms":60000,"q":0.9},{"name":"dep_delay_p90_1d","op":"percentile","column":"dep_delay","window_ms":86400000,"tile_ms":3600000,"q":0.9},{"name":"carrier_distinct_1h","op":"distinct","column":"carrier","window_ms":3600000,"tile_ms":60000},{"name":"carrier_distinct_1d","op":"distinct","column":"carrier","window_ms":86400000,"tile_ms":3600000}]}',
   uid => 'origin_delays'
 );
+
+CREATE VIEW computed.`origin_delays` AS
+SELECT `origin`, `count_15m`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_15m`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `dep_delay_max_15m`, `dep_delay_max_1h`, `dep_delay_max_6h`, `dep_delay_max_1d`, `dep_delay_max_7d`, `dep_delay_stddev_15m`, `dep_delay_stddev_1h`, `dep_delay_stddev_6h`, `dep_delay_stddev_1d`, `dep_delay_stddev_7d`, `late_share_1h`, `late_share_1d`, `dep_delay_p90_1h`, `dep_delay_p90_1d`, `carrier_distinct_1h`, `carrier_distinct_1d`, `event_time`
+FROM rolled.`origin_delays`
+WHERE `late_row` IS NULL;
 
 CREATE VIEW inputs.`carrier_delays` AS
 SELECT `carrier`, `dep_delay`, `rowtime`
 FROM sources.`departures`;
 
-CREATE VIEW computed.`carrier_delays` AS
-SELECT `carrier`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`,
-  `rowtime` AS `event_time`
+CREATE VIEW rolled.`carrier_delays` AS
+SELECT *
 FROM rolling(
   input => TABLE inputs.`carrier_delays` PARTITION BY `carrier`,
-  on_time => DESCRIPTOR(`rowtime`),
-  spec => '{"features":[{"name":"count_1h","op":"count","column":null,"window_ms":3600000,"tile_ms":60000},{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_1h","op":"mean","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000}]}',
+  spec => '{"time":"rowtime","features":[{"name":"count_1h","op":"count","column":null,"window_ms":3600000,"tile_ms":60000},{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_1h","op":"mean","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000}]}',
   uid => 'carrier_delays'
 );
+
+CREATE VIEW computed.`carrier_delays` AS
+SELECT `carrier`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `event_time`
+FROM rolled.`carrier_delays`
+WHERE `late_row` IS NULL;
 
 CREATE VIEW inputs.`aircraft_delays` AS
 SELECT `tailnum`, `dep_delay`, `distance`, `rowtime`
 FROM sources.`departures`;
 
-CREATE VIEW computed.`aircraft_delays` AS
-SELECT `tailnum`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `distance_sum_6h`, `distance_sum_1d`, `distance_sum_7d`,
-  `rowtime` AS `event_time`
+CREATE VIEW rolled.`aircraft_delays` AS
+SELECT *
 FROM rolling(
   input => TABLE inputs.`aircraft_delays` PARTITION BY `tailnum`,
-  on_time => DESCRIPTOR(`rowtime`),
-  spec => '{"features":[{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"distance_sum_6h","op":"sum","column":"distance","window_ms":21600000,"tile_ms":300000},{"name":"distance_sum_1d","op":"sum","column":"distance","window_ms":86400000,"tile_ms":3600000},{"name":"distance_sum_7d","op":"sum","column":"distance","window_ms":604800000,"tile_ms":3600000}]}',
+  spec => '{"time":"rowtime","features":[{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"distance_sum_6h","op":"sum","column":"distance","window_ms":21600000,"tile_ms":300000},{"name":"distance_sum_1d","op":"sum","column":"distance","window_ms":86400000,"tile_ms":3600000},{"name":"distance_sum_7d","op":"sum","column":"distance","window_ms":604800000,"tile_ms":3600000}]}',
   uid => 'aircraft_delays'
 );
+
+CREATE VIEW computed.`aircraft_delays` AS
+SELECT `tailnum`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `distance_sum_6h`, `distance_sum_1d`, `distance_sum_7d`, `event_time`
+FROM rolled.`aircraft_delays`
+WHERE `late_row` IS NULL;
 
 CREATE TABLE online.`origin_delays` (
   `origin` STRING,
@@ -169,6 +182,22 @@ CREATE TABLE online.`aircraft_delays` (
   'epoch' = '${epoch}'
 );
 
+CREATE TABLE late.`departures` (
+  `view` STRING,
+  `entity` MAP<STRING, STRING>,
+  `event_time` TIMESTAMP_LTZ(3),
+  `row` STRING
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'flights.departures.late',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.transaction.timeout.ms' = '900000',
+  'format' = 'json',
+  'json.timestamp-format.standard' = 'ISO-8601',
+  'sink.delivery-guarantee' = 'exactly-once',
+  'sink.transactional-id-prefix' = '${group}-late'
+);
+
 BEGIN STATEMENT SET;
 
 INSERT INTO online.`origin_delays`
@@ -240,5 +269,20 @@ SELECT `tailnum`, `event_time`,
   `distance_sum_1d`,
   `distance_sum_7d`
 FROM computed.`aircraft_delays`;
+
+INSERT INTO late.`departures`
+SELECT 'origin_delays', MAP['origin', CAST(`origin` AS STRING)], `event_time`, `late_row`
+FROM rolled.`origin_delays`
+WHERE `late_row` IS NOT NULL;
+
+INSERT INTO late.`departures`
+SELECT 'carrier_delays', MAP['carrier', CAST(`carrier` AS STRING)], `event_time`, `late_row`
+FROM rolled.`carrier_delays`
+WHERE `late_row` IS NOT NULL;
+
+INSERT INTO late.`departures`
+SELECT 'aircraft_delays', MAP['tailnum', CAST(`tailnum` AS STRING)], `event_time`, `late_row`
+FROM rolled.`aircraft_delays`
+WHERE `late_row` IS NOT NULL;
 
 END;

@@ -4,9 +4,13 @@ CREATE DATABASE sources;
 
 CREATE DATABASE inputs;
 
+CREATE DATABASE rolled;
+
 CREATE DATABASE computed;
 
 CREATE DATABASE online;
+
+CREATE DATABASE late;
 
 CREATE CATALOG headwater WITH (
   'type' = 'iceberg',

@@ -4,9 +4,13 @@ CREATE DATABASE sources;
 
 CREATE DATABASE inputs;
 
+CREATE DATABASE rolled;
+
 CREATE DATABASE computed;
 
 CREATE DATABASE online;
+
+CREATE DATABASE late;
 
 CREATE CATALOG headwater WITH (
   'type' = 'iceberg',
@@ -42,7 +46,7 @@ CREATE TABLE sources.`weather` (
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'json',
   'scan.watermark.alignment.group' = 'weather',
-  'scan.watermark.alignment.max-drift' = '1 h',
+  'scan.watermark.alignment.max-drift' = '2592000 s',
   'scan.watermark.alignment.update-interval' = '200 ms'
 );
 
@@ -50,15 +54,18 @@ CREATE VIEW inputs.`origin_weather` AS
 SELECT `origin`, `temp`, `humid`, `wind_dir`, `wind_speed`, `precip`, `pressure`, `visib`, `rowtime`
 FROM sources.`weather`;
 
-CREATE VIEW computed.`origin_weather` AS
-SELECT `origin`, `temp`, `humid`, `wind_dir`, `wind_speed`, `precip`, `pressure`, `visib`,
-  `rowtime` AS `event_time`
+CREATE VIEW rolled.`origin_weather` AS
+SELECT *
 FROM rolling(
   input => TABLE inputs.`origin_weather` PARTITION BY `origin`,
-  on_time => DESCRIPTOR(`rowtime`),
-  spec => '{"features":[{"name":"temp","op":"last","column":"temp","window_ms":null,"tile_ms":null},{"name":"humid","op":"last","column":"humid","window_ms":null,"tile_ms":null},{"name":"wind_dir","op":"last","column":"wind_dir","window_ms":null,"tile_ms":null},{"name":"wind_speed","op":"last","column":"wind_speed","window_ms":null,"tile_ms":null},{"name":"precip","op":"last","column":"precip","window_ms":null,"tile_ms":null},{"name":"pressure","op":"last","column":"pressure","window_ms":null,"tile_ms":null},{"name":"visib","op":"last","column":"visib","window_ms":null,"tile_ms":null}]}',
+  spec => '{"time":"rowtime","features":[{"name":"temp","op":"last","column":"temp","window_ms":null,"tile_ms":null},{"name":"humid","op":"last","column":"humid","window_ms":null,"tile_ms":null},{"name":"wind_dir","op":"last","column":"wind_dir","window_ms":null,"tile_ms":null},{"name":"wind_speed","op":"last","column":"wind_speed","window_ms":null,"tile_ms":null},{"name":"precip","op":"last","column":"precip","window_ms":null,"tile_ms":null},{"name":"pressure","op":"last","column":"pressure","window_ms":null,"tile_ms":null},{"name":"visib","op":"last","column":"visib","window_ms":null,"tile_ms":null}]}',
   uid => 'origin_weather'
 );
+
+CREATE VIEW computed.`origin_weather` AS
+SELECT `origin`, `temp`, `humid`, `wind_dir`, `wind_speed`, `precip`, `pressure`, `visib`, `event_time`
+FROM rolled.`origin_weather`
+WHERE `late_row` IS NULL;
 
 CREATE TABLE online.`origin_weather` (
   `origin` STRING,
@@ -80,6 +87,22 @@ CREATE TABLE online.`origin_weather` (
   'epoch' = '${epoch}'
 );
 
+CREATE TABLE late.`weather` (
+  `view` STRING,
+  `entity` MAP<STRING, STRING>,
+  `event_time` TIMESTAMP_LTZ(3),
+  `row` STRING
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'flights.weather.late',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.transaction.timeout.ms' = '900000',
+  'format' = 'json',
+  'json.timestamp-format.standard' = 'ISO-8601',
+  'sink.delivery-guarantee' = 'exactly-once',
+  'sink.transactional-id-prefix' = '${group}-late'
+);
+
 BEGIN STATEMENT SET;
 
 INSERT INTO online.`origin_weather`
@@ -97,5 +120,10 @@ SELECT `origin`, `event_time`,
   `pressure`,
   `visib`
 FROM computed.`origin_weather`;
+
+INSERT INTO late.`weather`
+SELECT 'origin_weather', MAP['origin', CAST(`origin` AS STRING)], `event_time`, `late_row`
+FROM rolled.`origin_weather`
+WHERE `late_row` IS NOT NULL;
 
 END;

@@ -1,14 +1,14 @@
 package io.headwater.kernel.redis;
 
+import static java.nio.charset.StandardCharsets.ISO_8859_1;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 import java.io.IOException;
 import java.util.Arrays;
 import java.util.Comparator;
-import java.util.List;
 import org.apache.flink.table.data.RowData;
 
-/** Rows of one view as the key and the arguments of {@link RedisWriter#SCRIPT}. */
+/** Rows of one view as the key and the arguments of {@link Script}. */
 final class RowEncoder {
 
   private static final byte[] SET = {'S'};
@@ -19,10 +19,8 @@ final class RowEncoder {
   private final Column[] features;
   private final byte[] keyPrefix;
   private final byte[] project;
-  private final byte[] versionField;
-  private final byte[] epoch;
-  private final byte[] timestampField;
-  private final byte[][] featureFields;
+  private final String epoch;
+  private final byte[][] header;
 
   RowEncoder(RedisSinkConfig config) {
     this.config = config;
@@ -35,15 +33,20 @@ final class RowEncoder {
         FeastCodec.keyPrefix(
             Arrays.stream(keys).map(key -> key.name().getBytes(UTF_8)).toArray(byte[][]::new));
     project = config.project().getBytes(UTF_8);
-    versionField = ("_ep:" + config.view()).getBytes(UTF_8);
-    epoch = Long.toString(config.epoch()).getBytes(UTF_8);
-    timestampField = ("_ts:" + config.view()).getBytes(UTF_8);
-    List<Column> columns = config.features();
-    features = columns.toArray(Column[]::new);
-    featureFields =
-        columns.stream()
-            .map(column -> FeastCodec.featureField(config.view(), column.name()))
-            .toArray(byte[][]::new);
+    epoch = config.epoch() + ":";
+    features = config.features().toArray(Column[]::new);
+    header = new byte[Script.HEADER + features.length][];
+    header[0] = ("_ep:" + config.view()).getBytes(UTF_8);
+    header[1] = epoch.getBytes(UTF_8);
+    header[2] = ("_ts:" + config.view()).getBytes(UTF_8);
+    for (int i = 0; i < features.length; i++) {
+      header[Script.HEADER + i] = FeastCodec.featureField(config.view(), features[i].name());
+    }
+  }
+
+  /** The arguments that all calls have. */
+  byte[][] header() {
+    return header;
   }
 
   byte[] key(RowData row) throws IOException {
@@ -77,23 +80,14 @@ final class RowEncoder {
     return time;
   }
 
-  /** The script's one key and its arguments. */
-  byte[][] parameters(byte[] key, long eventTime, RowData row, boolean delete) {
-    int width = delete ? 1 : 2;
-    byte[][] result = new byte[7 + width * features.length][];
-    result[0] = key;
-    result[1] = versionField;
-    result[2] = epoch;
-    result[3] = Long.toString(eventTime).getBytes(UTF_8);
-    result[4] = delete ? DELETE : SET;
-    result[5] = timestampField;
-    result[6] = FeastCodec.eventTime(eventTime);
-    int position = 7;
+  /** The arguments of one row. */
+  byte[][] arguments(long eventTime, RowData row, boolean delete) {
+    byte[][] result = new byte[Script.HEADER + features.length][];
+    result[0] = (epoch + eventTime).getBytes(ISO_8859_1);
+    result[1] = delete ? DELETE : SET;
+    result[2] = FeastCodec.eventTime(eventTime);
     for (int i = 0; i < features.length; i++) {
-      result[position++] = featureFields[i];
-      if (!delete) {
-        result[position++] = features[i].encode(row);
-      }
+      result[Script.HEADER + i] = delete ? FeastCodec.NULL : features[i].encode(row);
     }
     return result;
   }

@@ -3,7 +3,7 @@
  *
  * <p>{@link io.headwater.kernel.redis.RedisSinkFactory} has the options, {@link
  * io.headwater.kernel.redis.FeastCodec} the bytes, {@link io.headwater.kernel.redis.RowEncoder} a
- * row's way to them, {@link io.headwater.kernel.redis.RedisWriter} batches and the script that
- * decides what lands.
+ * row's way to them, {@link io.headwater.kernel.redis.RedisWriter} batches, {@link
+ * io.headwater.kernel.redis.Script} what lands.
  */
 package io.headwater.kernel.redis;

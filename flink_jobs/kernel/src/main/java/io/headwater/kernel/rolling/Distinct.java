@@ -104,6 +104,10 @@ final class Distinct implements Sketch {
   @Override
   public void merge(Sketch later) {
     Distinct other = (Distinct) later;
+    if (registers == null && other.registers == null) {
+      mergeCoupons(other);
+      return;
+    }
     if (other.registers == null) {
       for (int i = 0; i < other.size; i++) {
         put(other.coupons[i]);
@@ -116,6 +120,37 @@ final class Distinct implements Sketch {
     for (int i = 0; i < REGISTERS; i++) {
       registers[i] = (byte) Math.max(registers[i], other.registers[i]);
     }
+  }
+
+  private void mergeCoupons(Distinct other) {
+    int missing = 0;
+    for (int i = 0, j = 0; j < other.size; j++) {
+      while (i < size && coupons[i] < other.coupons[j]) {
+        i++;
+      }
+      if (i == size || coupons[i] != other.coupons[j]) {
+        missing++;
+      }
+    }
+    if (size + missing > MOST_COUPONS) {
+      toRegisters();
+      merge(other);
+      return;
+    }
+    if (size + missing > coupons.length) {
+      coupons = Arrays.copyOf(coupons, Math.max(size * 2, size + missing));
+    }
+    // From the end, so that nothing is overwritten before it has moved.
+    for (int i = size - 1, j = other.size - 1, to = size + missing - 1; j >= 0; to--) {
+      if (i >= 0 && coupons[i] >= other.coupons[j]) {
+        j -= coupons[i] == other.coupons[j] ? 1 : 0;
+        coupons[to] = coupons[i--];
+      } else {
+        coupons[to] = other.coupons[j--];
+      }
+    }
+    size += missing;
+    changes += missing;
   }
 
   long changes() {

@@ -3,6 +3,7 @@ package io.headwater.kernel.rolling;
 import java.util.function.Consumer;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.ObjectNode;
+import org.apache.flink.table.data.BoxedWrapperRowData;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
@@ -27,6 +28,11 @@ final class Engine {
   private final Layout.Tile[] merged;
   private final Layout.Tile[] spare;
 
+  /** What is emitted, and what it is compared with; used again for each row. */
+  private final BoxedWrapperRowData row;
+
+  private final BoxedWrapperRowData other;
+
   /** The windows of the keys that keep none. */
   private Fold[] passing;
 
@@ -40,6 +46,8 @@ final class Engine {
       spare[i] = new Layout.Tile(layout);
     }
     passing = newFolds();
+    row = new BoxedWrapperRowData(spec.features.length + 2);
+    other = new BoxedWrapperRowData(spec.features.length + 2);
   }
 
   private Fold[] newFolds() {
@@ -110,7 +118,7 @@ final class Engine {
     for (; due <= watermark && due != KeyState.NEVER_DUE; due = due(state, folds)) {
       if (state.hasRowAt(due)) {
         apply(state, folds, due);
-        out.accept(values(state, folds, due));
+        out.accept(values(state, folds, due, row));
       } else {
         expire(state, folds, due, out);
       }
@@ -148,13 +156,17 @@ final class Engine {
     moveTails(state, folds, time);
     openTiles(state, folds, time);
     do {
-      BufferedRow row = state.poll();
+      BufferedRow next = state.poll();
       for (int i = 0; i < spec.lanes.length; i++) {
         KeyState.Tiles tiles = state.tiles[i];
         int last = tiles.end - 1;
-        spec.lanes[i].layout().add(tiles.w, last * tiles.words, tiles.s, last * tiles.objects, row);
+        Layout layout = spec.lanes[i].layout();
+        layout.add(tiles.w, last * tiles.words, tiles.s, last * tiles.objects, next);
       }
-      spec.life.add(state.life, 0, state.lifeObjects, 0, row);
+      for (Fold fold : folds) {
+        fold.count(next);
+      }
+      spec.life.add(state.life, 0, state.lifeObjects, 0, next);
     } while (state.hasRowAt(time));
   }
 
@@ -195,10 +207,10 @@ final class Engine {
   }
 
   private void expire(KeyState state, Fold[] folds, long time, Consumer<RowData> out) {
-    GenericRowData before = changesForSure(folds, time) ? null : values(state, folds, time);
+    RowData before = changesForSure(folds, time) ? null : values(state, folds, time, other);
     moveTails(state, folds, time);
-    GenericRowData after = values(state, folds, time);
-    if (!after.equals(before)) {
+    RowData after = values(state, folds, time, row);
+    if (before == null || !after.equals(before)) {
       out.accept(after);
     }
   }
@@ -251,7 +263,7 @@ final class Engine {
   }
 
   /** All features as of the last {@link #moveTails}, the time, and no late row. */
-  private GenericRowData values(KeyState state, Fold[] folds, long time) {
+  private RowData values(KeyState state, Fold[] folds, long time, BoxedWrapperRowData row) {
     Spec.Feature[] features = spec.features;
     for (int i = 0; i < folds.length; i++) {
       Layout.Tile result = folds[i].merge(merged[i], spare[i]);
@@ -260,54 +272,77 @@ final class Engine {
         merged[i] = result;
       }
     }
-    GenericRowData row = new GenericRowData(features.length + 2);
     for (int i = 0; i < features.length; i++) {
       Spec.Feature feature = features[i];
       int window = feature.window();
-      Object value;
       if (window < 0) {
-        value = value(feature, state.life, state.lifeObjects);
+        set(row, i, feature, state.life, state.lifeObjects);
       } else if (feature.sketch() < 0) {
-        value = value(feature, merged[window].w, merged[window].s);
+        set(row, i, feature, merged[window].w, merged[window].s);
       } else if (feature.op() == Spec.Op.DISTINCT) {
-        value = folds[window].distinct(feature.sketch());
+        row.setLong(i, folds[window].distinct(feature.sketch()));
       } else {
-        value = folds[window].percentile(feature.sketch(), feature.parameter());
+        percentile(row, i, folds[window].quantiles(feature.sketch()), feature.parameter());
       }
-      row.setField(i, value);
     }
-    row.setField(features.length, TimestampData.fromEpochMillis(time));
+    row.setNonPrimitiveValue(features.length, TimestampData.fromEpochMillis(time));
     return row;
   }
 
-  private static Object value(Spec.Feature feature, long[] w, Object[] s) {
+  private static void percentile(BoxedWrapperRowData row, int i, Quantiles sketch, int millionths) {
+    if (sketch == null || sketch.isEmpty()) {
+      row.setNullAt(i);
+    } else {
+      row.setDouble(i, sketch.at(millionths));
+    }
+  }
+
+  private static void set(
+      BoxedWrapperRowData row, int i, Spec.Feature feature, long[] w, Object[] s) {
     Layout.Slot slot = feature.slot();
     int o = slot.offset();
     long n = w[o];
-    if (feature.op() == Spec.Op.COUNT) {
-      return n;
+    switch (feature.op()) {
+      case COUNT -> row.setLong(i, n);
+      case DISTINCT -> row.setLong(i, n == 0 ? 0 : ((Distinct) s[slot.object()]).estimate());
+      case PERCENTILE -> percentile(row, i, (Quantiles) s[slot.object()], feature.parameter());
+      default -> {
+        if (n == 0) {
+          row.setNullAt(i);
+        } else {
+          setSome(row, i, feature, slot, w, s);
+        }
+      }
     }
-    if (feature.op() == Spec.Op.DISTINCT) {
-      return n == 0 ? 0L : ((Distinct) s[slot.object()]).estimate();
-    }
-    if (n == 0) {
-      return null;
-    }
-    return switch (feature.op()) {
+  }
+
+  private static void setSome(
+      BoxedWrapperRowData row,
+      int i,
+      Spec.Feature feature,
+      Layout.Slot slot,
+      long[] w,
+      Object[] s) {
+    int o = slot.offset();
+    long n = w[o];
+    switch (feature.op()) {
       case MEAN ->
-          (slot.type() == ColumnType.DOUBLE ? Double.longBitsToDouble(w[o + 1]) : w[o + 1]) / n;
-      case VARIANCE -> Double.longBitsToDouble(w[o + 2]) / n;
-      case SHARE -> (double) w[o + 1] / n;
-      case PERCENTILE -> ((Quantiles) s[slot.object()]).at(feature.parameter(), null);
-      case LAST_N -> ((Newest) s[slot.object()]).json(slot.type());
-      case STDDEV -> Math.sqrt(Double.longBitsToDouble(w[o + 2]) / n);
-      default ->
-          switch (slot.type()) {
-            case BIGINT -> (Object) w[o + 1];
-            case DOUBLE -> Double.longBitsToDouble(w[o + 1]);
-            case BOOLEAN -> w[o + 1] != 0;
-            case STRING -> s[slot.object()];
-          };
-    };
+          row.setDouble(
+              i,
+              (slot.type() == ColumnType.DOUBLE ? Double.longBitsToDouble(w[o + 1]) : w[o + 1])
+                  / n);
+      case VARIANCE -> row.setDouble(i, Double.longBitsToDouble(w[o + 2]) / n);
+      case STDDEV -> row.setDouble(i, Math.sqrt(Double.longBitsToDouble(w[o + 2]) / n));
+      case SHARE -> row.setDouble(i, (double) w[o + 1] / n);
+      case LAST_N -> row.setNonPrimitiveValue(i, ((Newest) s[slot.object()]).json(slot.type()));
+      default -> {
+        switch (slot.type()) {
+          case BIGINT -> row.setLong(i, w[o + 1]);
+          case DOUBLE -> row.setDouble(i, Double.longBitsToDouble(w[o + 1]));
+          case BOOLEAN -> row.setBoolean(i, w[o + 1] != 0);
+          case STRING -> row.setNonPrimitiveValue(i, s[slot.object()]);
+        }
+      }
+    }
   }
 }

@@ -58,10 +58,8 @@ final class Fold {
 
   private int suffixFirst;
 
-  /** For each percentile's slot, the tiles from {@link #first} to {@link #counted}. */
+  /** For each percentile's slot, all of the window. */
   private final Quantiles[] quantiles;
-
-  private int counted;
 
   /** For each distinct count's slot, the last answer and what it was made of. */
   private final Union[] unions;
@@ -89,10 +87,18 @@ final class Fold {
     crosses = Long.MIN_VALUE;
     leaves = KeyState.NEVER_DUE;
     settledEnd = -1;
-    first = middle = end = counted = tiles.first;
+    first = middle = end = tiles.first;
     suffixes = null;
     prefix = null;
-    Arrays.fill(quantiles, null);
+    for (int i = 0; i < quantiles.length; i++) {
+      Layout.Slot slot = layout.slot(window.quantiles()[i]);
+      quantiles[i] = new Quantiles(slot.type() == ColumnType.DOUBLE);
+      for (int tile = first; tile < tiles.end; tile++) {
+        if (tiles.s[tile * tiles.objects + slot.object()] instanceof Quantiles more) {
+          quantiles[i].merge(more);
+        }
+      }
+    }
     Arrays.fill(unions, null);
     if (tiles.first < tiles.end) {
       moveTail(time);
@@ -127,16 +133,14 @@ final class Fold {
     while (first < tiles.end && tiles.index[first] < low) {
       first++;
     }
-    for (int i = 0; i < quantiles.length && quantiles[i] != null; i++) {
+    for (int i = 0; i < quantiles.length; i++) {
       int object = layout.slot(window.quantiles()[i]).object();
-      for (int tile = left; tile < Math.min(first, counted); tile++) {
-        Object less = tiles.s[tile * tiles.objects + object];
-        if (less != null) {
-          quantiles[i].subtract((Quantiles) less);
+      for (int tile = left; tile < first; tile++) {
+        if (tiles.s[tile * tiles.objects + object] instanceof Quantiles less) {
+          quantiles[i].subtract(less);
         }
       }
     }
-    counted = Math.max(counted, first);
     leaves = leaving();
     if (low >= blockEnd) {
       blockEnd = (Math.floorDiv(low, span) + 1) * span;
@@ -158,7 +162,6 @@ final class Fold {
     first -= moved;
     middle -= moved;
     end -= moved;
-    counted -= moved;
     suffixFirst -= moved;
     settledFirst -= moved;
     settledEnd -= moved;
@@ -181,7 +184,6 @@ final class Fold {
    */
   Layout.Tile merge(Layout.Tile one, Layout.Tile other) {
     int last = tiles.end - 1;
-    count(last);
     // A window that ends in the block it begins in has its newest tile among the suffixes.
     boolean settles = last >= middle && last - first > FEW;
     Layout.Tile merged = one;
@@ -257,29 +259,19 @@ final class Fold {
     }
   }
 
-  /** Brings the percentiles' sketches up to the newest tile, which may still grow. */
-  private void count(int last) {
+  /** Counts a row, which has been added to the newest tile, for the percentiles. */
+  void count(BufferedRow row) {
     for (int i = 0; i < quantiles.length; i++) {
       Layout.Slot slot = layout.slot(window.quantiles()[i]);
-      if (quantiles[i] == null) {
-        quantiles[i] = new Quantiles(slot.type() == ColumnType.DOUBLE);
-      }
-      for (int tile = counted; tile < last; tile++) {
-        Object more = tiles.s[tile * tiles.objects + slot.object()];
-        if (more != null) {
-          quantiles[i].merge((Quantiles) more);
-        }
+      if (slot.takes(row)) {
+        quantiles[i].add(row.values[slot.column()], null);
       }
     }
-    counted = Math.max(counted, last);
   }
 
-  /** The value at a rank, see {@link Quantiles#at}, of the i-th percentile's slot, or null. */
-  Double percentile(int i, long millionths) {
-    int last = tiles.end - 1;
-    int object = layout.slot(window.quantiles()[i]).object();
-    Object newest = first > last ? null : tiles.s[last * tiles.objects + object];
-    return quantiles[i].at(millionths, (Quantiles) newest);
+  /** The i-th percentile's sketch, of all of the window. */
+  Quantiles quantiles(int i) {
+    return quantiles[i];
   }
 
   /** The number of different values in the window, of the i-th distinct count's slot. */

@@ -59,8 +59,60 @@ final class Layout implements Serializable {
    * must be true, {@code object} is -1 unless it keeps one.
    */
   record Slot(
-      Kind kind, int column, ColumnType type, int filter, int parameter, int offset, int object)
-      implements Serializable {}
+      Kind kind,
+      Plain plain,
+      int column,
+      ColumnType type,
+      int filter,
+      int parameter,
+      int offset,
+      int object)
+      implements Serializable {
+
+    /** Whether a row counts: not null, and the filter, if there is one, true. */
+    boolean takes(BufferedRow row) {
+      // A filter that is null is 0 too.
+      return (column < 0 || !row.isNull(column)) && (filter < 0 || row.values[filter] != 0);
+    }
+  }
+
+  /** How two values of a SUM, MIN or MAX become one. */
+  enum Plain {
+    NONE,
+    ADD_LONGS,
+    ADD_DOUBLES,
+    MIN_LONGS,
+    MIN_DOUBLES,
+    MAX_LONGS,
+    MAX_DOUBLES;
+
+    static Plain of(Kind kind, ColumnType type) {
+      boolean isDouble = type == ColumnType.DOUBLE;
+      return switch (kind) {
+        case SUM -> isDouble ? ADD_DOUBLES : ADD_LONGS;
+        case MIN -> isDouble ? MIN_DOUBLES : MIN_LONGS;
+        case MAX -> isDouble ? MAX_DOUBLES : MAX_LONGS;
+        default -> NONE;
+      };
+    }
+
+    long combine(long a, long b) {
+      return switch (this) {
+        case NONE -> throw new IllegalStateException("nothing to combine");
+        case ADD_LONGS -> a + b;
+        case ADD_DOUBLES ->
+            Double.doubleToRawLongBits(Double.longBitsToDouble(a) + Double.longBitsToDouble(b));
+        case MIN_LONGS -> Math.min(a, b);
+        case MAX_LONGS -> Math.max(a, b);
+        case MIN_DOUBLES -> compare(a, b) <= 0 ? a : b;
+        case MAX_DOUBLES -> compare(a, b) >= 0 ? a : b;
+      };
+    }
+
+    private static int compare(long a, long b) {
+      return Double.compare(Double.longBitsToDouble(a), Double.longBitsToDouble(b));
+    }
+  }
 
   /** The accumulators of one tile, or of several merged; empty when made. */
   static final class Tile {
@@ -108,7 +160,8 @@ final class Layout implements Serializable {
     }
     boolean isString = (kind == Kind.LAST || kind == Kind.FIRST) && type == ColumnType.STRING;
     int object = isString || kind.isSketch() ? objects++ : -1;
-    declared.add(new Slot(kind, column, type, filter, parameter, words, object));
+    declared.add(
+        new Slot(kind, Plain.of(kind, type), column, type, filter, parameter, words, object));
     words += isString ? 1 : kind.words;
     slots = declared.toArray(Slot[]::new);
     return slots.length - 1;
@@ -119,8 +172,8 @@ final class Layout implements Serializable {
     for (Slot slot : slots) {
       int column = slot.column;
       int o = at + slot.offset;
-      if (column >= 0 && row.isNull(column) || slot.filter >= 0 && row.values[slot.filter] == 0) {
-        continue; // a filter that is null is 0 too
+      if (!slot.takes(row)) {
+        continue;
       }
       switch (slot.kind) {
         case COUNT -> w[o]++;
@@ -166,7 +219,11 @@ final class Layout implements Serializable {
           StringData string = slot.type == ColumnType.STRING ? row.strings[column] : null;
           ((Sketch) s[sat + slot.object]).add(row.values[column], string);
         }
-        default -> combine(slot, w, o, 1, row.values[column]);
+        case SUM, MIN, MAX -> {
+          long value = row.values[column];
+          w[o + 1] = w[o] == 0 ? value : slot.plain.combine(w[o + 1], value);
+          w[o]++;
+        }
       }
     }
   }
@@ -188,8 +245,17 @@ final class Layout implements Serializable {
       if (n == 0) {
         continue;
       }
+      if (slot.plain != Plain.NONE && into[i] == 0) {
+        into[i] = n;
+        into[i + 1] = from[f + 1];
+        continue;
+      }
       switch (slot.kind) {
         case COUNT -> into[i] += n;
+        case SUM, MIN, MAX -> {
+          into[i] += n;
+          into[i + 1] = slot.plain.combine(into[i + 1], from[f + 1]);
+        }
         case VARIANCE -> mergeVariance(into, i, from, f);
         case LAST -> {
           into[i] = n;
@@ -222,32 +288,6 @@ final class Layout implements Serializable {
           }
           into[i] += n;
         }
-        default -> combine(slot, into, i, n, from[f + 1]);
-      }
-    }
-  }
-
-  private static void combine(Slot slot, long[] w, int o, long n, long value) {
-    if (w[o] == 0) {
-      w[o] = n;
-      w[o + 1] = value;
-      return;
-    }
-    w[o] += n;
-    boolean isDouble = slot.type == ColumnType.DOUBLE;
-    if (slot.kind == Kind.SUM) {
-      w[o + 1] =
-          isDouble
-              ? Double.doubleToRawLongBits(
-                  Double.longBitsToDouble(w[o + 1]) + Double.longBitsToDouble(value))
-              : w[o + 1] + value;
-    } else {
-      int order =
-          isDouble
-              ? Double.compare(Double.longBitsToDouble(value), Double.longBitsToDouble(w[o + 1]))
-              : Long.compare(value, w[o + 1]);
-      if (slot.kind == Kind.MIN ? order < 0 : order > 0) {
-        w[o + 1] = value;
       }
     }
   }

@@ -98,31 +98,23 @@ final class Quantiles implements Sketch {
     total -= other.total;
   }
 
+  /** Whether it holds no value. */
+  boolean isEmpty() {
+    return total == 0;
+  }
+
   /**
-   * The value at rank {@code ceil(millionths / 1e6 * n)} of {@code n}, the first at the least, of
-   * this sketch and another; null for none.
+   * The value at rank {@code ceil(millionths / 1e6 * n)} of {@code n}, the first at the least; the
+   * sketch is not empty.
    */
-  Double at(long millionths, Quantiles other) {
-    int otherSize = other == null ? 0 : other.size;
-    long n = total + (other == null ? 0 : other.total);
-    if (n == 0) {
-      return null;
+  double at(long millionths) {
+    long left = Math.max(1, (total * millionths + 999_999) / 1_000_000);
+    int i = -1;
+    while (left > 0) {
+      left -= counts[++i];
     }
-    long left = Math.max(1, (n * millionths + 999_999) / 1_000_000);
-    int bucket = 0;
-    for (int i = 0, j = 0; left > 0; ) {
-      int mine = i < size ? buckets[i] : Integer.MAX_VALUE;
-      int theirs = j < otherSize ? other.buckets[j] : Integer.MAX_VALUE;
-      bucket = Math.min(mine, theirs);
-      if (mine == bucket) {
-        left -= counts[i++];
-      }
-      if (theirs == bucket) {
-        left -= other.counts[j++];
-      }
-    }
-    double edge = Double.longBitsToDouble((long) Math.abs(bucket) << DROPPED_BITS);
-    return bucket < 0 ? -edge : edge;
+    double edge = Double.longBitsToDouble((long) Math.abs(buckets[i]) << DROPPED_BITS);
+    return buckets[i] < 0 ? -edge : edge;
   }
 
   @Override

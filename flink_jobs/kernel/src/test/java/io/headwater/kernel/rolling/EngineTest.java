@@ -54,8 +54,11 @@ class EngineTest {
   }
 
   private static Engine engine(String features) {
-    return new Engine(
-        Spec.parse("{\"time\": \"rowtime\", \"features\": [" + features + "]}", INPUT));
+    return new Engine(spec(features));
+  }
+
+  private static Spec spec(String features) {
+    return Spec.parse("{\"time\": \"rowtime\", \"features\": [" + features + "]}", INPUT);
   }
 
   /**
@@ -77,10 +80,10 @@ class EngineTest {
     engine.check(state);
     List<RowData> out = new ArrayList<>();
     StringData two = StringData.fromString("two");
-    engine.advance(state, 25, out::add);
+    engine.advance(state, 25, row -> out.add(Harness.copy(spec(BASICS), row)));
     // Written by this version on the way.
     state = KeyStateCodec.decode(KeyStateCodec.encode(state));
-    engine.advance(state, 70, out::add);
+    engine.advance(state, 70, row -> out.add(Harness.copy(spec(BASICS), row)));
     assertEquals(
         List.of(
             GenericRowData.of(3L, 4.166666666666667, 2.2484562605386733, two, two, at(25), null),

@@ -33,6 +33,7 @@ final class Harness {
 
   private static final ObjectMapper JSON = new ObjectMapper();
 
+  private final Spec spec;
   private final Engine engine;
   private final ColumnType[] types;
   private final Map<String, KeyState> states = new TreeMap<>();
@@ -54,7 +55,8 @@ final class Harness {
       DataType type = types[i].dataType();
       sqlTypes[i] = type.getLogicalType();
     }
-    engine = new Engine(Spec.parse(run.path("spec").toString(), RowType.of(sqlTypes, names)));
+    spec = Spec.parse(run.path("spec").toString(), RowType.of(sqlTypes, names));
+    engine = new Engine(spec);
   }
 
   public static void main(String[] args) throws IOException {
@@ -159,13 +161,32 @@ final class Harness {
   }
 
   private void emit(String key, RowData data) {
-    GenericRowData row = (GenericRowData) data;
+    GenericRowData row = copy(spec, data);
     ArrayNode values = JSON.createArrayNode();
-    for (int i = 0; i < row.getArity() - 2; i++) {
+    for (int i = 0; i < spec.features.length; i++) {
       Object value = row.getField(i);
       values.addPOJO(value instanceof StringData ? value.toString() : value);
     }
-    long time = row.getTimestamp(row.getArity() - 2, 3).getMillisecond();
+    long time = row.getTimestamp(spec.features.length, 3).getMillisecond();
     rows.addArray().add(key).add(time).add(values);
+  }
+
+  /** An emitted row, which the engine uses again for the next, as one to keep. */
+  static GenericRowData copy(Spec spec, RowData row) {
+    GenericRowData copy = new GenericRowData(row.getArity());
+    for (int i = 0; i < spec.features.length; i++) {
+      if (!row.isNullAt(i)) {
+        copy.setField(
+            i,
+            switch (spec.features[i].type()) {
+              case BIGINT -> (Object) row.getLong(i);
+              case DOUBLE -> row.getDouble(i);
+              case BOOLEAN -> row.getBoolean(i);
+              case STRING -> row.getString(i);
+            });
+      }
+    }
+    copy.setField(spec.features.length, row.getTimestamp(spec.features.length, 3));
+    return copy;
   }
 }

@@ -1,0 +1,76 @@
+package io.headwater.kernel.redis;
+
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
+
+/**
+ * Decides inside Redis, where writers of the same entity meet, which rows land: those as new as
+ * what is stored or newer, by (epoch, event time).
+ *
+ * <p>One call takes many entities, since most of a call's price is the call. The keys are those of
+ * the entities. The arguments are the field with our version, the epoch and a colon, the field with
+ * Feast's timestamp and the features' fields; then for each entity its version "epoch:event time",
+ * 'S' to set or 'D' to delete, the timestamp and the features' values. Returns how many landed.
+ *
+ * <p>Without a version the hash is of another writer, such as Feast, and loses. A delete keeps
+ * version and timestamp, so that an older row does not bring back the features.
+ */
+final class Script {
+
+  /** Arguments before the features' fields, and before an entity's values. */
+  static final int HEADER = 3;
+
+  /** Lua passes some 250 arguments to a function at the most. */
+  private static final int PAIRS_A_CALL = 60;
+
+  private static final String TEXT =
+      """
+      local call, sub, number = redis.call, string.sub, tonumber
+      local field, epoch, stamp = ARGV[1], ARGV[2], ARGV[3]
+      local after, at, landed = #epoch + 1, %1$d, 0
+      for i, key in ipairs(KEYS) do
+        local version, lands = ARGV[at], true
+        local stored = call('HGET', key, field)
+        if stored and stored ~= version then
+          if sub(stored, 1, after - 1) == epoch then
+            local time = number(sub(stored, after))
+            lands = not time or time <= number(sub(version, after))
+          else
+            local other = string.match(stored, '^(%%d+):%%-?%%d+$')
+            lands = not other or number(other) < number(sub(epoch, 1, -2))
+          end
+        end
+        if lands then
+          landed = landed + 1
+          if ARGV[at + 1] == 'D' then
+            call('HDEL', key, unpack(ARGV, 4, %2$d))
+            call('HSET', key, field, version, stamp, ARGV[at + 2])
+          else
+            call('HSET', key, field, version, stamp, ARGV[at + 2])
+            %3$s
+          end
+        end
+        at = at + %4$d
+      end
+      return landed
+      """;
+
+  private Script() {}
+
+  /** The script for entities of so many features. */
+  static String of(int features) {
+    String sets =
+        IntStream.iterate(0, i -> i < features, i -> i + PAIRS_A_CALL)
+            .mapToObj(
+                first ->
+                    IntStream.range(first, Math.min(features, first + PAIRS_A_CALL))
+                        .mapToObj(i -> "ARGV[%d], ARGV[at + %d]".formatted(4 + i, 3 + i))
+                        .collect(Collectors.joining(", ", "call('HSET', key, ", ")")))
+            .collect(Collectors.joining("\n      "));
+    // As few calls as there can be: the first one sets features too.
+    String text = TEXT.formatted(HEADER + features + 1, HEADER + features, sets, HEADER + features);
+    String alone =
+        "call('HSET', key, field, version, stamp, ARGV[at + 2])\n      call('HSET', key, ";
+    return text.replace(alone, "call('HSET', key, field, version, stamp, ARGV[at + 2], ");
+  }
+}
