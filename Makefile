@@ -4,7 +4,7 @@ BOOT := build/boot
 BIN := build/envs/serving/bin
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
-.PHONY: help setup demo up down plan lint format test bench-engine bench-serving soak protocol lock clean
+.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving soak protocol lock clean
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,18 @@ test: setup ## Run the tests and print the coverage (about 8 minutes)
 
 bench-engine: setup ## Rolling features beside Flink's OVER and the bare source (12 minutes)
 	$(BIN)/python -m bench.engine
+
+# Debian's package, unpacked where it stands: no root, nothing installed.
+build/tools/redis-benchmark:
+	@mkdir -p build/tools/redis-tools
+	cd build/tools/redis-tools && (apt-get -q download redis-tools liblzf1 libjemalloc2 \
+	  || (apt-get -q update && apt-get -q download redis-tools liblzf1 libjemalloc2)) \
+	  && for package in *.deb; do dpkg -x $$package .; done
+	@printf '#!/bin/sh\nhere=$$(dirname "$$(readlink -f "$$0")")/redis-tools\nexport LD_LIBRARY_PATH=$$(echo "$$here"/usr/lib/*/)\nexec "$$here/usr/bin/redis-benchmark" "$$@"\n' > $@
+	@chmod +x $@
+
+bench-sink: setup build/tools/redis-benchmark ## The Redis sink beside a Python writer and redis-benchmark (5 minutes; Debian)
+	$(BIN)/python -m bench.sink
 
 bench-serving: setup ## The feature API beside feast serve and a bare Redis client (10 minutes)
 	$(BIN)/python -m bench.serving

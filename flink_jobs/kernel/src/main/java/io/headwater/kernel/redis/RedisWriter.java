@@ -12,7 +12,13 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledFuture;
+import java.util.concurrent.TimeUnit;
 import javax.net.ssl.SSLParameters;
 import org.apache.flink.api.common.operators.ProcessingTimeService;
 import org.apache.flink.api.connector.sink2.SinkWriter;
@@ -21,6 +27,7 @@ import org.apache.flink.metrics.Gauge;
 import org.apache.flink.metrics.MetricGroup;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.types.RowKind;
+import org.apache.flink.util.concurrent.ExecutorThreadFactory;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import redis.clients.jedis.AbstractPipeline;
@@ -37,7 +44,7 @@ import redis.clients.jedis.exceptions.JedisAccessControlException;
 import redis.clients.jedis.util.JedisURIHelper;
 
 /**
- * Writes the newest row of each entity, a batch at a time.
+ * Writes the newest row of each entity, a batch at a time, while the next batch fills.
  *
  * <p>A batch may be written again, in part or in whole: the same row lands on itself. That is why a
  * failure of any kind has one answer, which is to connect anew and write what is not known to have
@@ -62,8 +69,13 @@ final class RedisWriter implements SinkWriter<RowData> {
   private final Counter retries;
 
   /** By the key's bytes as Latin-1 text, which compares and hashes faster than a wrapped array. */
-  private final Map<String, Pending> buffer = new LinkedHashMap<>();
+  private Map<String, Pending> buffer = new LinkedHashMap<>();
 
+  /** Talks to Redis, one batch after the other; the task's thread only fills the next one. */
+  private final ExecutorService redis =
+      Executors.newSingleThreadExecutor(new ExecutorThreadFactory("feast-redis"));
+
+  private Future<?> written = CompletableFuture.completedFuture(null);
   private ScheduledFuture<?> linger;
   private UnifiedJedis client;
   private final String text;
@@ -102,23 +114,55 @@ final class RedisWriter implements SinkWriter<RowData> {
       // Runs in the task's own thread, as write and flush do.
       linger =
           clock.registerTimer(
-              clock.getCurrentProcessingTime() + config.lingerMs(), time -> flush(false));
+              clock.getCurrentProcessingTime() + config.lingerMs(), time -> handOver());
     }
     buffer.put(bufferKey, new Pending(key, eventTime, encoder.arguments(eventTime, row, delete)));
     if (buffer.size() >= config.batchSize()) {
-      flush(false);
+      handOver();
     }
   }
 
+  /** Called before each checkpoint barrier: what came before it is in Redis afterwards. */
   @Override
   public void flush(boolean endOfInput) throws IOException, InterruptedException {
+    handOver();
+    await();
+  }
+
+  /** Begins a new batch, once the one before the last is written. */
+  private void handOver() throws IOException, InterruptedException {
     if (linger != null) {
       linger.cancel(false);
       linger = null;
     }
+    await();
+    if (!buffer.isEmpty()) {
+      Map<String, Pending> batch = buffer;
+      buffer = new LinkedHashMap<>();
+      written =
+          redis.submit(
+              () -> {
+                write(batch);
+                return null;
+              });
+    }
+  }
+
+  private void await() throws IOException, InterruptedException {
+    try {
+      written.get();
+    } catch (ExecutionException e) {
+      if (e.getCause() instanceof IOException failure) {
+        throw failure;
+      }
+      throw new IOException("redis " + config.server() + ": view " + config.view(), e.getCause());
+    }
+  }
+
+  private void write(Map<String, Pending> batch) throws IOException, InterruptedException {
     long backOff = FIRST_BACK_OFF_MS;
-    for (int retry = 0; !buffer.isEmpty(); retry++) {
-      RuntimeException failure = writeBuffer();
+    for (int retry = 0; !batch.isEmpty(); retry++) {
+      RuntimeException failure = tryToWrite(batch);
       if (failure == null) {
         continue;
       }
@@ -127,14 +171,14 @@ final class RedisWriter implements SinkWriter<RowData> {
         throw new IOException(
             "redis %s: view %s: %d entities not written after %d retries: %s"
                 .formatted(
-                    config.server(), config.view(), buffer.size(), retry, failure.getMessage()),
+                    config.server(), config.view(), batch.size(), retry, failure.getMessage()),
             failure);
       }
       LOG.warn(
           "redis {}: view {}: {} entities wait, next try in {} ms: {}",
           config.server(),
           config.view(),
-          buffer.size(),
+          batch.size(),
           backOff,
           failure.toString());
       retries.inc();
@@ -143,8 +187,8 @@ final class RedisWriter implements SinkWriter<RowData> {
     }
   }
 
-  /** Takes from the buffer what Redis has answered for; the failure if something is left. */
-  private RuntimeException writeBuffer() {
+  /** Takes from a batch what Redis has answered for; the failure if something is left. */
+  private RuntimeException tryToWrite(Map<String, Pending> batch) {
     try {
       if (client == null) {
         client = connect();
@@ -153,7 +197,7 @@ final class RedisWriter implements SinkWriter<RowData> {
       // In a cluster, the keys of one call are of one slot.
       int atOnce = config.cluster() ? 1 : AT_ONCE;
       List<List<Pending>> calls = new ArrayList<>();
-      for (Pending pending : buffer.values()) {
+      for (Pending pending : batch.values()) {
         if (calls.isEmpty() || calls.get(calls.size() - 1).size() == atOnce) {
           calls.add(new ArrayList<>(atOnce));
         }
@@ -167,7 +211,7 @@ final class RedisWriter implements SinkWriter<RowData> {
         pipeline.sync();
       }
       RuntimeException failure = null;
-      Iterator<Pending> rows = buffer.values().iterator();
+      Iterator<Pending> rows = batch.values().iterator();
       for (int i = 0; i < calls.size(); i++) {
         List<Pending> call = calls.get(i);
         long landed;
@@ -294,7 +338,13 @@ final class RedisWriter implements SinkWriter<RowData> {
 
   @Override
   public void close() {
-    // What is buffered is not in a checkpoint yet, so it comes again.
+    // What is not written is not in a checkpoint yet, so it comes again.
+    redis.shutdownNow();
+    try {
+      redis.awaitTermination(config.timeoutMs(), TimeUnit.MILLISECONDS);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
     disconnect();
   }
 }

@@ -212,12 +212,34 @@ class RedisWriterTest {
       writer.write(row("JFK", 2, 2d), null);
       assertNull(stored("JFK", DELAY));
       writer.write(row("LGA", 3, 3d), null);
+      awaitStored("JFK", 2);
       assertStored(2, 2, "0:2");
       writer.write(row("EWR", 4, 4d), null);
       clock.advance(199);
       assertNull(stored("EWR", DELAY));
       clock.advance(200);
-      assertArrayEquals(FeastCodec.float64(4), stored("EWR", DELAY));
+      awaitStored("EWR", 4);
+    }
+  }
+
+  /** A batch is written while the next one fills. */
+  private static void awaitStored(String origin, double delay) throws Exception {
+    for (int i = 0; i < 500 && stored(origin, DELAY) == null; i++) {
+      Thread.sleep(10);
+    }
+    assertArrayEquals(FeastCodec.float64(delay), stored(origin, DELAY));
+  }
+
+  @Test
+  void aBatchThatFailsIsToldBeforeTheNext() throws Exception {
+    try (Jedis jedis = server.client()) {
+      jedis.set(key("JFK"), "no hash".getBytes(UTF_8));
+    }
+    try (RedisWriter writer = writer(Fixture.config(server.port, 2))) {
+      writer.write(row("JFK", 1, 1d), null);
+      writer.write(row("LGA", 1, 1d), null);
+      IOException error = assertThrows(IOException.class, () -> writer.flush(false));
+      assertTrue(error.getMessage().contains("WRONGTYPE"), error.getMessage());
     }
   }
 
