@@ -18,6 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import psutil
+
 from bench.flights import Bench, bench, departures, fill, one_week, seconds
 from bench.report import publish
 from connectors.ddl import create_table, identifier, literal, source_ddl, sql_type
@@ -27,6 +29,7 @@ from schemas import EVENT_TIME, EventStream, Feature, FeatureView
 
 _GOALS = {"vs_over": "≥ 20", "vs_parse": "≥ 0.6", "keys_1m_vs_parse": "≥ 0.4"}
 _DAY = 86_400_000
+_DRIFT = "scan.watermark.alignment.max-drift"
 _ROLLING = "io.headwater.kernel.rolling.Rolling"
 _AGGREGATES = {
     "count": "COUNT({column})",
@@ -163,7 +166,8 @@ class Runs:
 
     def rate(self, kind: str, stream: EventStream, rows: int, sql: list[str]) -> float:
         """Rows a second of a job over all of a topic."""
-        bound = {"scan.bounded.mode": "latest-offset"}
+        # A year in seconds: with an hour's drift the source would wait most of the time.
+        bound = {"scan.bounded.mode": "latest-offset", _DRIFT: "30 d"}
         return self._rate(kind, stream, rows, bound, sql, 900) or 0.0
 
     def over(self, stream: EventStream, rows: int, times: Sequence[int], limit: float) -> float:
@@ -194,17 +198,23 @@ class Runs:
         limit: float,
     ) -> float | None:
         name = f"bench-{kind}"
+        before = self._cpu()
         job = self.bench.finish(name, script(name, stream, bound, sql), limit)
         if job is None:
             print(f"{kind:<22} {rows:>10,} rows: not done after {limit:.0f} s", flush=True)
             return None
-        took = seconds(job)
-        print(f"{kind:<22} {rows:>10,} rows {took:>8.1f} s {rows / took:>12,.0f}/s", flush=True)
+        took, cpu = seconds(job), self._cpu() - before
+        print(
+            f"{kind:<22} {rows:>10,} rows {took:>8.1f} s {rows / took:>12,.0f}/s"
+            f" {cpu:>8.1f} s of CPU",
+            flush=True,
+        )
         self.details.append(
             {
                 "kind": kind,
                 "rows": rows,
                 "seconds": took,
+                "cpu_seconds": cpu,
                 "tasks": [{"name": t["name"][:120], **t["metrics"]} for t in job["vertices"]],
             }
         )
@@ -229,6 +239,11 @@ class Runs:
         self.bench.cluster.cancel(job)
         print(f"heap: {before / 1e6:,.0f} MB before, {after / 1e6:,.0f} MB with the state")
         return after - before
+
+    def _cpu(self) -> float:
+        """Seconds of processor time of the task manager so far."""
+        times = psutil.Process(self.bench.platform.status(["taskmanager"])[0].pid).cpu_times()
+        return times.user + times.system
 
     def _live(self) -> int:
         pid = str(self.bench.platform.status(["taskmanager"])[0].pid)

@@ -89,7 +89,7 @@ def job_sql(job: Job, keep_late: bool = True) -> str:
         *(late_ddl(stream) for stream in late),
         "BEGIN STATEMENT SET;\n",
         *(text for view in job.views for text in _inserts(view)),
-        *(_insert_late(view, view.source) for view in job.views if view.source in late),
+        *(_insert_late(stream, [v for v in job.views if v.source == stream]) for stream in late),
         "END;\n",
     ]
     return "\n".join(parts)
@@ -236,14 +236,21 @@ def _inserts(view: FeatureView) -> Iterable[str]:
     )
 
 
-def _insert_late(view: FeatureView, source: Source) -> str:
-    entity = ", ".join(f"{literal(k)}, CAST({identifier(k)} AS STRING)" for k in view.keys)
+def _insert_late(stream: EventStream, views: Iterable[FeatureView]) -> str:
+    """One sink for all views: those that write exactly once cannot share their transactions."""
     return (
-        f"INSERT INTO late.{identifier(source.name)}\n"
-        f"SELECT {literal(view.name)}, MAP[{entity}], {identifier(EVENT_TIME)}, {identifier(_LATE)}\n"
-        f"FROM rolled.{identifier(view.name)}\n"
-        f"WHERE {identifier(_LATE)} IS NOT NULL;\n"
+        f"INSERT INTO late.{identifier(stream.name)}\n"
+        + "UNION ALL\n".join(
+            f"SELECT {literal(view.name)}, MAP[{_entity(view)}], {_list((EVENT_TIME, _LATE))}\n"
+            f"FROM rolled.{identifier(view.name)} WHERE {identifier(_LATE)} IS NOT NULL\n"
+            for view in views
+        ).rstrip("\n")
+        + ";\n"
     )
+
+
+def _entity(view: FeatureView) -> str:
+    return ", ".join(f"{literal(k)}, CAST({identifier(k)} AS STRING)" for k in view.keys)
 
 
 def _offline(name: str, type_: Type) -> str:

@@ -9,7 +9,7 @@ from enum import Enum
 
 from schemas.conditions import Condition
 from schemas.errors import DeclarationError
-from schemas.sources import CdcTable, Entity, EventStream, Source
+from schemas.sources import EVENT_TIME, CdcTable, Entity, EventStream, Source
 from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
 
 
@@ -256,6 +256,10 @@ def latest(*columns: str) -> tuple[Feature, ...]:
     return tuple(Feature(column, last(column)) for column in columns)
 
 
+_TAKEN = (EVENT_TIME, "available_at", "late_row", "deleted")
+"""Columns that stand beside the keys and features, in a job or in a table."""
+
+
 @dataclass(frozen=True)
 class FeatureView:
     """Features of one entity (or of several together) computed from one source.
@@ -279,7 +283,7 @@ class FeatureView:
         if not self.features:
             raise DeclarationError(f"{path}.features", "needs at least one feature", ())
         keys = [entity.key for entity in self.entities]
-        check_unique(f"{path}.features", (*keys, *(f.name for f in self.features)))
+        check_unique(f"{path}.features", (*_TAKEN, *keys, *(f.name for f in self.features)))
         for entity in self.entities:
             column = check_column(f"{path}.entities", self.source.columns, entity.key)
             if column.type is not entity.type:

@@ -40,9 +40,8 @@ class EventStream:
     Every event has `event_time`, milliseconds since 1970 UTC; it is not listed in `columns`.
     `disorder` is how much later than a newer event of the same stream an event may come; one
     that comes later still is late. `partition_by` is the column that keys the Kafka record.
-    `drift` is how far, in event time, a job that catches up may read one partition ahead of
-    another: what lies between waits in its state, so it should hold about as many events as fit
-    there, and fewer than come in a second of reading stall it.
+    `drift` is how far, in event time, a job may read one partition ahead of another while it
+    catches up; what lies between waits in its state.
     """
 
     name: str

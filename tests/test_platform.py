@@ -18,8 +18,10 @@ import pyarrow as pa
 import pytest
 import redis
 import requests
+from confluent_kafka import Consumer
 from pyiceberg.exceptions import CommitFailedException
 
+from connectors.ddl import late_topic
 from connectors.producer import between, produce
 from connectors.redis_codec import (
     decode_event_time,
@@ -118,6 +120,41 @@ def test_live_values_are_those_of_the_recomputation(flowing):
     assert eventually(lambda: not disagreements(flowing, recorded)), disagreements(
         flowing, recorded
     )
+
+
+def test_a_late_event_changes_no_value_and_is_kept_with_the_views_it_missed(flowing):
+    departures = STREAMS["departures"]
+    recorded = days(0, 2)
+    late = recorded[departures][0] | {"tailnum": "N99999", "dep_delay": 99.5}
+    produce(flowing.settings.kafka, {departures: [late]})
+    consumer = Consumer(
+        {
+            "bootstrap.servers": flowing.settings.kafka,
+            "group.id": "test-late",
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+        }
+    )
+    consumer.subscribe([late_topic(departures)])
+    kept = []
+
+    def found():
+        message = consumer.poll(0.2)
+        if message is not None and message.error() is None:
+            kept.append(json.loads(message.value()))
+        return len(kept) == 3
+
+    assert eventually(found), kept
+    consumer.close()
+    told = {row["view"]: (row["entity"], json.loads(row["row"])["dep_delay"]) for row in kept}
+    assert told == {
+        "origin_delays": ({"origin": late["origin"]}, 99.5),
+        "carrier_delays": ({"carrier": late["carrier"]}, 99.5),
+        "aircraft_delays": ({"tailnum": "N99999"}, 99.5),
+    }
+    at = datetime.fromtimestamp(late["event_time"] / 1000, UTC)
+    assert {datetime.fromisoformat(row["event_time"]) for row in kept} == {at}
+    assert not disagreements(flowing, recorded)
 
 
 def test_the_lookup_of_the_readme_works(flowing):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas import CdcTable, Column, Entity, EventStream, Type, days, minutes
+from schemas import CdcTable, Column, Entity, EventStream, Type, minutes
 
 origin = Entity("origin", "origin", description="Airport of departure, IATA code")
 dest = Entity("dest", "dest", description="Airport of destination, IATA code")
@@ -29,7 +29,6 @@ departures = EventStream(
     ),
     partition_by="origin",
     disorder=minutes(5),
-    drift=days(30),
     description="An aircraft has left the gate; the event time is the actual departure",
 )
 
@@ -43,7 +42,6 @@ arrivals = EventStream(
     ),
     partition_by="tailnum",
     disorder=minutes(5),
-    drift=days(30),
     description="An aircraft has reached the gate; the event time is the actual arrival",
 )
 
@@ -64,7 +62,6 @@ weather = EventStream(
     ),
     partition_by="origin",
     disorder=minutes(5),
-    drift=days(30),
     description="Hourly observation at an airport of departure",
 )
 

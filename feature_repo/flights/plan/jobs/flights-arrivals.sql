@@ -44,7 +44,7 @@ CREATE TABLE sources.`arrivals` (
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'json',
   'scan.watermark.alignment.group' = 'arrivals',
-  'scan.watermark.alignment.max-drift' = '2592000 s',
+  'scan.watermark.alignment.max-drift' = '3600 s',
   'scan.watermark.alignment.update-interval' = '200 ms'
 );
 
@@ -171,12 +171,9 @@ FROM computed.`aircraft_last_arrival`;
 
 INSERT INTO late.`arrivals`
 SELECT 'route_delays', MAP['origin', CAST(`origin` AS STRING), 'dest', CAST(`dest` AS STRING)], `event_time`, `late_row`
-FROM rolled.`route_delays`
-WHERE `late_row` IS NOT NULL;
-
-INSERT INTO late.`arrivals`
+FROM rolled.`route_delays` WHERE `late_row` IS NOT NULL
+UNION ALL
 SELECT 'aircraft_last_arrival', MAP['tailnum', CAST(`tailnum` AS STRING)], `event_time`, `late_row`
-FROM rolled.`aircraft_last_arrival`
-WHERE `late_row` IS NOT NULL;
+FROM rolled.`aircraft_last_arrival` WHERE `late_row` IS NOT NULL;
 
 END;

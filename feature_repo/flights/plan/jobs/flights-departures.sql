@@ -44,7 +44,7 @@ CREATE TABLE sources.`departures` (
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'json',
   'scan.watermark.alignment.group' = 'departures',
-  'scan.watermark.alignment.max-drift' = '2592000 s',
+  'scan.watermark.alignment.max-drift' = '3600 s',
   'scan.watermark.alignment.update-interval' = '200 ms'
 );
 
@@ -272,17 +272,12 @@ FROM computed.`aircraft_delays`;
 
 INSERT INTO late.`departures`
 SELECT 'origin_delays', MAP['origin', CAST(`origin` AS STRING)], `event_time`, `late_row`
-FROM rolled.`origin_delays`
-WHERE `late_row` IS NOT NULL;
-
-INSERT INTO late.`departures`
+FROM rolled.`origin_delays` WHERE `late_row` IS NOT NULL
+UNION ALL
 SELECT 'carrier_delays', MAP['carrier', CAST(`carrier` AS STRING)], `event_time`, `late_row`
-FROM rolled.`carrier_delays`
-WHERE `late_row` IS NOT NULL;
-
-INSERT INTO late.`departures`
+FROM rolled.`carrier_delays` WHERE `late_row` IS NOT NULL
+UNION ALL
 SELECT 'aircraft_delays', MAP['tailnum', CAST(`tailnum` AS STRING)], `event_time`, `late_row`
-FROM rolled.`aircraft_delays`
-WHERE `late_row` IS NOT NULL;
+FROM rolled.`aircraft_delays` WHERE `late_row` IS NOT NULL;
 
 END;

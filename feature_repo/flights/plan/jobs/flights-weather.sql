@@ -46,7 +46,7 @@ CREATE TABLE sources.`weather` (
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'json',
   'scan.watermark.alignment.group' = 'weather',
-  'scan.watermark.alignment.max-drift' = '2592000 s',
+  'scan.watermark.alignment.max-drift' = '3600 s',
   'scan.watermark.alignment.update-interval' = '200 ms'
 );
 
@@ -123,7 +123,6 @@ FROM computed.`origin_weather`;
 
 INSERT INTO late.`weather`
 SELECT 'origin_weather', MAP['origin', CAST(`origin` AS STRING)], `event_time`, `late_row`
-FROM rolled.`origin_weather`
-WHERE `late_row` IS NOT NULL;
+FROM rolled.`origin_weather` WHERE `late_row` IS NOT NULL;
 
 END;
