@@ -29,7 +29,6 @@ _CONFIGURATION = {
     "restart-strategy.type": "exponential-delay",
     "restart-strategy.exponential-delay.initial-backoff": "1 s",
     "restart-strategy.exponential-delay.max-backoff": "10 s",
-    "table.exec.source.idle-timeout": "30 s",
     "pipeline.object-reuse": "true",
 }
 
@@ -118,6 +117,7 @@ class Jobs:
                 "execution.target": "remote",
                 "execution.attached": "false",
                 **_CONFIGURATION,
+                "table.exec.source.idle-timeout": f"{settings.idle_seconds} s",
                 "execution.checkpointing.dir": f"file://{settings.state}/checkpoints",
                 "execution.checkpointing.savepoint-dir": f"file://{settings.state}/savepoints",
                 "rest.address": "127.0.0.1",

@@ -70,6 +70,10 @@ class Settings:
     taskmanager_memory: str = "3000m"
     """HEADWATER_TASKMANAGER_MEMORY: what Flink's task manager may use in all, such as 3000m."""
 
+    idle_seconds: int = 30
+    """HEADWATER_IDLE_SECONDS: how long a silent partition holds the others' event time up. Events
+    of the past that come to it later than that, after the others went on, may be late."""
+
     external: frozenset[str] = frozenset()
     """HEADWATER_EXTERNAL: names of parts, by commas, that somebody else runs on their ports."""
 
@@ -92,6 +96,12 @@ class Settings:
                     f"HEADWATER_TASKMANAGER_MEMORY: expected a size such as 3000m, got {memory!r}"
                 )
             given["taskmanager_memory"] = memory
+        if idle := environ.get("HEADWATER_IDLE_SECONDS"):
+            if not re.fullmatch(r"[1-9][0-9]{0,5}", idle):
+                raise SettingsError(
+                    f"HEADWATER_IDLE_SECONDS: expected whole seconds such as 30, got {idle!r}"
+                )
+            given["idle_seconds"] = int(idle)
         names = environ.get("HEADWATER_EXTERNAL", "").split(",")
         external = frozenset(name.strip() for name in names if name.strip())
         return cls(**given, external=external, ports=_ports(environ))

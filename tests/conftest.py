@@ -43,6 +43,8 @@ class Running:
 
     def __init__(self, state: Path) -> None:
         self.environ = free_ports() | {"HEADWATER_STATE": str(state)}
+        # The past comes in bursts here, and no partition of it is silent for good.
+        self.environ["HEADWATER_IDLE_SECONDS"] = "600"
         self.containers = {}
         if docker_answers():
             self.environ["HEADWATER_EXTERNAL"] = "kafka,postgres,redis"
