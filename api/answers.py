@@ -8,12 +8,14 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from api.auth import Principal
+from api.computation import Computation
 from api.door import decoder
 from api.errors import RequestError
 from api.lookup import FeatureLookup, Found, transposed
 from api.messages import (
     ColumnsAnswer,
     FeatureColumnDocument,
+    FeatureValue,
     LookupAnswer,
     LookupRequest,
     Row,
@@ -41,6 +43,10 @@ class FeatureAnswers:
         selection = self._lookup.selection(request.service, request.features)
         principal.check(selection.views)
         found = await self._lookup.find(selection, request.entities, trace.span is not None)
+        if selection.computation is not None:
+            return _computed(selection.computation, found, request, shape)
+        if request.inputs is not None:
+            raise RequestError("$.inputs", "none of the features takes any", len(request.inputs))
         if shape is _LEAN:
             return b'{"features":%b,"rows":%b}' % (selection.names_json, found.rows_json())
         metadata, by_column = shape
@@ -49,12 +55,33 @@ class FeatureAnswers:
                 selection.names_json,
                 _encode(found.columns()),
             )
-        return _described_columns(found) if by_column else _described_rows(found, request.entities)
+        return _described(selection.names, found.with_metadata(), request.entities, by_column)
 
 
-def _described_rows(found: Found, entities: Sequence[dict[str, str | int]]) -> bytes:
-    names = found.selection.names
-    rows = transposed(found.with_metadata(), found.count)
+def _computed(
+    computation: Computation, found: Found, request: LookupRequest, shape: tuple[bool, bool]
+) -> bytes:
+    inputs = computation.checked(request.inputs, found.count)
+    metadata, by_column = shape
+    if metadata:
+        described = computation.described(found.with_metadata(), inputs, found.now)
+        return _described(computation.names, described, request.entities, by_column)
+    columns = computation.columns(found.columns(), inputs, found.now)
+    if by_column:
+        return b'{"features":%b,"columns":%b}' % (computation.names_json, _encode(columns))
+    rows = transposed(columns, found.count)
+    return b'{"features":%b,"rows":%b}' % (computation.names_json, _encode(rows))
+
+
+def _described(
+    names: Sequence[str],
+    columns: Sequence[Sequence[FeatureValue]],
+    entities: Sequence[dict[str, str | int]],
+    by_column: bool,
+) -> bytes:
+    if by_column:
+        return _described_columns(names, columns)
+    rows = transposed(columns, len(entities))
     return _encode(
         LookupAnswer(
             [
@@ -65,8 +92,7 @@ def _described_rows(found: Found, entities: Sequence[dict[str, str | int]]) -> b
     )
 
 
-def _described_columns(found: Found) -> bytes:
-    columns = zip(found.selection.names, found.with_metadata(), strict=True)
+def _described_columns(names: Sequence[str], columns: Sequence[Sequence[FeatureValue]]) -> bytes:
     return _encode(
         ColumnsAnswer(
             [
@@ -77,7 +103,7 @@ def _described_columns(found: Found) -> bytes:
                     [one.age_seconds for one in column],
                     [one.status for one in column],
                 )
-                for name, column in columns
+                for name, column in zip(names, columns, strict=True)
             ]
         )
     )

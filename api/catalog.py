@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from api.auth import Principal
 from api.messages import Named, ServiceDocument, ViewDocument
-from connectors.registered import Served, ServedView
+from connectors.registered import Served, ServedOnDemand, ServedView
 from schemas import Entity
 
 
@@ -15,7 +15,14 @@ class Catalog:
 
     def __init__(self, what: Served) -> None:
         entities = {view.name: view.entities for view in what.views}
+        entities |= {
+            view.name: tuple(
+                entity for name in view.reads for entity in entities[name.partition(":")[0]]
+            )
+            for view in what.on_demand
+        }
         self.views = [_view(view) for view in what.views]
+        self.views += [_on_demand(view, entities[view.name]) for view in what.on_demand]
         self._services = {s.name: {read.view for read in s.reads} for s in what.services}
         self.services = [
             ServiceDocument(
@@ -48,6 +55,18 @@ def _view(view: ServedView) -> ViewDocument:
         _keys(view.entities),
         [Named(column.name, column.type.value) for column in view.columns],
         view.ttl_seconds,
+    )
+
+
+def _on_demand(view: ServedOnDemand, entities: Iterable[Entity]) -> ViewDocument:
+    return ViewDocument(
+        view.name,
+        view.description,
+        "request",
+        _keys(entities),
+        [Named(feature.name, feature.type.value) for feature in view.features],
+        0,
+        [Named(column.name, column.type.value) for column in view.inputs],
     )
 
 

@@ -38,9 +38,9 @@ class FeastAnswers:
         StoreUnavailable if there is none."""
         request: FeastRequest = _decode(body)
         if request.feature_service:
-            selection = self._lookup.selection(request.feature_service, None)
+            selection = self._lookup.stored(request.feature_service, None)
         else:
-            selection = self._lookup.selection(None, request.features)
+            selection = self._lookup.stored(None, request.features)
         principal.check(selection.views)
         names = _names(selection, request.full_feature_names)
         rows = _rows(request.entities)

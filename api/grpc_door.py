@@ -155,7 +155,7 @@ class GrpcDoor:
         except DecodeError:
             raise RequestError("$", "not a LookUpRequest", len(data)) from None
         service = request.service or None
-        selection = self._lookup.selection(service, list(request.features) or None)
+        selection = self._lookup.stored(service, list(request.features) or None)
         principal.check(selection.views)
         rows = _rows(request.keys)
         found = await self._lookup.find(selection, rows, trace.span is not None)

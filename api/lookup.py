@@ -160,6 +160,14 @@ class FeatureLookup:
         self._clock = clock
         self._metrics = metrics
 
+    def stored(self, service: str | None, features: Sequence[str] | None) -> Selection:
+        """A selection of stored features alone; RequestError if one is computed on demand."""
+        selection = self.selection(service, features)
+        if selection.computation is not None:
+            name = selection.computation.first
+            raise RequestError("$", "computed on demand, ask POST /v1/features for it", name)
+        return selection
+
     def selection(self, service: str | None, features: Sequence[str] | None) -> Selection:
         """The columns of a service or of a list; RequestError unless just one is asked for."""
         if service is not None and features is None:

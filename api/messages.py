@@ -18,6 +18,8 @@ class LookupRequest(Struct, forbid_unknown_fields=True, frozen=True):
     entities: list[dict[str, str | int]]
     service: str | None = None
     features: list[str] | None = None
+    inputs: list[dict[str, Scalar]] | None = None
+    """For features that are computed on demand: what they need besides, for each entity."""
 
 
 class FeatureValue(Struct, frozen=True):
@@ -119,8 +121,8 @@ class Named(Struct, frozen=True):
     type: str
 
 
-class ViewDocument(Struct, frozen=True):
-    """A feature view as it is declared."""
+class ViewDocument(Struct, frozen=True, omit_defaults=True):
+    """A feature view as it is declared; `inputs` are what one computed on demand needs besides."""
 
     name: str
     description: str
@@ -128,6 +130,7 @@ class ViewDocument(Struct, frozen=True):
     keys: list[Named]
     features: list[Named]
     ttl_seconds: int
+    inputs: list[Named] = []
 
 
 class ServiceDocument(Struct, frozen=True):

@@ -8,7 +8,7 @@ entity, as bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, groupby
 from operator import itemgetter
@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from api.computation import Computation, computed
 from api.errors import RequestError
 from connectors.redis_codec import (
     CodecError,
@@ -114,6 +115,8 @@ class Selection:
     names_json: bytes
     runs: tuple[Run, ...]
     views: frozenset[str]
+    computation: Computation | None = None
+    """Where features are computed: the rest of the selection is what is read for them."""
 
     def check(self, rows: Iterable[Mapping[str, Key]]) -> None:
         """RequestError for the first row that has not just the keys it needs, of their types."""
@@ -140,6 +143,8 @@ class Plan:
     def __init__(self, what: Served) -> None:
         self.project = what.project
         self._columns = {column.name: column for view in what.views for column in _columns(view)}
+        stored = {name: column.type for name, column in self._columns.items()}
+        self._computed = {c.name: c for view in what.on_demand for c in computed(view, stored)}
         self._services = {
             service.name: self._select(
                 f"{read.view}:{name}" for read in service.reads for name in read.features
@@ -160,9 +165,10 @@ class Plan:
         if (known := self._lists.get(asked)) is not None:
             return known
         for position, name in enumerate(asked):
-            if name not in self._columns:
+            if name not in self._columns and name not in self._computed:
                 path = f"$.features[{position}]"
-                raise RequestError(path, "unknown feature", name, self._columns)
+                choices = (*self._columns, *self._computed)
+                raise RequestError(path, "unknown feature", name, choices)
         selection = self._select(dict.fromkeys(asked))
         if len(self._lists) >= _LISTS:  # whoever asks for another list each time gains nothing
             self._lists.clear()
@@ -170,6 +176,20 @@ class Plan:
         return selection
 
     def _select(self, names: Iterable[str]) -> Selection:
+        asked = tuple(names)
+        wanted = [self._computed[name] for name in asked if name in self._computed]
+        if not wanted:
+            return self._select_stored(asked)
+        read = chain.from_iterable(one.reads for one in wanted)
+        stored = dict.fromkeys(chain((n for n in asked if n in self._columns), read))
+        base = self._select_stored(stored)
+        return replace(
+            base,
+            computation=Computation.of(asked, base.names, self._computed),
+            views=base.views | {one.view for one in wanted},
+        )
+
+    def _select_stored(self, names: Iterable[str]) -> Selection:
         columns = tuple(self._columns[name] for name in names)
         members: dict[tuple[tuple[str, Type], ...], list[tuple[int, FeatureColumn]]] = {}
         for at, column in enumerate(columns):

@@ -144,7 +144,9 @@ def main() -> None:
     try:
         settings = ServerSettings.read(os.environ)
         repository = load_repository(settings.repository)
-        gatekeeper = settings.gatekeeper(view.name for view in repository.views)
+        gatekeeper = settings.gatekeeper(
+            [view.name for view in repository.views] + [view.name for view in repository.on_demand]
+        )
         redis = connect(settings.redis_url)
     except SettingsError as error:
         raise SystemExit(str(error)) from error

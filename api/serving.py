@@ -23,6 +23,7 @@ from connectors.registered import (
     registered_key,
 )
 from observability.metrics import ApiMetrics
+from schemas import HeadwaterError
 
 LOOK_SECONDS = 1.0
 
@@ -72,7 +73,7 @@ class Serving:
             if what.project != self._project:
                 raise RegisteredError(f"it is of another project, {what.project!r}")
             plan, catalog = Plan(what), Catalog(what)
-        except (RegisteredError, KeyError) as error:
+        except (HeadwaterError, KeyError) as error:
             self._metrics.reloads.labels("refused").inc()
             _log.error("what is registered cannot be served: %s", error)
             return

@@ -26,6 +26,9 @@ import numpy as np
 import uvloop
 
 
+_MONOTONIC, _ABSOLUTE = 1, 1
+
+
 class Spec(msgspec.Struct, frozen=True):
     """What to send where; requests are taken in turn from `requests`."""
 
@@ -159,8 +162,8 @@ class Load:
     async def _by_the_clock(self, loop: asyncio.AbstractEventLoop, began: float) -> None:
         period = 1 / self.spec.rate
         count = int(self.spec.seconds * self.spec.rate)
-        first = time.perf_counter() + period  # never after the timer's own first
-        timer = _timer(period)
+        first = time.perf_counter() + 0.1
+        timer = _timer(first, period)
         due = 0
 
         def tick() -> None:
@@ -218,13 +221,18 @@ class Load:
             self.open -= 1
 
 
-def _timer(period: float) -> int:
-    """A file that becomes readable every `period` seconds; reading it counts the times."""
+def _timer(first: float, period: float) -> int:
+    """A file that becomes readable at `first` and every `period` seconds from then on.
+
+    `first` is a time of `time.perf_counter`, which is the same clock; reading the file counts the
+    times. A timer that began when it was set would be late by what setting it takes.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    file: int = libc.timerfd_create(1, os.O_NONBLOCK | os.O_CLOEXEC)
-    seconds, nanos = divmod(round(period * 1e9), 10**9)
-    setting = (ctypes.c_long * 4)(seconds, nanos, seconds, nanos)
-    if file < 0 or libc.timerfd_settime(file, 0, ctypes.byref(setting), None):
+    file: int = libc.timerfd_create(_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+    setting = (ctypes.c_long * 4)(
+        *divmod(round(period * 1e9), 10**9), *divmod(round(first * 1e9), 10**9)
+    )
+    if file < 0 or libc.timerfd_settime(file, _ABSOLUTE, ctypes.byref(setting), None):
         raise OSError(ctypes.get_errno(), "timerfd")
     return file
 

@@ -7,11 +7,14 @@ out by itself when it is another one, and all of one answer is from one of them.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
-from schemas import Column, Entity, HeadwaterError, Repository
+from schemas import Column, Entity, FeatureService, FeatureView, HeadwaterError, Repository, Type
+from schemas.expressions import OnDemandView, document
 
 DIGEST, DOCUMENT = b"digest", b"document"
 
@@ -50,12 +53,33 @@ class ServedService:
 
 
 @dataclass(frozen=True)
+class ServedComputed:
+    """A feature computed at request time; `expression` as `schemas.expressions.document` has it."""
+
+    name: str
+    type: Type
+    expression: list[Any]
+
+
+@dataclass(frozen=True)
+class ServedOnDemand:
+    """An on-demand view, as far as serving it goes."""
+
+    name: str
+    description: str
+    inputs: tuple[Column, ...]
+    reads: tuple[str, ...]
+    features: tuple[ServedComputed, ...]
+
+
+@dataclass(frozen=True)
 class Served:
     """All that is served of one repository; `project` is its name in Redis' keys."""
 
     project: str
     views: tuple[ServedView, ...]
     services: tuple[ServedService, ...]
+    on_demand: tuple[ServedOnDemand, ...] = ()
 
 
 def served(repository: Repository) -> Served:
@@ -79,11 +103,27 @@ def served(repository: Repository) -> Served:
                 service.description,
                 tuple(
                     ServedFeatures(view.name, tuple(f.name for f in view.features))
-                    for view in service.views
+                    for view in _read(service)
                 ),
             )
             for service in repository.services
         ),
+        tuple(_on_demand(view, repository.stored_types) for view in repository.on_demand),
+    )
+
+
+def _read(service: FeatureService) -> list[FeatureView | OnDemandView]:
+    return [*service.views, *service.on_demand]
+
+
+def _on_demand(view: OnDemandView, known: Mapping[str, Type]) -> ServedOnDemand:
+    features = zip(view.features, view.schema(known), strict=True)
+    return ServedOnDemand(
+        view.name,
+        view.description,
+        view.inputs,
+        view.reads,
+        tuple(ServedComputed(f.name, c.type, document(f.expression)) for f, c in features),
     )
 
 
@@ -94,13 +134,13 @@ def registered_key(project: str) -> bytes:
 
 def encode(what: Served) -> tuple[bytes, bytes]:
     """The digest and the document; equal for equal declarations."""
-    document = msgspec.json.encode(what)
-    return hashlib.sha256(document).hexdigest().encode(), document
+    data = msgspec.json.encode(what)
+    return hashlib.sha256(data).hexdigest().encode(), data
 
 
-def decode(document: bytes) -> Served:
+def decode(data: bytes) -> Served:
     """What `encode` wrote; RegisteredError for anything else."""
     try:
-        return msgspec.json.decode(document, type=Served)
+        return msgspec.json.decode(data, type=Served)
     except (msgspec.DecodeError, HeadwaterError) as error:
         raise RegisteredError(f"the registered document does not hold: {error}") from error

@@ -2,6 +2,7 @@
 
 from schemas.conditions import Comparison, Condition, Operator, col
 from schemas.errors import DeclarationError, EventError, HeadwaterError, SettingsError
+from schemas.expressions import Computed, OnDemandView, given, since, stored, when
 from schemas.features import (
     Aggregation,
     Feature,
@@ -35,6 +36,7 @@ __all__ = [
     "CdcTable",
     "Column",
     "Comparison",
+    "Computed",
     "Condition",
     "DeclarationError",
     "Duration",
@@ -45,6 +47,7 @@ __all__ = [
     "FeatureService",
     "FeatureView",
     "HeadwaterError",
+    "OnDemandView",
     "Op",
     "Operator",
     "Repository",
@@ -57,6 +60,7 @@ __all__ = [
     "days",
     "distinct",
     "first",
+    "given",
     "hours",
     "largest",
     "last",
@@ -68,8 +72,11 @@ __all__ = [
     "percentile",
     "seconds",
     "share",
+    "since",
     "smallest",
     "stddev",
+    "stored",
     "total",
     "variance",
+    "when",
 ]

@@ -9,6 +9,7 @@ from enum import Enum
 
 from schemas.conditions import Condition
 from schemas.errors import DeclarationError
+from schemas.expressions import OnDemandView
 from schemas.sources import EVENT_TIME, CdcTable, Entity, EventStream, Source
 from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
 
@@ -347,10 +348,12 @@ class FeatureService:
     name: str
     views: tuple[FeatureView, ...]
     description: str = ""
+    on_demand: tuple[OnDemandView, ...] = ()
 
     def __post_init__(self) -> None:
         check_name("service", self.name)
-        check_unique(f"service.{self.name}.views", (view.name for view in self.views))
+        names = [view.name for view in self.views] + [view.name for view in self.on_demand]
+        check_unique(f"service.{self.name}.views", names)
 
 
 @dataclass(frozen=True)
@@ -360,10 +363,23 @@ class Repository:
     name: str
     views: tuple[FeatureView, ...]
     services: tuple[FeatureService, ...]
+    on_demand: tuple[OnDemandView, ...] = ()
 
     def __post_init__(self) -> None:
         check_name("repository", self.name)
-        check_unique("repository.views", (view.name for view in self.views))
+        names = [view.name for view in self.views] + [view.name for view in self.on_demand]
+        check_unique("repository.views", names)
+        for computed in self.on_demand:
+            computed.schema(self.stored_types)
+        for service in self.services:
+            for wanted in service.on_demand:
+                if wanted not in self.on_demand:
+                    raise DeclarationError(
+                        f"service.{service.name}.on_demand",
+                        "not in the repository",
+                        wanted.name,
+                        [known.name for known in self.on_demand],
+                    )
         check_unique("repository.services", (service.name for service in self.services))
         check_unique("repository.sources", (source.name for source in self.sources))
         check_unique("repository.entities", (entity.name for entity in self.entities))
@@ -384,6 +400,11 @@ class Repository:
                         "differs from the view declared under the same name",
                         view.name,
                     )
+
+    @property
+    def stored_types(self) -> dict[str, Type]:
+        """The type of each stored feature, by `view:feature`."""
+        return {f"{v.name}:{column.name}": column.type for v in self.views for column in v.schema}
 
     @property
     def sources(self) -> tuple[Source, ...]:

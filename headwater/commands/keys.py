@@ -36,7 +36,7 @@ _file = click.option(
 @_file
 def make(name: str, views: tuple[str, ...], rate: float | None, path: Path) -> None:
     """Make a key for NAME, or another in place of the one it has, and print it."""
-    known = [view.name for view in load_repository(Settings.read(os.environ).repository).views]
+    known = _views()
     there = read_principals(path, known) if path.exists() else []
     key = new_key()
     made = PrincipalDocument(name, list(views), key_hash(key), None, rate)
@@ -54,11 +54,16 @@ def make(name: str, views: tuple[str, ...], rate: float | None, path: Path) -> N
 @_file
 def revoke(name: str, path: Path) -> None:
     """Take away what NAME may; it holds when the API starts next."""
-    known = [view.name for view in load_repository(Settings.read(os.environ).repository).views]
+    known = _views()
     there = read_principals(path, known)
     if name not in (names := [one.name for one in there]):
         raise SettingsError(f"no principal {name!r}; choices: {', '.join(names)}")
     _write(path, [one for one in there if one.name != name])
+
+
+def _views() -> list[str]:
+    repository = load_repository(Settings.read(os.environ).repository)
+    return [view.name for view in repository.views] + [view.name for view in repository.on_demand]
 
 
 def _write(path: Path, principals: list[PrincipalDocument]) -> None:
