@@ -20,6 +20,7 @@ from api.auth import Gatekeeper, Principal
 from api.errors import Overloaded, TooLarge
 from api.problems import MEDIA_TYPE, problem_of
 from api.telemetry import Trace, Traces
+from observability.logs import TRACE_ID
 from observability.metrics import ApiMetrics
 
 MAX_BODY = 1 << 20
@@ -110,7 +111,7 @@ class Door:
             if reason := _REFUSALS.get(status):
                 self._metrics.refused.labels(reason).inc()
             if status == 500:
-                _log.error("unexpected error, trace %s", trace.trace_id, exc_info=error)
+                _log.error("unexpected error", exc_info=error, extra={TRACE_ID: trace.trace_id})
         headers.append((b"content-length", b"%d" % len(body)))
         if status == 200:
             self._good.inc()

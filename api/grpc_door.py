@@ -34,6 +34,7 @@ from api.protocol import features_pb2 as pb
 from api.store import OnlineStore
 from api.telemetry import Trace, Traces
 from connectors.redis_codec import Value
+from observability.logs import TRACE_ID
 from observability.metrics import ApiMetrics
 from schemas import Type
 
@@ -140,7 +141,7 @@ class GrpcDoor:
             if retry:
                 trailing.append(("retry-after", str(math.ceil(retry))))
             if code is grpc.StatusCode.INTERNAL:
-                _log.error("unexpected error, trace %s", trace.trace_id, exc_info=error)
+                _log.error("unexpected error", exc_info=error, extra={TRACE_ID: trace.trace_id})
         self._metrics.requests.labels("gRPC", _METHOD, code.name).inc()
         self._metrics.request_seconds.labels("gRPC", _METHOD).observe(time.perf_counter() - started)
         self._traces.end(trace, 500 if code is grpc.StatusCode.INTERNAL else 200)

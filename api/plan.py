@@ -142,6 +142,7 @@ class Plan:
 
     def __init__(self, what: Served) -> None:
         self.project = what.project
+        self._encoders: dict[tuple[tuple[str, Type], ...], Encoder] = {}
         self._columns = {column.name: column for view in what.views for column in _columns(view)}
         stored = {name: column.type for name, column in self._columns.items()}
         self._computed = {c.name: c for view in what.on_demand for c in computed(view, stored)}
@@ -189,13 +190,20 @@ class Plan:
             views=base.views | {one.view for one in wanted},
         )
 
+    def _encoder(self, column: FeatureColumn) -> Encoder:
+        """One for each set of keys, since it remembers the newest keys it has encoded."""
+        identity = tuple((entity.key, entity.type) for entity in column.entities)
+        if identity not in self._encoders:
+            self._encoders[identity] = _sized(*key_encoder(self.project, column.entities))
+        return self._encoders[identity]
+
     def _select_stored(self, names: Iterable[str]) -> Selection:
         columns = tuple(self._columns[name] for name in names)
         members: dict[tuple[tuple[str, Type], ...], list[tuple[int, FeatureColumn]]] = {}
         for at, column in enumerate(columns):
             identity = tuple((entity.key, entity.type) for entity in column.entities)
             members.setdefault(identity, []).append((at, column))
-        groups = tuple(_group(self.project, found) for found in members.values())
+        groups = tuple(_group(found, self._encoder(found[0][1])) for found in members.values())
         keys = {entity.key: entity for group in groups for entity in group.entities}
         listed = tuple(column.name for column in columns)
         return Selection(
@@ -210,16 +218,21 @@ class Plan:
 
 
 _LISTS = 64
-_KEYS = 4096
+_KEYS = 16_384
+
+Encoder = tuple[tuple[str, ...], Callable[[Any], bytes]]
+"""The key columns in their order, and what makes a sized key of their values."""
 
 
-def _keys(encode: Callable[..., bytes], count: int) -> Callable[[Key | tuple[Key, ...]], bytes]:
+def _sized(names: tuple[str, ...], encode: Callable[..., bytes]) -> Encoder:
+    count = len(names)
+
     @lru_cache(maxsize=_KEYS)
     def sized(key: Any) -> bytes:
         data = encode(key) if count == 1 else encode(*key)
         return b"%d\r\n%b" % (len(data), data)
 
-    return sized
+    return names, sized
 
 
 def _runs(groups: Sequence[Group]) -> tuple[Run, ...]:
@@ -247,7 +260,7 @@ def _columns(view: ServedView) -> Iterable[FeatureColumn]:
         )
 
 
-def _group(project: str, columns: list[tuple[int, FeatureColumn]]) -> Group:
+def _group(columns: list[tuple[int, FeatureColumn]], encoder: Encoder) -> Group:
     fields = dict.fromkeys(chain.from_iterable((c.field, c.time_field) for _, c in columns))
     place = {field: position for position, field in enumerate(fields)}
     slots = tuple(
@@ -257,7 +270,7 @@ def _group(project: str, columns: list[tuple[int, FeatureColumn]]) -> Group:
     views = {c.view: c for _, c in columns}
     counts = [sum(c.view == view for _, c in columns) for view in views]
     entities = columns[0][1].entities
-    names, encode = key_encoder(project, entities)
+    names, encode = encoder
     return Group(
         entities=entities,
         fields=len(fields),
@@ -268,7 +281,7 @@ def _group(project: str, columns: list[tuple[int, FeatureColumn]]) -> Group:
         ),
         names=names,
         key_of=itemgetter(*names),
-        encode=_keys(encode, len(names)),
+        encode=encode,
         head=b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2),
         tail=b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(f), f) for f in fields),
     )

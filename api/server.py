@@ -20,6 +20,7 @@ from api.auth import Gatekeeper, Guarded, Open, Tokens, read_principals
 from api.grpc_door import GrpcAddress
 from api.neighbours import kafka, postgres
 from api.store import connect
+from observability.logs import set_up
 from observability.tracing import OTLP_ENDPOINT, tracer_provider
 from schemas import SettingsError
 from schemas.loading import load_repository
@@ -150,6 +151,7 @@ def main() -> None:
         redis = connect(settings.redis_url)
     except SettingsError as error:
         raise SystemExit(str(error)) from error
+    set_up("headwater-api")
     exported = os.environ.get(OTLP_ENDPOINT)
     app = create_app(
         repository,
@@ -173,6 +175,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         access_log=False,
+        log_config=None,
         ssl_certfile=settings.tls_certificate or None,
         ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=_GRACE_SECONDS,

@@ -145,9 +145,9 @@ def test_a_connection_reset_in_mid_answer_is_tried_once_more(server):
             resets.append(1)
             second, _ = listening.accept()
             with second, socket.create_connection(("127.0.0.1", server.port)) as redis:
-                redis.sendall(second.recv(1 << 16))
-                second.sendall(redis.recv(1 << 16))
-                second.recv(1)
+                while asked := second.recv(1 << 16):
+                    redis.sendall(asked)
+                    second.sendall(redis.recv(1 << 16))
 
         Thread(target=proxy, daemon=True).start()
         url = f"redis://127.0.0.1:{listening.getsockname()[1]}"

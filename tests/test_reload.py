@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from threading import Event, Thread
 
 import pytest
@@ -19,6 +21,7 @@ from connectors.registered import (
     served,
 )
 from feature_repo.flights.repository import repository as flights
+from observability.logs import TRACE_ID, JsonLines
 from schemas import FeatureService, Repository
 from tests.conftest import eventually
 from tests.served import served as running_api
@@ -96,6 +99,16 @@ def test_what_is_registered_is_served_within_seconds_and_never_mixed(server, tmp
         refused = 'headwater_api_reloads_total{result="refused"} 1.0'
         assert eventually(lambda: refused in requests.get(f"{api.url}/metrics", timeout=5).text, 20)
         assert "visits:count_1h" in services(api.url)
+        lines = [json.loads(line) for line in api.log.splitlines() if line[:1] == "{"]
+        (told,) = [line for line in lines if line["level"] == "error"]
+        assert (told["service"], told["logger"]) == ("headwater-api", "api.serving")
+        assert "does not hold" in told["message"]
+
+
+def test_a_line_of_the_log_has_its_trace():
+    record = logging.makeLogRecord({"msg": "gone: %s", "args": ("x",), TRACE_ID: "0af7"})
+    line = json.loads(JsonLines("test").format(record))
+    assert (line["message"], line["trace_id"]) == ("gone: x", "0af7")
 
 
 def test_a_server_that_starts_later_serves_what_is_registered(server, tmp_path):
