@@ -25,7 +25,6 @@ import msgspec
 import numpy as np
 import uvloop
 
-
 _MONOTONIC, _ABSOLUTE = 1, 1
 
 
