@@ -95,6 +95,7 @@ def create_app(
             Router("/", route_handlers=HANDLERS, middleware=[_within(Telemetry(trace, metrics))]),
         ],
         dependencies={name: _always(service) for name, service in services.items()},
+        logging_config=None,  # whoever runs it decides
         exception_handlers={
             HeadwaterError: problems.answered,
             HTTPException: problems.http_error,

@@ -18,7 +18,7 @@ class LookupRequest(Struct, forbid_unknown_fields=True, frozen=True):
     entities: list[dict[str, str | int]]
     service: str | None = None
     features: list[str] | None = None
-    inputs: list[dict[str, Scalar]] | None = None
+    inputs: list[dict[str, str | int | float | bool | None]] | None = None
     """For features that are computed on demand: what they need besides, for each entity."""
 
 

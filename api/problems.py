@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from api.errors import (
 from schemas import HeadwaterError
 
 MEDIA_TYPE = "application/problem+json"
+
+_log = logging.getLogger(__name__)
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -94,10 +97,9 @@ def http_error(_: AnyRequest, error: HTTPException) -> Response[bytes]:
     )
 
 
-def unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
+def unexpected(_: AnyRequest, error: Exception) -> Response[bytes]:
     """500, and the error in the log."""
-    if request.logger:
-        request.logger.error("unexpected error", exc_info=error)
+    _log.error("unexpected error", exc_info=error)
     return _response(problem_of(error))
 
 

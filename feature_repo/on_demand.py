@@ -64,7 +64,7 @@ def compute(table: pa.Table, view: OnDemandView, known: Mapping[str, Type]) -> p
     their own names; the moment is in `event_timestamp`.
     """
     given = {column.name: column.type for column in view.inputs}
-    now = f"epoch_ms({_quoted(EVENT_TIMESTAMP)})"
+    now = f"epoch_ms(CAST({_quoted(EVENT_TIMESTAMP)} AS TIMESTAMPTZ))"
     texts = [
         sql(
             feature.expression,

@@ -201,18 +201,21 @@ def test_a_computed_value_is_as_old_as_the_oldest_and_as_good_as_the_worst(clien
     assert second["offer:label"]["status"] == "missing"
 
 
+BOTH = ["offer:idle", "offer:label"]
+
+
 @pytest.mark.parametrize(
     ("body", "path"),
     [
-        ({"features": ["offer:idle"]}, "$.inputs"),
-        ({"features": ["offer:idle"], "inputs": []}, "$.inputs"),
-        ({"features": ["offer:idle"], "inputs": [{}, {}]}, "$.inputs[0].seen_at"),
+        ({"features": BOTH}, "$.inputs"),
+        ({"features": BOTH, "inputs": []}, "$.inputs"),
+        ({"features": BOTH, "inputs": [{}, {}]}, "$.inputs[0].seen_at"),
         (
-            {"features": ["offer:idle"], "inputs": [{"seen_at": 1.5}, {"seen_at": 1}]},
+            {"features": BOTH, "inputs": [{"seen_at": 1.5}, {"seen_at": 1}]},
             "$.inputs[0].seen_at",
         ),
         (
-            {"features": ["offer:idle"], "inputs": [{"seen_at": 1}, {"seen_at": 1, "prize": 2}]},
+            {"features": BOTH, "inputs": [{"seen_at": 1}, {"seen_at": 1, "prize": 2}]},
             "$.inputs[1].prize",
         ),
         ({"features": ["spend:count_1h"], "inputs": [{}, {}]}, "$.inputs"),
