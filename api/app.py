@@ -28,6 +28,7 @@ from api.resp import Redis
 from api.routes import HANDLERS, feast_look_up, look_up
 from api.serving import Serving
 from api.store import OnlineStore
+from api.switch import Switch
 from api.telemetry import Telemetry, Traces
 from connectors.registered import served
 from observability.metrics import ApiMetrics
@@ -74,7 +75,8 @@ def create_app(
     trace = Traces(tracer, recorded)
     store = OnlineStore(redis, tracer, metrics)
     serving = Serving(served(repository), store, metrics)
-    lookup = FeatureLookup(serving, store, clock, metrics)
+    switch = Switch(redis, store, repository.name)
+    lookup = FeatureLookup(serving, store, switch, clock, metrics)
     gate = Gate(limits.at_once, metrics)
     door = Door("/v1/features", FeatureAnswers(lookup).answer, gatekeeper, gate, trace, metrics)
     feast = Door(
@@ -109,8 +111,11 @@ def create_app(
             use_handler_docstrings=True,
             render_plugins=[Page(path="/"), JsonRenderPlugin()],
         ),
-        on_startup=[serving.start, *([rpc.start] if rpc else [])],
-        on_shutdown=[*([rpc.stop] if rpc else []), serving.stop, store.close, provider.shutdown],
+        on_startup=[serving.start, switch.start, *([rpc.start] if rpc else [])],
+        on_shutdown=[
+            *([rpc.stop] if rpc else []),
+            *(switch.stop, serving.stop, store.close, provider.shutdown),
+        ],
     )
 
 

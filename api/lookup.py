@@ -14,6 +14,7 @@ from api.messages import MISSING, FeatureValue, Status
 from api.plan import BAD_ROW, Group, Key, Selection, Slot
 from api.serving import Serving
 from api.store import OnlineStore
+from api.switch import Switch
 from connectors.redis_codec import CodecError, Value, count_older, decode_event_time
 from observability.metrics import ApiMetrics
 
@@ -153,10 +154,16 @@ class FeatureLookup:
     """Answers lookups over what is served."""
 
     def __init__(
-        self, serving: Serving, store: OnlineStore, clock: Clock, metrics: ApiMetrics
+        self,
+        serving: Serving,
+        store: OnlineStore,
+        switch: Switch,
+        clock: Clock,
+        metrics: ApiMetrics,
     ) -> None:
         self._serving = serving
         self._store = store
+        self._switch = switch
         self._clock = clock
         self._metrics = metrics
 
@@ -190,6 +197,8 @@ class FeatureLookup:
         wanted = len(selection.keys)
         commands: list[bytes] = []
         spreads: list[tuple[int, Callable[[Any], Any] | None]] = []
+        quiet = self._switch.is_quiet
+        found_keys: list[list[bytes]] = []
         try:
             for row in rows:
                 if len(row) != wanted:
@@ -197,12 +206,18 @@ class FeatureLookup:
             for group in selection.groups:
                 keys = list(map(group.key_of, rows))
                 different = dict.fromkeys(keys)
-                commands += group.commands(different)
+                if quiet:
+                    commands += group.commands(different)
+                else:
+                    found_keys.append(group.redis_keys(different))
                 spreads.append((len(different), _spread(keys, different)))
         except BAD_ROW:
             selection.check(rows)
             raise
-        replies = await self._store.read(commands, traced)
+        if quiet:
+            replies = await self._store.read(commands, traced)
+        else:
+            replies = await self._switch.read(selection.groups, found_keys, traced)
         parts = []
         at = 0
         for group, (size, spread) in zip(selection.groups, spreads, strict=True):

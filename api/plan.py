@@ -95,6 +95,14 @@ class Group:
         head, tail = self.head, self.tail
         return [b"".join((head, key, tail)) for key in map(self.encode, keys)]
 
+    def redis_keys(self, keys: Iterable[Key | tuple[Key, ...]]) -> list[bytes]:
+        """The Redis key for each of what `key_of` gave; raises as `commands` does."""
+        return [self.encode(key).partition(b"\r\n")[2] for key in keys]
+
+    def command(self, key: bytes) -> bytes:
+        """The HMGET of a Redis key."""
+        return b"%b%d\r\n%b%b" % (self.head, len(key), key, self.tail)
+
 
 @dataclass(frozen=True)
 class Run:

@@ -33,14 +33,16 @@ def literal(text: str) -> str:
 def source_ddl(source: Source, prefix: str) -> str:
     """CREATE TABLE for one source; `prefix` begins the topic of a captured table."""
     if isinstance(source, EventStream):
-        return _stream(source)
+        return stream_ddl(source)
     return _table(source, prefix)
 
 
-def _stream(stream: EventStream) -> str:
+def stream_ddl(stream: EventStream, more: Iterable[str] = ()) -> str:
+    """CREATE TABLE for a stream; `more` are further columns, such as Kafka's metadata."""
     lines = [
         f"{identifier(EVENT_TIME)} BIGINT",
         *(_column(column) for column in stream.columns),
+        *more,
         f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({identifier(EVENT_TIME)}, 3)",
         f"WATERMARK FOR {identifier('rowtime')} AS {identifier('rowtime')}"
         f" - INTERVAL '{stream.disorder.seconds}' SECOND({len(str(stream.disorder.seconds))})",

@@ -26,6 +26,7 @@ from pyiceberg.table import Table
 
 from iceberg.catalog import open_catalog
 from iceberg.offline import JoinError, Lookup, join, rows
+from iceberg.together import load_together
 
 _VALUE_TYPES = {
     "boolean": ValueType.BOOL,
@@ -206,10 +207,14 @@ class IcebergOfflineStore(OfflineStore):
         settings = _settings(config)
 
         def evaluate() -> pa.Table:
+            asked = [
+                (view, names) for view in feature_views if (names := _names(view, feature_refs))
+            ]
+            # Of one instant, so that no training set has half of what a promotion has changed.
+            tables = _open_together(config, [view.batch_source for view, _ in asked])
             lookups = [
-                _lookup(config, view, names, full_feature_names)
-                for view in feature_views
-                if (names := _names(view, feature_refs))
+                _lookup(table, view, names, full_feature_names)
+                for table, (view, names) in zip(tables, asked, strict=True)
             ]
             known_then = filter_by_created_timestamp or settings.known_then
             return join(entities, at, lookups, known_then, settings.memory_limit)
@@ -286,11 +291,20 @@ def _settings(config: RepoConfig) -> IcebergOfflineStoreConfig:
 
 
 def _open(config: RepoConfig, source: DataSource | None) -> Table:
-    if not isinstance(source, IcebergSource):
-        raise TypeError(f"expected IcebergSource, got {type(source).__name__}")
+    (table,) = _open_together(config, [source])
+    return table
+
+
+def _open_together(config: RepoConfig, sources: Iterable[DataSource | None]) -> list[Table]:
+    names = []
+    for source in sources:
+        if not isinstance(source, IcebergSource):
+            raise TypeError(f"expected IcebergSource, got {type(source).__name__}")
+        names.append(source.table)
     settings = _settings(config)
     catalog = open_catalog(settings.catalog_uri.get_secret_value(), settings.warehouse)
-    return catalog.load_table(source.table)
+    tables = load_together(catalog, names)
+    return [tables[name] for name in names]
 
 
 def _names(view: FeatureView, references: list[str]) -> list[str]:
@@ -300,11 +314,8 @@ def _names(view: FeatureView, references: list[str]) -> list[str]:
     return [text.removeprefix(prefix) for text in references if text.startswith(prefix)]
 
 
-def _lookup(
-    config: RepoConfig, view: FeatureView, names: list[str], full_feature_names: bool
-) -> Lookup:
+def _lookup(table: Table, view: FeatureView, names: list[str], full_feature_names: bool) -> Lookup:
     source = view.batch_source
-    table = _open(config, source)
     assert source is not None
     shown = f"{view.projection.name_alias or view.name}__" if full_feature_names else ""
     aliases = view.projection.join_key_map

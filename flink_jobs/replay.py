@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from flink_jobs.sql import Job, job_sql
-from schemas import EventStream, FeatureView
+from connectors.ddl import identifier, literal, source_ddl, sql_type
+from flink_jobs.sql import CATALOG, Job, job_sql
+from schemas import EVENT_TIME, EventStream, FeatureView, Source
+
+_FORMAT = re.compile(r"'format' = '([^']+)'")
+_ALIGNMENT = re.compile(r"'(scan\.watermark\.[^']+)' = '([^']*)'")
+_INPUT = re.compile(r"(CREATE VIEW inputs\.`(\w+)` AS\n[^;]*?)(;\n)")
+_OUTPUT = re.compile(r"(FROM computed\.`(\w+)`);\n")
+_BRANCH = re.compile(r"(INSERT INTO headwater\.features\.`\w+`)")
+
+Offsets = dict[int, tuple[int, int]]
+"""The first offset and one more than the last, by partition."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +25,36 @@ class Span:
     """The event times a replay writes, milliseconds since 1970 UTC: start <= t < end."""
 
     start: int
-    end: int
+    end: int | None
+    """None: it follows the log until it is stopped."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which records of one topic a replay reads, and where from."""
+
+    topic: str
+    log: Offsets
+    """From Kafka; for a replay that follows, the second offset counts for nothing."""
+
+    archive: Offsets = field(default_factory=dict)
+    snapshot: int | None = None
+    """Of the archive."""
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """What keeps a replay's job apart from the live one."""
+
+    name: str
+    branch: str
+    """Of the Iceberg tables."""
+
+    version: str
+    """What its Redis keys end in, where live ones end in the project."""
+
+    pace: str
+    """The Redis key that holds how many records a second it may read."""
 
 
 def warm_up(views: tuple[FeatureView, ...]) -> int | None:
@@ -36,38 +76,137 @@ def warm_up(views: tuple[FeatureView, ...]) -> int | None:
     return longest * 1000
 
 
-def replay_sql(job: Job, name: str, branch: str, version: str, span: Span) -> str:
+def replay_sql(
+    job: Job,
+    apart: Isolation,
+    span: Span,
+    readings: Mapping[str, Reading],
+    keys: Mapping[str, tuple[str | int, ...]] | None = None,
+) -> str:
     """The script of a replay of `job`'s views.
 
-    It is the live script with four differences: where it starts and ends in the log, which rows
-    it lets out, the Iceberg branch, and the project its Redis keys end in.
+    It is the live script but for where it reads (`readings`, by source), which rows it lets out,
+    the Iceberg branch, and the project its Redis keys end in. `keys` are values of key columns:
+    no other entity is computed.
     """
-    text = job_sql(job, keep_late=False)
-    text = text.replace(f"'pipeline.name' = '{job.name}'", f"'pipeline.name' = '{name}'", 1)
-    text = text.replace("'scan.startup.mode' = 'earliest-offset'", _scan(job, span))
-    text = text.replace(f"'project' = '{job.repository}'", f"'project' = '{version}'")
-    text = re.sub(
-        r"(INSERT INTO headwater\.features\.`\w+`)",
-        rf"\1 /*+ OPTIONS('branch'='{branch}') */",
-        text,
-    )
-    within = (
-        f"`event_time` >= TO_TIMESTAMP_LTZ({span.start}, 3)"
-        f" AND `event_time` < TO_TIMESTAMP_LTZ({span.end}, 3)"
-    )
-    return re.sub(r"(FROM computed\.`\w+`);\n", rf"\1\nWHERE {within};\n", text)
+
+    def read(source: Source, repository: str) -> str:
+        return _read(source, repository, readings[source.name], span, apart.pace)
+
+    text = job_sql(job, read, keep_late=False)
+    text = text.replace(f"'pipeline.name' = '{job.name}'", f"'pipeline.name' = '{apart.name}'", 1)
+    text = text.replace(f"'project' = '{job.repository}'", f"'project' = '{apart.version}'")
+    text = _BRANCH.sub(rf"\1 /*+ OPTIONS('branch'='{apart.branch}') */", text)
+    if keys:
+        only = _only(keys)
+        text = _INPUT.sub(lambda m: f"{m[1]}\nWHERE {only}{m[3]}", text)
+    within = [f"`{EVENT_TIME}` >= TO_TIMESTAMP_LTZ({span.start}, 3)"]
+    if span.end is not None:
+        within.append(f"`{EVENT_TIME}` < TO_TIMESTAMP_LTZ({span.end}, 3)")
+    if keys:
+        within.append(_only(keys))
+    return _OUTPUT.sub(lambda m: f"{m[1]}\nWHERE {' AND '.join(within)};\n", text)
 
 
-def _scan(job: Job, span: Span) -> str:
-    """Where in the log; a record's timestamp is its event time."""
-    before = warm_up(job.views)
-    stream = job.sources[0]
-    lines = ["'scan.bounded.mode' = 'latest-offset'"]
-    if before is None or not isinstance(stream, EventStream):
-        lines.append("'scan.startup.mode' = 'earliest-offset'")
-    else:
-        # Whatever lies in the log after the first record of the warm-up is read, in or out of
-        # order: an offset found by timestamp is that of the first record as new or newer.
-        lines.append("'scan.startup.mode' = 'timestamp'")
-        lines.append(f"'scan.startup.timestamp-millis' = '{span.start - before}'")
-    return ",\n  ".join(lines)
+def restart_sql(job: Job, since: int, readings: Mapping[str, Reading]) -> str:
+    """The live script of `job` from an empty state: it lets rows out from `since` on.
+
+    `readings` begin early enough to fill the windows of all its views.
+    """
+
+    def read(source: Source, repository: str) -> str:
+        return _read(source, repository, readings[source.name], Span(since, None), None)
+
+    within = f"`{EVENT_TIME}` >= TO_TIMESTAMP_LTZ({since}, 3)"
+    return _OUTPUT.sub(lambda m: f"{m[1]}\nWHERE {within};\n", job_sql(job, read))
+
+
+def _only(keys: Mapping[str, tuple[str | int, ...]]) -> str:
+    return " AND ".join(
+        f"{identifier(column)} IN ("
+        f"{', '.join(literal(v) if isinstance(v, str) else str(v) for v in values)})"
+        for column, values in keys.items()
+    )
+
+
+def _read(source: Source, repository: str, reading: Reading, span: Span, pace: str | None) -> str:
+    """The source's own DDL over those offsets; the archive's before it where there is one."""
+    log = _bounded(source_ddl(source, repository), reading, span)
+    if pace is not None:
+        log = _paced(log, pace)
+    if not isinstance(source, EventStream) or not reading.archive:
+        return log
+    name = f"sources.{identifier(source.name)}"
+    if not reading.log:
+        return _archive(source, log, name, reading, pace)
+    first, then = (f"sources.{identifier(f'{source.name}_{part}')}" for part in ("archive", "log"))
+    columns = ", ".join(
+        map(identifier, (EVENT_TIME, *(column.name for column in source.columns), "rowtime"))
+    )
+    return "\n".join(
+        [
+            _archive(source, log, first, reading, pace),
+            log.replace(f"CREATE TABLE {name} (", f"CREATE TABLE {then} (", 1),
+            f"CREATE VIEW {name} AS\n"
+            f"SELECT {columns} FROM {first}\nUNION ALL\nSELECT {columns} FROM {then};\n",
+        ]
+    )
+
+
+def _bounded(ddl: str, reading: Reading, span: Span) -> str:
+    starts = ";".join(f"partition:{p},offset:{first}" for p, (first, _) in reading.log.items())
+    ends = ";".join(f"partition:{p},offset:{end}" for p, (_, end) in reading.log.items())
+    lines = [
+        "'scan.startup.mode' = 'specific-offsets'",
+        f"'scan.startup.specific-offsets' = '{starts}'",
+    ]
+    if span.end is not None:
+        lines += [
+            "'scan.bounded.mode' = 'specific-offsets'",
+            f"'scan.bounded.specific-offsets' = '{ends}'",
+        ]
+    return ddl.replace("'scan.startup.mode' = 'earliest-offset'", ",\n  ".join(lines), 1)
+
+
+def _paced(ddl: str, key: str) -> str:
+    """The same source, its format within the one that holds records back."""
+    found = _FORMAT.search(ddl)
+    assert found is not None, ddl
+    inner = found[1]
+    own = re.compile(rf",\n  '{re.escape(inner)}\.([^']+)' = '((?:[^']|'')*)'")
+    options = {match[1]: match[2] for match in own.finditer(ddl)}
+    ddl = own.sub("", ddl)
+    lines = [
+        "'format' = 'paced'",
+        f"'paced.format' = '{inner}'",
+        "'paced.url' = '${redis}'",
+        f"'paced.key' = {literal(key)}",
+        *(f"'paced.options.{name}' = '{value}'" for name, value in options.items()),
+    ]
+    return _FORMAT.sub(lambda _: ",\n  ".join(lines), ddl, count=1)
+
+
+def _archive(stream: EventStream, ddl: str, name: str, reading: Reading, pace: str | None) -> str:
+    """The archive's table with the columns and the watermark of the stream's own DDL."""
+    found = re.search(r"WATERMARK FOR [^\n]*", ddl)
+    assert found is not None, ddl
+    lines = [
+        f"{identifier(EVENT_TIME)} BIGINT",
+        *(f"{identifier(column.name)} {sql_type(column.type)}" for column in stream.columns),
+        f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({identifier(EVENT_TIME)}, 3)",
+        found[0],
+    ]
+    catalog = {key: value for key, value in CATALOG.items() if key != "type"}
+    options = {
+        "connector": "headwater-archive",
+        **{f"catalog.{key}": value for key, value in catalog.items()},
+        "namespace": "raw",
+        "table": stream.name,
+        "snapshot": str(reading.snapshot),
+        "offsets": ";".join(f"{p}:{first}:{end}" for p, (first, end) in reading.archive.items()),
+        **({} if pace is None else {"pace-url": "${redis}", "pace-key": pace}),
+        **dict(_ALIGNMENT.findall(ddl)),
+    }
+    body = ",\n  ".join(lines)
+    with_ = ",\n  ".join(f"{literal(key)} = {literal(value)}" for key, value in options.items())
+    return f"CREATE TABLE {name} (\n  {body}\n) WITH (\n  {with_}\n);\n"

@@ -10,10 +10,18 @@ are written to, `late` where the rows go that came too late.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from connectors.ddl import create_table, identifier, late_ddl, literal, source_ddl, sql_type
+from connectors.ddl import (
+    create_table,
+    identifier,
+    late_ddl,
+    literal,
+    source_ddl,
+    sql_type,
+    stream_ddl,
+)
 from schemas import (
     EVENT_TIME,
     CdcTable,
@@ -32,7 +40,11 @@ _DATABASES = ("sources", "inputs", "rolled", "computed", "online", "late")
 _ROLLING = "io.headwater.kernel.rolling.Rolling"
 _AVAILABLE_AT = "available_at"
 _LATE = "late_row"
-_CATALOG = {
+_PLACE = (
+    "`_partition` INT METADATA FROM 'partition' VIRTUAL",
+    "`_offset` BIGINT METADATA FROM 'offset' VIRTUAL",
+)
+CATALOG = {
     "type": "iceberg",
     "catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
     "uri": "${catalog_uri}",
@@ -41,11 +53,15 @@ _CATALOG = {
     "jdbc.schema-version": "V1",
     "warehouse": "${warehouse}",
 }
+"""The options of the Iceberg catalog in Flink SQL, with placeholders."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One Flink job: the sources it reads and the views it computes."""
+    """One Flink job: the sources it reads and the views it computes.
+
+    The one without views keeps the records of its streams in the archive.
+    """
 
     name: str
     repository: str
@@ -54,36 +70,43 @@ class Job:
 
 
 def jobs(repository: Repository) -> tuple[Job, ...]:
-    """The jobs that together compute every view."""
+    """The jobs that together compute every view, and the one that archives the streams."""
     groups: list[tuple[str, tuple[Source, ...]]] = [
         (stream.name, (stream,)) for stream in repository.streams
     ]
     if repository.tables:
         groups.append(("tables", repository.tables))
+    archive = (("archive", repository.streams),) if repository.streams else ()
     return tuple(
         Job(
             f"{repository.name}-{name}",
             repository.name,
             sources,
-            tuple(view for view in repository.views if view.source in sources),
+            tuple(
+                view for view in repository.views if view.source in sources and name != "archive"
+            ),
         )
-        for name, sources in groups
+        for name, sources in (*groups, *archive)
     )
 
 
-def job_sql(job: Job, keep_late: bool = True) -> str:
+def job_sql(
+    job: Job, read: Callable[[Source, str], str] = source_ddl, keep_late: bool = True
+) -> str:
     """The whole script of a job; statements end with `;` at the end of a line.
 
+    `read` gives the statements that make `sources.SOURCE`, of the source and the repository.
     `keep_late` says whether late rows are written to a topic of their own.
     """
+    if not job.views:
+        return _archive_sql(job)
     late = [s for s in job.sources if isinstance(s, EventStream)] if keep_late else []
-    catalog = ",\n  ".join(f"{literal(k)} = {literal(v)}" for k, v in _CATALOG.items())
     parts = [
         f"SET 'pipeline.name' = {literal(job.name)};\n",
         *(f"CREATE DATABASE {name};\n" for name in _DATABASES),
-        f"CREATE CATALOG headwater WITH (\n  {catalog}\n);\n",
+        _catalog(),
         f"CREATE TEMPORARY SYSTEM FUNCTION rolling AS {literal(_ROLLING)};\n",
-        *(source_ddl(source, job.repository) for source in job.sources),
+        *(read(source, job.repository) for source in job.sources),
         *(text for view in job.views for text in view_sql(view)),
         *(_online(view, job.repository) for view in job.views),
         *(late_ddl(stream) for stream in late),
@@ -93,6 +116,40 @@ def job_sql(job: Job, keep_late: bool = True) -> str:
         "END;\n",
     ]
     return "\n".join(parts)
+
+
+def _catalog() -> str:
+    options = ",\n  ".join(f"{literal(k)} = {literal(v)}" for k, v in CATALOG.items())
+    return f"CREATE CATALOG headwater WITH (\n  {options}\n);\n"
+
+
+def _archive_sql(job: Job) -> str:
+    """Every record of the streams with its place in the log, into the tables `raw.STREAM`."""
+    streams = [source for source in job.sources if isinstance(source, EventStream)]
+    return "\n".join(
+        [
+            f"SET 'pipeline.name' = {literal(job.name)};\n",
+            "CREATE DATABASE sources;\n",
+            _catalog(),
+            *(stream_ddl(stream, _PLACE) for stream in streams),
+            "BEGIN STATEMENT SET;\n",
+            *(_archive(stream) for stream in streams),
+            "END;\n",
+        ]
+    )
+
+
+def _archive(stream: EventStream) -> str:
+    names = ("_topic", "_partition", "_offset", EVENT_TIME, "_schema_version", "_archived_at")
+    values = "".join(f",\n  {_offline(c.name, c.type)}" for c in stream.columns)
+    # By name: a column that was added later stands last in the table.
+    return (
+        f"INSERT INTO headwater.`raw`.{identifier(stream.name)}\n"
+        f"  ({_list((*names, *(c.name for c in stream.columns)))})\n"
+        f"SELECT {literal(stream.topic)}, `_partition`, `_offset`, `rowtime`,\n"
+        f"  {stream.version}, CURRENT_TIMESTAMP{values}\n"
+        f"FROM sources.{identifier(stream.name)};\n"
+    )
 
 
 def rolling_spec(view: FeatureView) -> str:

@@ -12,7 +12,7 @@ from connectors.debezium import ConnectCluster, Database, connector_document, co
 from connectors.registered import DIGEST, DOCUMENT, encode, registered_key, served
 from connectors.topics import create_topics, topics
 from headwater.settings import Settings
-from iceberg.catalog import create_tables, open_catalog
+from iceberg.catalog import create_archive, create_tables, open_catalog
 from schemas import Repository
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ def apply_topics(settings: Settings, repository: Repository, report: Report) -> 
 
 
 def apply_tables(settings: Settings, repository: Repository, report: Report) -> None:
-    """The Iceberg tables of the views."""
-    made = create_tables(catalog(settings), repository.views)
+    """The Iceberg tables of the views and of the streams' archive."""
+    tables = catalog(settings)
+    made = create_tables(tables, repository.views) + create_archive(tables, repository.streams)
     report(f"Iceberg tables: {', '.join(made)} created" if made else "Iceberg tables: all there")
 
 

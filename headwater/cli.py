@@ -15,7 +15,8 @@ from headwater.commands.plan import plan
 from headwater.commands.replay import replay
 from headwater.demo import DemoFailed
 from headwater.local.part import PartFailed
-from headwater.replays.run import ReplayError
+from headwater.replays.plan import ReplayError
+from headwater.replays.promote import PromotionError
 from schemas import HeadwaterError
 
 
@@ -47,4 +48,6 @@ def main() -> None:
         headwater()
     except HeadwaterError as error:
         click.echo(f"headwater: {error}", err=True)
-        sys.exit(1 if isinstance(error, PartFailed | DemoFailed | ReplayError) else 2)
+        sys.exit(
+            1 if isinstance(error, PartFailed | DemoFailed | ReplayError | PromotionError) else 2
+        )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
 from flink_jobs.sql import Job, job_sql, jobs
+from flink_jobs.upgrade import breaks
 from headwater.local.flink import environment
 from headwater.settings import Settings
 from schemas import Repository, SettingsError
@@ -31,6 +33,12 @@ _CONFIGURATION = {
     "restart-strategy.exponential-delay.max-backoff": "10 s",
     "pipeline.object-reuse": "true",
 }
+
+# A commit makes a file of each day and partition it has records of: fewer are better read.
+_ARCHIVE = {"execution.checkpointing.interval": "10 s"}
+_CANCEL_SECONDS = 30
+RECOVERY = "execution.state-recovery.path"
+"""The savepoint or checkpoint that a job goes on from."""
 
 
 class Jobs:
@@ -56,9 +64,48 @@ class Jobs:
         if missing:
             self._run([self._request(job) for job in missing], report)
 
-    def submit_scripts(self, scripts: Mapping[str, str], report: Report) -> dict[str, str]:
-        """Submit scripts by job name, each from nothing; Flink's id of each job."""
-        return self._run([self._script(name, sql) for name, sql in scripts.items()], report)
+    def changes(self, job: Job) -> list[str]:
+        """Why a job cannot go on from the state of its last submission; empty if it can."""
+        base = self._kept(job, "declared.sql")
+        return breaks(base.read_text("utf-8"), job_sql(job)) if base.exists() else []
+
+    def is_changed(self, job: Job) -> bool:
+        """Whether the declarations are others than at its last submission."""
+        base = self._kept(job, "declared.sql")
+        return base.exists() and base.read_text("utf-8") != job_sql(job)
+
+    def restart(self, job: Job, sql: str, report: Report) -> str:
+        """End a job and submit it with the script `sql`, from no state; Flink's id of it.
+
+        Later submissions that the declarations are unchanged for take the same script.
+        """
+        running = self.running()
+        if job.name in running:
+            self.cluster.cancel(running[job.name].id)
+            deadline = time.monotonic() + _CANCEL_SECONDS
+            while job.name in self.running():
+                if time.monotonic() > deadline:
+                    raise FlinkError(f"{job.name} has not ended after {_CANCEL_SECONDS} s")
+                time.sleep(0.2)
+        self._savepoint(job).unlink(missing_ok=True)
+        self._keep(job, sql)
+        return self._run([self._script(job.name, sql)], report)[job.name]
+
+    def submit_scripts(
+        self,
+        scripts: Mapping[str, str],
+        report: Report,
+        configuration: Mapping[str, Mapping[str, str]] | None = None,
+        held: tuple[int, ...] = (),
+    ) -> dict[str, str]:
+        """Submit scripts by job name, with each job's own configuration; Flink's id of each.
+
+        The process that submits keeps the files `held` open: a lock on them outlives a caller
+        that is killed for as long as jobs may still come.
+        """
+        more = configuration or {}
+        requests = [self._script(name, sql, more.get(name)) for name, sql in scripts.items()]
+        return self._run(requests, report, held)
 
     def stop(self, names: Iterable[str], report: Report) -> None:
         """Stop running jobs, each with a savepoint that the next submit goes on from."""
@@ -80,23 +127,46 @@ class Jobs:
                 raise SettingsError(f"no job {name!r}; choices: {', '.join(self.known)}")
         return [self.known[name] for name in wanted]
 
+    def _kept(self, job: Job, what: str) -> Path:
+        return self.settings.state / "jobs" / f"{job.name}.{what}"
+
     def _savepoint(self, job: Job) -> Path:
-        return self.settings.state / "jobs" / f"{job.name}.savepoint"
+        return self._kept(job, "savepoint")
+
+    def _keep(self, job: Job, sql: str) -> None:
+        """Remember what a job was submitted with, and the declarations it was made of."""
+        for what, text in (("sql", sql), ("declared.sql", job_sql(job))):
+            path = self._kept(job, what)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
 
     def _request(self, job: Job) -> dict[str, object]:
-        kept, request = self._savepoint(job), self._script(job.name, job_sql(job))
+        kept, sql = self._savepoint(job), job_sql(job)
+        declared, last = self._kept(job, "declared.sql"), self._kept(job, "sql")
+        if declared.exists() and last.exists():
+            reasons = self.changes(job)
+            if kept.exists() and reasons:
+                raise FlinkError(
+                    f"{job.name} cannot go on from its savepoint: {'; '.join(reasons)}."
+                    " `headwater replay run VIEW… --from T --promote` computes the past anew and"
+                    " starts it from there"
+                )
+            if declared.read_text("utf-8") == sql:
+                sql = last.read_text("utf-8")
+        configuration = {} if job.views else dict(_ARCHIVE)
         if kept.exists():
-            request["configuration"] = {
-                "execution.state-recovery.path": kept.read_text("utf-8").strip()
-            }
-        return request
+            configuration[RECOVERY] = kept.read_text("utf-8").strip()
+        self._keep(job, sql)
+        return self._script(job.name, sql, configuration)
 
-    def _script(self, name: str, sql: str) -> dict[str, object]:
+    def _script(
+        self, name: str, sql: str, configuration: Mapping[str, str] | None = None
+    ) -> dict[str, object]:
         settings = self.settings
         return {
             "name": name,
             "sql": sql,
-            "configuration": {},
+            "configuration": dict(configuration or {}),
             "values": {
                 "kafka": settings.kafka,
                 "group": name,
@@ -109,7 +179,9 @@ class Jobs:
             },
         }
 
-    def _run(self, requests: list[dict[str, object]], report: Report) -> dict[str, str]:
+    def _run(
+        self, requests: list[dict[str, object]], report: Report, held: tuple[int, ...] = ()
+    ) -> dict[str, str]:
         settings = self.settings
         root = Path(__file__).parent.parent
         request = {
@@ -137,6 +209,7 @@ class Jobs:
                 stderr=errors,
                 text=True,
                 cwd=os.getcwd(),
+                pass_fds=held,
             )
             assert runner.stdin is not None and runner.stdout is not None
             runner.stdin.write(json.dumps(request))

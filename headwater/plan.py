@@ -14,7 +14,8 @@ from connectors.redis_codec import feature_field, timestamp_field
 from connectors.registered import served
 from feature_repo.registration import describe_feast
 from flink_jobs.sql import job_sql, jobs
-from iceberg.tables import describe
+from flink_jobs.upgrade import breaks
+from iceberg.tables import describe, describe_archive
 from schemas import FeatureView, Repository
 from schemas.event import json_schema
 
@@ -34,7 +35,12 @@ def derive(repository: Repository) -> dict[str, str]:
     }
     for job in jobs(repository):
         files[f"{folder}/jobs/{job.name}.sql"] = job_sql(job)
-    files[f"{folder}/iceberg.txt"] = "\n".join(describe(view) for view in repository.views)
+    files[f"{folder}/iceberg.txt"] = "\n".join(
+        [
+            *(describe(view) for view in repository.views),
+            *(describe_archive(stream) for stream in repository.streams),
+        ]
+    )
     files[f"{folder}/redis.txt"] = "\n".join(_redis_layout(view) for view in repository.views)
     files[f"{folder}/feast.txt"] = describe_feast(repository)
     files[f"{folder}/api.json"] = _api_schema(repository)
@@ -70,6 +76,26 @@ def write(files: dict[str, str], root: Path) -> list[str]:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(files[path], encoding="utf-8")
     return changed
+
+
+def upgrades(files: dict[str, str], root: Path) -> list[str]:
+    """For each job whose committed script differs: whether it can go on from its state, or why not.
+
+    To be asked before the new plan is written.
+    """
+    told = []
+    for path, text in files.items():
+        old = _read(root / path)
+        if path.endswith(".sql") and old and old != text:
+            reasons = breaks(old, text)
+            fate = (
+                f"cannot go on from its savepoint: {'; '.join(reasons)}. `headwater replay run"
+                " VIEW… --from T --promote` computes the past anew and starts it from there"
+                if reasons
+                else "goes on from its savepoint"
+            )
+            told.append(f"{Path(path).stem}: {fate}")
+    return told
 
 
 def difference(files: dict[str, str], root: Path) -> str:

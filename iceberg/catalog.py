@@ -9,13 +9,24 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
-from iceberg.tables import partition_spec, table_schema
-from schemas import FeatureView, HeadwaterError
+from iceberg.tables import (
+    archive_order,
+    archive_partitions,
+    archive_schema,
+    partition_spec,
+    table_schema,
+)
+from schemas import EventStream, FeatureView, HeadwaterError
 
 CATALOG = "headwater"
 """Part of every row of the catalog's tables: both readers must use the same name."""
 
 NAMESPACE = "features"
+"""Of the tables of feature views."""
+
+ARCHIVE = "raw"
+"""Of the tables of raw events, one a stream."""
+
 _EMPTY = "empty"
 
 _PROPERTIES = {
@@ -54,16 +65,83 @@ def create_tables(catalog: Catalog, views: Iterable[FeatureView]) -> list[str]:
             )
             _mark_empty(table)
             changed.append(name)
-        elif _add_features(catalog.load_table(name), schema, name):
+        elif _add_columns(catalog.load_table(name), schema, name):
+            changed.append(name)
+    return changed
+
+
+def create_archive(catalog: Catalog, streams: Iterable[EventStream]) -> list[str]:
+    """Create missing tables of raw events and add missing columns; the tables that changed.
+
+    TableMismatch if a column is there with another type, or is there and no longer declared.
+    """
+    catalog.create_namespace_if_not_exists(ARCHIVE)
+    changed = []
+    for stream in streams:
+        name, schema = f"{ARCHIVE}.{stream.name}", archive_schema(stream)
+        if not catalog.table_exists(name):
+            catalog.create_table(
+                name,
+                schema,
+                partition_spec=archive_partitions(schema),
+                sort_order=archive_order(schema),
+                properties=_PROPERTIES,
+            )
+            changed.append(name)
+        elif _add_columns(catalog.load_table(name), schema, name):
             changed.append(name)
     return changed
 
 
 def empty_branch(table: Table, name: str) -> None:
-    """A branch of a table that holds no rows yet, whatever its main branch holds."""
-    if name not in table.refs():
-        root = table.refs()[_EMPTY].snapshot_id
+    """A branch of a table that holds no rows, whatever its main branch or it held before."""
+    root = table.refs()[_EMPTY].snapshot_id
+    there = table.refs().get(name)
+    if there is None:
         table.manage_snapshots().create_branch(root, name).commit()
+    elif there.snapshot_id != root:
+        table.manage_snapshots().remove_branch(name).create_branch(root, name).commit()
+
+
+def branch_files(table: Table, name: str) -> dict[str, int]:
+    """The data files of a branch and their sizes in bytes; none if there is no such branch."""
+    if name not in table.refs():
+        return {}
+    scan = table.scan(snapshot_id=table.refs()[name].snapshot_id)
+    return {task.file.file_path: task.file.file_size_in_bytes for task in scan.plan_files()}
+
+
+def drop_branch(table: Table, name: str, tag: str, delete_files: bool) -> None:
+    """Remove a branch that began empty, and a tag, if they are there.
+
+    Its files are deleted if that is asked for, which only a branch allows whose files were never
+    taken over by another; else they go when maintenance expires the snapshots that name them.
+    """
+    files = branch_files(table, name) if delete_files else {}
+    snapshots = _own_snapshots(table, name) if delete_files else []
+    changes = table.manage_snapshots()
+    if name in table.refs():
+        changes = changes.remove_branch(name)
+    if tag in table.refs():
+        changes = changes.remove_tag(tag)
+    changes.commit()
+    if snapshots:
+        table.refresh().maintenance.expire_snapshots().by_ids(snapshots).commit()
+    for path in files:
+        table.io.delete(path)
+
+
+def _own_snapshots(table: Table, name: str) -> list[int]:
+    """Those of a branch since the empty one it began with."""
+    found: list[int] = []
+    if name in table.refs():
+        root = table.refs()[_EMPTY].snapshot_id
+        at: int | None = table.refs()[name].snapshot_id
+        while at is not None and at != root:
+            found.append(at)
+            snapshot = table.snapshot_by_id(at)
+            at = None if snapshot is None else snapshot.parent_snapshot_id
+    return found
 
 
 def _mark_empty(table: Table) -> None:
@@ -74,21 +152,21 @@ def _mark_empty(table: Table) -> None:
     table.manage_snapshots().create_tag(snapshot.snapshot_id, _EMPTY).commit()
 
 
-def _add_features(table: Table, wanted: Schema, name: str) -> bool:
+def _add_columns(table: Table, wanted: Schema, name: str) -> bool:
     there = {field.name: field for field in table.schema().fields}
     declared = {field.name: field for field in wanted.fields}
     for column in there:
         if column not in declared:
             raise TableMismatch(
-                f"{name}.{column}: in the table and no longer declared; keep the feature, or give "
-                "the changed view a new name"
+                f"{name}.{column}: in the table and no longer declared; keep it, or give what "
+                "changed a new name"
             )
     missing = [field for column, field in declared.items() if column not in there]
     for column, field in there.items():
         if field.field_type != declared[column].field_type:
             raise TableMismatch(
                 f"{name}.{column}: {field.field_type} in the table,"
-                f" {declared[column].field_type} declared; give the changed feature a new name"
+                f" {declared[column].field_type} declared; give it a new name"
             )
     if missing:
         with table.update_schema() as update:

@@ -1,23 +1,28 @@
-"""The Iceberg table of a feature view."""
+"""The Iceberg tables of feature views, and of the raw events they are computed from."""
 
 from __future__ import annotations
 
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.transforms import DayTransform
+from pyiceberg.table.sorting import SortField, SortOrder
+from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.types import (
     BooleanType,
     DoubleType,
     IcebergType,
+    IntegerType,
     LongType,
     NestedField,
     StringType,
     TimestamptzType,
 )
 
-from schemas import EVENT_TIME, FeatureView, Type
+from schemas import EVENT_TIME, EventStream, FeatureView, Type
 
 AVAILABLE_AT = "available_at"
+PARTITION = "_partition"
+OFFSET = "_offset"
+ARCHIVED_AT = "_archived_at"
 _ICEBERG: dict[Type, IcebergType] = {
     Type.STRING: StringType(),
     Type.INT64: LongType(),
@@ -44,6 +49,42 @@ def table_schema(view: FeatureView) -> Schema:
     )
 
 
+def archive_schema(stream: EventStream) -> Schema:
+    """Where each record stood in the log, its event time and schema version, then its columns.
+
+    Names of ours begin with an underscore, which no declared column does.
+    """
+    ours: list[tuple[str, IcebergType]] = [
+        ("_topic", StringType()),
+        (PARTITION, IntegerType()),
+        (OFFSET, LongType()),
+        (EVENT_TIME, TimestamptzType()),
+        ("_schema_version", IntegerType()),
+        (ARCHIVED_AT, TimestamptzType()),
+    ]
+    columns = [(column.name, _ICEBERG[column.type]) for column in stream.columns]
+    return Schema(
+        *(
+            NestedField(number, name, type_, required=number <= len(ours))
+            for number, (name, type_) in enumerate([*ours, *columns], start=1)
+        )
+    )
+
+
+def archive_partitions(schema: Schema) -> PartitionSpec:
+    """By day of event time, and by Kafka's partition: so a file holds one partition in order."""
+    day, partition = (schema.find_field(name).field_id for name in (EVENT_TIME, PARTITION))
+    return PartitionSpec(
+        PartitionField(day, 1000, DayTransform(), f"{EVENT_TIME}_day"),
+        PartitionField(partition, 1001, IdentityTransform(), PARTITION),
+    )
+
+
+def archive_order(schema: Schema) -> SortOrder:
+    """By offset: whoever rewrites a file keeps it so, since replays read it in this order."""
+    return SortOrder(SortField(schema.find_field(OFFSET).field_id, IdentityTransform()))
+
+
 def partition_spec(schema: Schema) -> PartitionSpec:
     """By day of event time, hidden: a reader filters on `event_time` and needs to know nothing."""
     source = schema.find_field(EVENT_TIME).field_id
@@ -52,10 +93,19 @@ def partition_spec(schema: Schema) -> PartitionSpec:
 
 def describe(view: FeatureView) -> str:
     """The table as text, for the derived plan."""
-    schema = table_schema(view)
+    return f"table features.{view.name}\n{_fields(table_schema(view))}"
+
+
+def describe_archive(stream: EventStream) -> str:
+    """The table of a stream's raw events as text, for the derived plan."""
+    fields = _fields(archive_schema(stream)).rstrip("\n")
+    return f"table raw.{stream.name}\n{fields}, {PARTITION}; sorted by {OFFSET}\n"
+
+
+def _fields(schema: Schema) -> str:
     fields = "".join(
         f"  {field.field_id}: {field.name} {field.field_type}"
         f"{' required' if field.required else ''}\n"
         for field in schema.fields
     )
-    return f"table features.{view.name}\n{fields}  partitioned by days({EVENT_TIME})\n"
+    return f"{fields}  partitioned by days({EVENT_TIME})\n"

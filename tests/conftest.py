@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from connectors.producer import between, produce
 from headwater.local.platform import Platform
 from headwater.settings import Ports, Settings
+from schemas import EVENT_TIME
 from tests.containers import containers_for, docker_answers
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +38,25 @@ def eventually(check, seconds=60):
     while not (result := check()) and time.monotonic() < deadline:
         time.sleep(0.2)
     return result
+
+
+def produce_awake(bootstrap, recorded):
+    """Send events to jobs that may have seen none for a while, so that none counts as late.
+
+    A partition that was idle counts again from its first event on. Were the rest sent with it, the
+    events of one partition could all be read before the first of the other, and pass it by.
+    """
+    first = min(events[0][EVENT_TIME] for events in recorded.values() if events)
+    soon = {s: between(e, None, first + 240_000) for s, e in recorded.items()}
+    produce(bootstrap, soon)
+    time.sleep(2)
+    produce(
+        bootstrap,
+        {
+            s: [e for e in events if e[EVENT_TIME] >= first + 240_000]
+            for s, events in recorded.items()
+        },
+    )
 
 
 class Running:

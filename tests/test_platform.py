@@ -10,32 +10,21 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
-from threading import Event, Thread
 
 import pandas as pd
 import psycopg
-import pyarrow as pa
 import pytest
 import redis
 import requests
 from confluent_kafka import Consumer
-from pyiceberg.exceptions import CommitFailedException
 
 from connectors.ddl import late_topic
 from connectors.producer import between, produce
-from connectors.redis_codec import (
-    decode_event_time,
-    encode_value,
-    entity_key,
-    feature_field,
-    timestamp_field,
-)
 from feature_repo.flights.history import history
 from feature_repo.flights.repository import repository
 from feature_repo.registration import feature_store
 from headwater.agreement import Places, agree
 from headwater.apply import catalog, registry
-from schemas import Type
 from tests.conftest import ROOT, eventually
 
 DAY = 86_400_000
@@ -285,118 +274,3 @@ def disordered(recorded, seed):
         stream: sorted(events, key=lambda e: e["event_time"] + dice.randrange(240_000))
         for stream, events in recorded.items()
     }
-
-
-def test_a_replay_of_unchanged_code_is_equal_in_every_row(flowing):
-    views = [view.name for view in repository.views if view.source in STREAMS.values()]
-    produce(flowing.settings.kafka, disordered(days(7, 8), 1))
-    process = flowing.platform.process(flowing.platform.parts["taskmanager"]).find()
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait(10)
-    assert headwater(flowing, "up").returncode == 0
-    produce(flowing.settings.kafka, disordered(days(8, 9), 2))
-    produce(flowing.settings.kafka, days(9, 10))
-    assert caught_up(flowing, days(0, 10))
-    span = ("--from", "2013-01-08", "--to", "2013-01-10")
-    planned = headwater(flowing, "replay", "plan", *views, *span, "--json")
-    assert planned.returncode == 0, planned.stdout
-    assert {source["gap"] for source in json.loads(planned.stdout)} == {""}
-    run = headwater(flowing, "replay", "run", *views, *span, "--json")
-    assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout)["state"] == "done"
-
-    def verified():
-        done = headwater(flowing, "replay", "verify", "0001", "--json")
-        return done if done.returncode == 0 else None
-
-    found = eventually(verified)
-    assert found, headwater(flowing, "replay", "verify", "0001").stdout
-    for name, report in json.loads(found.stdout).items():
-        assert report["live"] == report["replayed"] > 0, name
-
-
-def test_verify_shows_what_differs_and_by_how_much(flowing):
-    table = catalog(flowing.settings).load_table("features.carrier_delays")
-    first, last = "2013-01-09T00:00:00+00:00", "2013-01-10T00:00:00+00:00"
-    row_filter = f"carrier = 'UA' and event_time >= '{first}' and event_time < '{last}'"
-    rows = table.scan(row_filter=row_filter).to_arrow()
-    wrong = rows.slice(0, 1).to_pylist()[0]
-    wrong |= {"available_at": datetime.now(UTC), "count_1h": wrong["count_1h"] + 1000}
-
-    def appended():
-        try:
-            table.refresh().append(pa.Table.from_pylist([wrong], schema=rows.schema))
-        except CommitFailedException:  # a job committed first
-            return False
-        return True
-
-    assert eventually(appended)
-    done = headwater(flowing, "replay", "verify", "0001")
-    assert done.returncode == 1
-    assert "carrier_delays: differs" in done.stdout
-    assert "count_1h: 1 changed" in done.stdout
-    assert f"{wrong['count_1h']} -> {wrong['count_1h'] - 1000}" in done.stdout
-
-
-def test_a_promoted_replay_corrects_both_stores_and_can_be_taken_back(flowing):
-    """One wrong row offline (from the test before), one wrong value online, and a busy client."""
-    view = VIEWS["aircraft_last_arrival"]
-    first, last = FIRST + 7 * DAY, FIRST + 9 * DAY
-    with redis.Redis(port=flowing.settings.ports.redis) as online:
-        tailnum = next(
-            e["tailnum"]
-            for e in days(7, 9)[STREAMS["arrivals"]]
-            if first <= newest_of(online, view, e["tailnum"]) < last
-        )
-        key = entity_key("flights", view.entities, {"tailnum": tailnum})
-        online.hset(key, feature_field(view.name, "dest"), encode_value(Type.STRING, "XXX"))
-    entity, feature = {"tailnum": tailnum}, f"{view.name}:dest"
-    assert value(flowing, entity, feature) == "XXX"
-    right = newest_arrival(tailnum)["dest"]
-    stop, answers = Event(), []
-
-    def read():
-        while not stop.is_set():
-            answers.append(value(flowing, entity, feature))
-
-    reader = Thread(target=read)
-    reader.start()
-    try:
-        for command, online_value, verified in (
-            ("promote", right, 0),
-            ("rollback", "XXX", 1),
-            ("promote", right, 0),
-        ):
-            done = headwater(flowing, "replay", command, "0001")
-            assert done.returncode == 0, done.stderr
-            assert value(flowing, entity, feature) == online_value
-            assert headwater(flowing, "replay", "verify", "0001").returncode == verified
-    finally:
-        stop.set()
-        reader.join()
-    assert set(answers) == {"XXX", right}
-
-
-def newest_of(online, view, tailnum):
-    """Event time of an aircraft's value, milliseconds."""
-    key = entity_key("flights", view.entities, {"tailnum": tailnum})
-    return decode_event_time(online.hget(key, timestamp_field(view.name)) or b"")
-
-
-def newest_arrival(tailnum):
-    arrivals = days(0, 10)[STREAMS["arrivals"]]
-    return [event for event in arrivals if event["tailnum"] == tailnum][-1]
-
-
-def test_a_dropped_replay_leaves_nothing(flowing):
-    done = headwater(flowing, "replay", "drop", "0001")
-    assert done.returncode == 0, done.stderr
-    assert (
-        "replay_0001" not in catalog(flowing.settings).load_table("features.carrier_delays").refs()
-    )
-    with redis.Redis(port=flowing.settings.ports.redis) as online:
-        assert not list(online.scan_iter(match=b"*flights~0001*", count=10_000))
-    assert json.loads(headwater(flowing, "replay", "list", "--json").stdout) == []
-    unknown = headwater(flowing, "replay", "verify", "0001")
-    assert unknown.returncode == 2
-    assert "'0001'" in unknown.stderr

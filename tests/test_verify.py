@@ -9,10 +9,11 @@ import pytest
 
 from feature_repo.flights.repository import repository
 from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arrival
-from flink_jobs.replay import Span, replay_sql, warm_up
+from flink_jobs.replay import Isolation, Reading, Span, replay_sql, restart_sql, warm_up
 from flink_jobs.sql import Job, jobs
 from headwater.replays.journal import Journal, Replay
-from headwater.replays.verify import compare
+from headwater.replays.page import page
+from headwater.replays.verify import Thresholds, compare
 from schemas import SettingsError
 
 VIEW = aircraft_last_arrival.only("arr_delay", "dest")
@@ -78,13 +79,41 @@ def test_a_replay_reads_its_largest_window_and_the_disorder_before_its_span():
 def test_a_replays_script_differs_from_the_live_one_where_it_must():
     job = next(job for job in jobs(repository) if job.name == "flights-departures")
     narrow = Job(job.name, job.repository, job.sources, job.views[:1])
-    text = replay_sql(narrow, "replay-1", "replay_0001", "flights~0001", Span(10**12, 2 * 10**12))
+    apart = Isolation("replay-1", "replay_0001", "flights~0001", "pace-1")
+    readings = {"departures": Reading("flights.departures", {0: (5, 9), 1: (0, 7)})}
+    text = replay_sql(narrow, apart, Span(10**12, 2 * 10**12), readings)
     assert "SET 'pipeline.name' = 'replay-1'" in text
-    assert "'scan.startup.timestamp-millis' = '999391300000'" in text
-    assert "'scan.bounded.mode' = 'latest-offset'" in text
+    assert "specific-offsets' = 'partition:0,offset:5;partition:1,offset:0'" in text
+    assert "'scan.bounded.specific-offsets' = 'partition:0,offset:9;partition:1,offset:7'" in text
+    assert "'paced.key' = 'pace-1'" in text
     assert text.count("'project' = 'flights~0001'") == 1
     assert "features.`origin_delays` /*+ OPTIONS('branch'='replay_0001') */" in text
     assert text.count("WHERE `event_time` >= TO_TIMESTAMP_LTZ(1000000000000, 3)") == 2
+
+
+def test_a_replay_that_follows_has_no_end_and_one_of_some_keys_reads_no_others():
+    job = next(job for job in jobs(repository) if job.name == "flights-departures")
+    narrow = Job(job.name, job.repository, job.sources, job.views[:1])
+    apart = Isolation("replay-1", "replay_0001", "flights~0001", "pace-1")
+    readings = {"departures": Reading("flights.departures", {0: (5, 9)})}
+    text = replay_sql(narrow, apart, Span(10**12, None), readings, {"origin": ("JFK", "O'X")})
+    assert "scan.bounded" not in text
+    assert "FROM sources.`departures`\nWHERE `origin` IN ('JFK', 'O''X');" in text
+    assert text.count("TO_TIMESTAMP_LTZ(1000000000000, 3) AND `origin` IN ('JFK', 'O''X')") == 2
+
+
+def test_a_replay_reads_the_archive_and_then_kafka():
+    job = next(job for job in jobs(repository) if job.name == "flights-departures")
+    narrow = Job(job.name, job.repository, job.sources, job.views[:1])
+    apart = Isolation("replay-1", "replay_0001", "flights~0001", "pace-1")
+    reading = Reading("flights.departures", {0: (9, 20)}, {0: (5, 9)}, 77)
+    text = replay_sql(narrow, apart, Span(10**12, 2 * 10**12), {"departures": reading})
+    assert "'offsets' = '0:5:9'" in text
+    assert "'snapshot' = '77'" in text
+    assert "'scan.startup.specific-offsets' = 'partition:0,offset:9'" in text
+    assert "FROM sources.`departures_archive`\nUNION ALL\n" in text
+    # Both wait for each other, or the second would fill the state while the first is read.
+    assert text.count("'scan.watermark.alignment.group' = 'departures'") == 2
 
 
 def test_the_journal_keeps_replays_and_names_unknown_ones(tmp_path):
@@ -97,3 +126,46 @@ def test_the_journal_keeps_replays_and_names_unknown_ones(tmp_path):
         journal.find("7")
     journal.remove(one)
     assert journal.all() == []
+    assert journal.next_id() == "0002"  # no id is given twice
+
+
+def test_thresholds_allow_shares_of_the_rows():
+    live = rows(*(row(minute=n) for n in range(10)))
+    replayed = rows(*(row(minute=n, delay=2.0 if n == 0 else 1.0) for n in range(9)))
+    found = compare(VIEW, live, replayed)
+    assert not found.within(Thresholds())
+    assert not found.within(Thresholds(changed=0.1))
+    assert found.within(Thresholds(changed=0.1, missing=0.1))
+
+
+def test_a_report_says_when_and_by_how_much_rows_differ():
+    live = rows(row(), row(minute=1), row(minute=1, key="N2", delay=300.0))
+    replayed = rows(row(), row(minute=1, delay=1.02), row(minute=1, key="N2"), row("N3", minute=2))
+    found = compare(VIEW, live, replayed)
+    assert [(s.start[11:16], s.equal, s.changed, s.extra) for s in found.timeline] == [
+        ("12:00", 1, 0, 0),
+        ("12:01", 0, 2, 0),
+        ("12:02", 0, 0, 1),
+    ]
+    assert found.features["arr_delay"].sizes == {-2: 1, 2: 1}
+
+
+def test_the_page_shows_what_differs_and_escapes_what_it_shows():
+    live, replayed = rows(row(dest="<b>LAX")), rows(row(dest="SFO", delay=4.0))
+    text = page(Replay("0001", ("v",), 0, 1), {"v": compare(VIEW, live, replayed)}, Thresholds())
+    assert "<svg" in text and "differs" in text
+    assert "<b>LAX" not in text and "&lt;b&gt;LAX" in text
+    assert "http" not in text  # it needs nothing else
+    equal = page(Replay("0001", ("v",), 0, 1), {"v": compare(VIEW, live, live)}, Thresholds())
+    assert "equal in every row" in equal
+
+
+def test_a_job_that_starts_anew_reads_on_and_lets_out_what_the_replay_did_not():
+    job = next(job for job in jobs(repository) if job.name == "flights-departures")
+    reading = Reading("flights.departures", {0: (9, 20)}, {0: (5, 9)}, 77)
+    text = restart_sql(job, 10**12, {"departures": reading})
+    assert "SET 'pipeline.name' = 'flights-departures'" in text
+    assert "'project' = 'flights'" in text and "branch" not in text
+    assert "paced" not in text and "pace-key" not in text and "scan.bounded" not in text
+    outputs = 2 * len(job.views)
+    assert text.count("WHERE `event_time` >= TO_TIMESTAMP_LTZ(1000000000000, 3);") == outputs

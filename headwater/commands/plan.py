@@ -22,14 +22,19 @@ from schemas.loading import load_repository
 )
 def plan(check: bool, root: Path, repository: str | None) -> None:
     """Write what the declarations become, as text."""
-    from headwater.plan import derive, difference, write  # Feast takes seconds to import
+    from headwater.plan import derive, difference, upgrades, write  # Feast takes seconds to import
 
     files = derive(load_repository(repository or Settings.read(os.environ).repository))
+    told = upgrades(files, root)
     if check:
         diff = difference(files, root)
         click.echo(diff or f"The plan is up to date ({len(files)} files).", nl=not diff)
+        for line in told:
+            click.echo(line)
         sys.exit(1 if diff else 0)
     changed = write(files, root)
     for path in changed:
         click.echo(f"wrote {path}")
+    for line in told:
+        click.echo(line)
     click.echo(f"{len(changed)} of {len(files)} files changed.")

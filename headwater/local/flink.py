@@ -11,7 +11,7 @@ import requests
 from headwater.local.part import Part, PartFailed
 from headwater.settings import Settings
 
-SLOTS = 8
+SLOTS = 12
 _OPENED = (
     *("java.lang", "java.lang.reflect", "java.net", "java.io", "java.nio", "sun.nio.ch"),
     *("java.text", "java.time", "java.util", "java.util.concurrent"),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from dataclasses import asdict, dataclass, replace
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from schemas import EVENT_TIME, SettingsError
 
 STATES = (
-    *("running", "done", "failed", "cancelled"),
+    *("starting", "running", "following", "paused", "done", "failed", "cancelled"),
     *("promoting", "promoted", "rolling back", "rolled back"),
 )
+"""Done and following can be promoted; following reads on until it is stopped."""
 
 
 @dataclass(frozen=True)
@@ -22,31 +28,78 @@ class Replay:
     id: str
     views: tuple[str, ...]
     start: int
-    end: int
-    jobs: dict[str, str]
-    """Flink's id of each job, by the job's name."""
+    end: int | None
+    """None while it follows the log."""
+
+    jobs: dict[str, str] = field(default_factory=dict)
+    """Flink's id of each job, by the job's name; empty for one that was not submitted yet."""
 
     state: str = "running"
+    keys: dict[str, tuple[str | int, ...]] = field(default_factory=dict)
+    """Values of key columns, if it computes just those entities."""
+
+    rate: float | None = None
+    """The most records a second it may read."""
+
+    max_p99_ms: float | None = None
+    """It is slowed down while the API's 99th percentile is over this."""
+
+    max_lag: int | None = None
+    """It is slowed down while live jobs have more records than this to read."""
+
+    planned: int = 0
+    """Records it reads, as planned."""
+
+    rows: int = 0
+    """Records it has read, once it is done."""
+
+    seconds: float = 0.0
+    """How long its jobs ran, once it is done."""
+
+    ends: dict[str, int] = field(default_factory=dict)
+    """Where the span of a view ended that followed the log, once it was stopped."""
+
+    begun: str = ""
+    """When, ISO 8601 UTC."""
 
     @property
     def branch(self) -> str:
         """The branch of the Iceberg tables that holds its rows and no others."""
         return f"replay_{self.id}"
 
+    @property
+    def kept(self) -> str:
+        """The tag that keeps a table's rows from before the promotion."""
+        return f"before_replay_{self.id}"
+
     def version(self, project: str) -> str:
         """What its Redis keys end in, where live ones end in the project."""
         return f"{project}~{self.id}"
 
-    @property
-    def within(self) -> str:
-        """Its span as a filter on rows of Iceberg."""
-        start, end = self.iso(self.start), self.iso(self.end)
-        return f"{EVENT_TIME} >= '{start}' and {EVENT_TIME} < '{end}'"
+    def pace(self, project: str) -> str:
+        """The Redis key that holds how many records a second it may read."""
+        return f"headwater:{project}:replay:{self.id}:pace"
+
+    def within(self, view: str) -> str:
+        """Its span of a view, and its keys, as a filter on rows of Iceberg."""
+        parts = [f"{EVENT_TIME} >= '{self.iso(self.start)}'"]
+        end = self.ends.get(view, self.end)
+        if end is not None:
+            parts.append(f"{EVENT_TIME} < '{self.iso(end)}'")
+        parts += [f"{column} in ({_values(values)})" for column, values in self.keys.items()]
+        return " and ".join(parts)
 
     @staticmethod
     def iso(milliseconds: int) -> str:
         """An instant as Iceberg's filters want it."""
         return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
+
+
+def _values(values: Iterable[str | int]) -> str:
+    return ", ".join(
+        "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
+        for value in values
+    )
 
 
 class Journal:
@@ -57,37 +110,72 @@ class Journal:
 
     def all(self) -> list[Replay]:
         """Every replay, oldest first."""
-        return [_read(path) for path in sorted(self._folder.glob("*.json"))]
+        return [_read(path) for path in sorted(self._folder.glob("[0-9]*.json"))]
 
     def find(self, id_: str) -> Replay:
         """The replay of that id; SettingsError lists those there are."""
         path = self._folder / f"{id_}.json"
-        if not path.exists():
+        if not id_.isdigit() or not path.exists():
             known = ", ".join(replay.id for replay in self.all()) or "there are none"
             raise SettingsError(f"no replay {id_!r}; choices: {known}")
         return _read(path)
 
     def next_id(self) -> str:
         """An id that no replay has had: a number of four digits."""
-        return f"{max((int(replay.id) for replay in self.all()), default=0) + 1:04}"
+        newest = self._folder / "newest"
+        had = int(newest.read_text("utf-8")) if newest.exists() else 0
+        return f"{max((int(replay.id) for replay in self.all()), default=had) + 1:04}"
+
+    def folder(self, replay: Replay) -> Path:
+        """Where a replay's scripts and reports lie."""
+        return self._folder / replay.id
 
     def write(self, replay: Replay) -> Replay:
         """Keep it, whole or not at all."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._folder / f".{replay.id}.new"
-        partial.write_text(json.dumps(asdict(replay), indent=1) + "\n", "utf-8")
-        partial.replace(self._folder / f"{replay.id}.json")
+        text = json.dumps(asdict(replay), indent=1) + "\n"
+        _write(self._folder / f".{replay.id}.new", text, self._folder / f"{replay.id}.json")
         return replay
+
+    @contextmanager
+    def alone(self, replay: Replay) -> Iterator[int]:
+        """Waits until nobody else starts jobs of a replay; the open file that is locked.
+
+        A process that inherits the file keeps the lock, should this one be killed.
+        """
+        folder = self.folder(replay)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield lock.fileno()
 
     def set_state(self, replay: Replay, state: str) -> Replay:
         """The same replay in another state, kept."""
         return self.write(replace(replay, state=state))
 
     def remove(self, replay: Replay) -> None:
-        """Forget it."""
+        """Forget it, but for its id, which no other gets."""
+        had = max(int(one.id) for one in (*self.all(), replay))
+        _write(self._folder / ".newest.new", str(had), self._folder / "newest")
+        shutil.rmtree(self.folder(replay), ignore_errors=True)
         (self._folder / f"{replay.id}.json").unlink(missing_ok=True)
+
+
+def _write(partial: Path, text: str, path: Path) -> None:
+    """On the disk before it has its name: a power cut leaves the old text or the new one."""
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def _read(path: Path) -> Replay:
     document = json.loads(path.read_text("utf-8"))
-    return Replay(**document | {"views": tuple(document["views"])})
+    return Replay(
+        **document
+        | {
+            "views": tuple(document["views"]),
+            "keys": {name: tuple(values) for name, values in document.get("keys", {}).items()},
+        }
+    )

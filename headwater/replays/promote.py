@@ -1,56 +1,76 @@
-"""Puts a replay's values in the place of live ones, and back.
+"""Puts a replay's values in the place of live ones, and back, as one switch each.
 
-Offline, the rows of the span are replaced in one commit of each table. Online, an entity whose
-newest live value is not newer than the replay's gets the replay's. Each step can be done again:
-the journal says which way a replay is going, so that a command that was killed is finished by
-the same command.
+Offline, the rows of the span are replaced in all tables by one commit; the replay's files are
+taken over as they are. Online, a switch in Redis gives readers the replay's values of all views
+at one instant (`connectors.promotion`); then they are moved, entity by entity, and the switch is
+taken away. Each step can be done again: the journal says which way a replay is going and a
+property of each table whether its rows are in place, so that a command that was killed is
+finished by the same command.
 """
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import redis
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.table import Table
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.update.snapshot import ManageSnapshots
 
+from connectors.promotion import NOTICE_SECONDS, switch_key, until_field
 from connectors.redis_codec import epoch_field, feature_field, timestamp_field
-from headwater.replays.journal import Replay
+from headwater.replays.journal import Journal, Replay
 from iceberg.catalog import NAMESPACE
 from iceberg.tables import AVAILABLE_AT
+from iceberg.together import commit_together
 from schemas import FeatureView, HeadwaterError
 
-_MARK = "headwater.replay"
-_COMMITS = 20
-_AT_ONCE = 5000
-_KEEP = "~undo"
+_COMMITS = 30
+_AT_ONCE = 500
+"""Entities that move in one step of Redis, which answers nobody else meanwhile."""
 
-# KEYS: live, replayed and undo key of each entity. ARGV: the view's fields, its version first.
-# A hash is not copied but its view's fields are: other views of the entity lie in it as well.
+_UNDO = "~undo"
+
+# KEYS: live, replayed and undo key of each entity. ARGV: how many fields of ours a view has, its
+# fields of ours (version, timestamp), its features; the next view. `until` is the third of ours.
+# A hash is not copied but its views' fields are: other views of the entity lie in it as well.
 _PROMOTE = """
-local moved = 0
+local moved = {}
 for i = 1, #KEYS, 3 do
   local live, replayed, undo = KEYS[i], KEYS[i + 1], KEYS[i + 2]
-  local new = redis.call('HGET', replayed, ARGV[1])
-  local old = redis.call('HGET', live, ARGV[1])
-  if new and redis.call('HEXISTS', undo, ARGV[1]) == 0 then
-    local at = tonumber(string.match(new, ':(-?%d+)$'))
-    local before = old and tonumber(string.match(old, ':(-?%d+)$'))
-    if not before or before <= at then
-      for _, field in ipairs(ARGV) do
-        local value = redis.call('HGET', live, field)
-        if value then redis.call('HSET', undo, field, value) end
-        value = redis.call('HGET', replayed, field)
-        if value then redis.call('HSET', live, field, value)
-        else redis.call('HDEL', live, field) end
+  local at = 1
+  local view = 0
+  while at <= #ARGV do
+    local size, till = tonumber(ARGV[at]), ARGV[at + 1]
+    local fields = {unpack(ARGV, at + 2, at + 1 + size)}
+    at, view = at + 2 + size, view + 1
+    moved[view] = moved[view] or 0
+    local new = redis.call('HMGET', replayed, unpack(fields))
+    if new[1] and redis.call('HEXISTS', undo, till) == 0 then
+      local old = redis.call('HMGET', live, unpack(fields))
+      local time = string.match(new[1], ':(-?%d+)$')
+      local before = old[1] and tonumber(string.match(old[1], ':(-?%d+)$'))
+      if not before or before <= tonumber(time) then
+        local keep, set, del = {till, time}, {}, {}
+        for j, field in ipairs(fields) do
+          if old[j] then keep[#keep + 1] = field; keep[#keep + 1] = old[j] end
+          if new[j] then set[#set + 1] = field; set[#set + 1] = new[j]
+          else del[#del + 1] = field end
+        end
+        if not old[1] then keep[#keep + 1] = fields[1]; keep[#keep + 1] = '' end
+        redis.call('HSET', undo, unpack(keep))
+        redis.call('HSET', live, unpack(set))
+        if #del > 0 then redis.call('HDEL', live, unpack(del)) end
+        moved[view] = moved[view] + 1
       end
-      if not old then redis.call('HSET', undo, ARGV[1], '') end
-      moved = moved + 1
     end
   end
 end
@@ -59,20 +79,34 @@ return moved
 
 # The same KEYS and ARGV. A value that live has made newer since stays.
 _ROLL_BACK = """
-local moved = 0
+local moved = {}
 for i = 1, #KEYS, 3 do
   local live, replayed, undo = KEYS[i], KEYS[i + 1], KEYS[i + 2]
-  if redis.call('HEXISTS', undo, ARGV[1]) == 1 then
-    if redis.call('HGET', live, ARGV[1]) == redis.call('HGET', replayed, ARGV[1]) then
-      for _, field in ipairs(ARGV) do
-        local value = redis.call('HGET', undo, field)
-        if value and value ~= '' then redis.call('HSET', live, field, value)
-        elseif value and field ~= ARGV[1] then redis.call('HSET', live, field, value)
-        else redis.call('HDEL', live, field) end
+  local at = 1
+  local view = 0
+  while at <= #ARGV do
+    local size, till = tonumber(ARGV[at]), ARGV[at + 1]
+    local fields = {unpack(ARGV, at + 2, at + 1 + size)}
+    at, view = at + 2 + size, view + 1
+    moved[view] = moved[view] or 0
+    local time = redis.call('HGET', undo, till)
+    if time then
+      local now = redis.call('HGET', live, fields[1])
+      local since = now and tonumber(string.match(now, ':(-?%d+)$'))
+      if not since or since <= tonumber(time) then
+        local old = redis.call('HMGET', undo, unpack(fields))
+        local set, del = {}, {}
+        for j, field in ipairs(fields) do
+          if old[j] and old[j] ~= '' or old[j] and j > 1 then
+            set[#set + 1] = field; set[#set + 1] = old[j]
+          else del[#del + 1] = field end
+        end
+        if #set > 0 then redis.call('HSET', live, unpack(set)) end
+        if #del > 0 then redis.call('HDEL', live, unpack(del)) end
+        moved[view] = moved[view] + 1
       end
-      moved = moved + 1
+      redis.call('HDEL', undo, till, unpack(fields))
     end
-    redis.call('HDEL', undo, unpack(ARGV))
   end
 end
 return moved
@@ -88,121 +122,184 @@ class Moved:
     """What a promotion or its undoing has moved, of one view."""
 
     rows: int
+    """Rows that came into the table; none if a command that was killed had moved them."""
+
     entities: int
 
 
-def promote_offline(catalog: Catalog, view: FeatureView, replay: Replay) -> int:
-    """Replace the span's rows in the live table by the replay's, in one commit; rows now there."""
-
-    def rows(table: Table) -> pa.Table:
-        return table.scan(
-            row_filter=replay.within, snapshot_id=table.refs()[replay.branch].snapshot_id
-        ).to_arrow()
-
-    return _replace(catalog, view, replay, "promoted", rows)
-
-
-def roll_back_offline(catalog: Catalog, view: FeatureView, replay: Replay) -> int:
-    """Put the rows from before the promotion back, in one commit, and keep what came since."""
-
-    def rows(table: Table) -> pa.Table:
-        before = _before_promotion(table, replay)
-        promoted_at = table.snapshot_by_id(before.promoted).timestamp_ms  # type: ignore[union-attr]
-        old = table.scan(row_filter=replay.within, snapshot_id=before.snapshot).to_arrow()
-        since = f"({replay.within}) and {AVAILABLE_AT} > '{replay.iso(promoted_at)}'"
-        newer = table.scan(row_filter=since).to_arrow()
-        # Files may differ in how wide a string they were written with.
-        return pa.concat_tables([old, newer.cast(old.schema)])
-
-    return _replace(catalog, view, replay, "rolled back", rows)
-
-
-def promote_online(online: redis.Redis, view: FeatureView, replay: Replay, project: str) -> int:
-    """Entities that got the replay's values; each at once, and up to 5,000 together."""
-    return _run(online, _PROMOTE, view, replay, project)
-
-
-def roll_back_online(online: redis.Redis, view: FeatureView, replay: Replay, project: str) -> int:
-    """Entities that got back the values from before the promotion."""
-    return _run(online, _ROLL_BACK, view, replay, project)
-
-
-@dataclass(frozen=True)
-class _Before:
-    snapshot: int
-    promoted: int
-
-
-def _replace(
+def promote(
+    journal: Journal,
     catalog: Catalog,
-    view: FeatureView,
+    online: redis.Redis,
+    project: str,
+    views: Sequence[FeatureView],
+    replay: Replay,
+) -> dict[str, Moved]:
+    """Switch to the replay's values; what moved, by view."""
+    journal.set_state(replay, "promoting")
+    rows = _switch_tables(catalog, views, replay, "promoted", _promoted)
+    entities = _switch_values(online, project, views, replay, _PROMOTE, "")
+    journal.set_state(replay, "promoted")
+    return {view.name: Moved(rows[view.name], entities[view.name]) for view in views}
+
+
+def roll_back(
+    journal: Journal,
+    catalog: Catalog,
+    online: redis.Redis,
+    project: str,
+    views: Sequence[FeatureView],
+    replay: Replay,
+) -> dict[str, Moved]:
+    """Switch back to the values from before the promotion, and keep what live wrote since."""
+    journal.set_state(replay, "rolling back")
+    rows = _switch_tables(catalog, views, replay, "rolled-back", _rolled_back)
+    entities = _switch_values(online, project, views, replay, _ROLL_BACK, _UNDO)
+    journal.set_state(replay, "rolled back")
+    return {view.name: Moved(rows[view.name], entities[view.name]) for view in views}
+
+
+def mark(replay: Replay) -> str:
+    """The property of a table that says what of the replay is in place."""
+    return f"headwater.replay.{replay.id}"
+
+
+def _switch_tables(
+    catalog: Catalog,
+    views: Sequence[FeatureView],
     replay: Replay,
     done: str,
-    rows: Callable[[Table], pa.Table],
-) -> int:
-    mark = f"{replay.id} {done}"
+    change: Callable[[Table, str, Replay], tuple[Transaction, int]],
+) -> dict[str, int]:
+    """Change all tables in one commit, unless that has been done; rows that came in, by view."""
     for attempt in range(_COMMITS):
-        table = catalog.load_table(f"{NAMESPACE}.{view.name}")
-        if _last_mark(table, replay) == mark:
-            return 0  # a command that was killed had come this far
-        wanted = rows(table)
+        tables = {view.name: catalog.load_table(f"{NAMESPACE}.{view.name}") for view in views}
+        states = {name: table.properties.get(mark(replay), "") for name, table in tables.items()}
+        if all(state.startswith(done) for state in states.values()):
+            return dict.fromkeys(tables, 0)  # a command that was killed had come this far
+        changed = {name: change(table, name, replay) for name, table in tables.items()}
         try:
-            table.overwrite(wanted, replay.within, snapshot_properties={_MARK: mark})
-        except CommitFailedException:  # the live job committed in between
-            time.sleep(0.1 * (attempt + 1))
+            commit_together(catalog, [transaction for transaction, _ in changed.values()])
+        except CommitFailedException:  # a live job committed in between
+            time.sleep(random.uniform(0.05, 0.1 * (attempt + 1)))
             continue
-        return int(wanted.num_rows)
+        return {name: rows for name, (_, rows) in changed.items()}
     raise PromotionError(
-        f"{view.name}: the table changed {_COMMITS} times while its rows were to be replaced; "
-        "try again, or stop the live job for the moment"
+        f"replay {replay.id}: a table changed each of {_COMMITS} times that the rows were to be"
+        " replaced; try again, or stop the live jobs for the moment"
     )
 
 
-def _marks(table: Table, replay: Replay) -> Iterator[tuple[int, str]]:
-    """Snapshots of the main branch, newest first, that this replay has made."""
-    snapshot = table.current_snapshot()
-    while snapshot is not None:
-        mark = (snapshot.summary or {}).get(_MARK)  # type: ignore[call-overload]
-        if mark is not None and str(mark).startswith(f"{replay.id} "):
-            yield snapshot.snapshot_id, str(mark)
-        parent = snapshot.parent_snapshot_id
-        snapshot = None if parent is None else table.snapshot_by_id(parent)
+def _promoted(table: Table, view: str, replay: Replay) -> tuple[Transaction, int]:
+    """The span's rows out, the files of the replay's branch in; what was there has a tag."""
+    before = table.current_snapshot()
+    assert before is not None
+    branch = table.refs()[replay.branch].snapshot_id
+    files = _files(table, branch)
+    transaction = table.transaction()
+    transaction.delete(replay.within(view))
+    with transaction.update_snapshot().fast_append() as append:
+        for file in files.values():
+            append.append_data_file(file)
+        promoted = append.snapshot_id
+    snapshots = transaction.table_metadata
+    if replay.kept not in table.refs():
+        ManageSnapshots(transaction).create_tag(before.snapshot_id, replay.kept).commit()
+    assert snapshots.current_snapshot_id == promoted
+    transaction.set_properties({mark(replay): f"promoted {before.snapshot_id} {promoted}"})
+    return transaction, sum(file.record_count for file in files.values())
 
 
-def _last_mark(table: Table, replay: Replay) -> str | None:
-    return next((mark for _, mark in _marks(table, replay)), None)
+def _rolled_back(table: Table, view: str, replay: Replay) -> tuple[Transaction, int]:
+    """The promotion's change of files undone; rows, where files were rewritten since."""
+    state = table.properties.get(mark(replay), "").split()
+    if len(state) != 3 or state[0] != "promoted":
+        raise PromotionError(f"{view}: replay {replay.id} is not in the table")
+    before, promoted = int(state[1]), int(state[2])
+    for snapshot in (before, promoted):
+        if table.snapshot_by_id(snapshot) is None:
+            raise PromotionError(
+                f"{view}: the rows from before replay {replay.id} was promoted are gone"
+            )
+    old, new, now = (_files(table, snapshot) for snapshot in (before, promoted, None))
+    transaction = table.transaction()
+    if all(path in now for path in new.keys() - old.keys()):
+        with transaction.update_snapshot().overwrite() as change:
+            for path in new.keys() - old.keys():
+                change.delete_data_file(now[path])
+            for path in old.keys() - new.keys():
+                change.append_data_file(old[path])
+        rows = sum(old[path].record_count for path in old.keys() - new.keys())
+    else:
+        wanted = _rows_before(table, view, replay, before, promoted)
+        transaction.overwrite(wanted, replay.within(view))
+        rows = wanted.num_rows
+    if replay.kept in table.refs():
+        ManageSnapshots(transaction).remove_tag(replay.kept).commit()
+    transaction.set_properties({mark(replay): "rolled-back"})
+    return transaction, rows
 
 
-def _before_promotion(table: Table, replay: Replay) -> _Before:
-    """The snapshot that the newest promotion of this replay was made upon."""
-    promoted = None
-    snapshot = table.current_snapshot()
-    while snapshot is not None:
-        mark = (snapshot.summary or {}).get(_MARK)  # type: ignore[call-overload]
-        if mark == f"{replay.id} promoted":
-            promoted = snapshot.snapshot_id
-        elif promoted is not None:
-            return _Before(snapshot.snapshot_id, promoted)
-        parent = snapshot.parent_snapshot_id
-        snapshot = None if parent is None else table.snapshot_by_id(parent)
-    raise PromotionError(
-        f"{table.name()[-1]}: the snapshot from before replay {replay.id} was promoted is gone"
-    )
+def _rows_before(table: Table, view: str, replay: Replay, before: int, promoted: int) -> pa.Table:
+    """What the span held before the promotion, and what live wrote since."""
+    within = replay.within(view)
+    promoted_at = table.snapshot_by_id(promoted).timestamp_ms  # type: ignore[union-attr]
+    old = table.scan(row_filter=within, snapshot_id=before).to_arrow()
+    since = f"{within} and {AVAILABLE_AT} > '{replay.iso(promoted_at)}'"
+    newer = table.scan(row_filter=since).to_arrow()
+    # Files may differ in how wide a string they were written with.
+    return pa.concat_tables([old, newer.cast(old.schema)])
 
 
-def _run(online: redis.Redis, script: str, view: FeatureView, replay: Replay, project: str) -> int:
+def _files(table: Table, snapshot: int | None) -> dict[str, DataFile]:
+    """The data files of a snapshot, the current one for None, by path."""
+    scan = table.scan() if snapshot is None else table.scan(snapshot_id=snapshot)
+    return {task.file.file_path: task.file for task in scan.plan_files()}
+
+
+def _switch_values(
+    online: redis.Redis,
+    project: str,
+    views: Sequence[FeatureView],
+    replay: Replay,
+    script: str,
+    other: str,
+) -> dict[str, int]:
+    """Switch readers to the other keys, move their values, switch off; entities, by view."""
+    version = replay.version(project)
+    key = switch_key(project)
+    told: Any = online.hgetall(key)
+    there = {name.decode(): found.decode() for name, found in told.items()}
+    busy = {
+        name: found
+        for name, found in there.items()
+        if found != project and not found.startswith(version)
+    }
+    if taken := sorted(view.name for view in views if view.name in busy):
+        raise PromotionError(
+            f"{', '.join(taken)}: another replay is being switched ({busy[taken[0]]}); finish that"
+        )
+    if not all(there.get(view.name) == f"{version}{other}" for view in views):
+        online.hset(key, mapping=dict.fromkeys((view.name for view in views), project))
+        time.sleep(NOTICE_SECONDS)
+        online.hset(key, mapping={view.name: f"{version}{other}" for view in views})
     call = online.register_script(script)
-    fields = [epoch_field(view.name), timestamp_field(view.name)]
-    fields += [feature_field(view.name, column.name) for column in view.schema]
-    version = replay.version(project).encode()
-    moved = 0
-    for keys in _chunks(online.scan_iter(match=b"*" + version, count=1000), _AT_ONCE):
+    arguments: list[bytes] = []
+    for view in views:
+        fields = [epoch_field(view.name), timestamp_field(view.name)]
+        fields += [feature_field(view.name, column.name) for column in view.schema]
+        arguments += [str(len(fields)).encode(), until_field(view.name), *fields]
+    moved = [0] * len(views)
+    ending = version.encode()
+    for keys in _chunks(online.scan_iter(match=b"*" + ending, count=1000), _AT_ONCE):
         triples = []
-        for key in keys:
-            stem = key.removesuffix(version)
-            triples += [stem + project.encode(), key, key + _KEEP.encode()]
-        moved += int(call(keys=triples, args=fields))
-    return moved
+        for replayed in keys:
+            live = replayed.removesuffix(ending) + project.encode()
+            triples += [live, replayed, replayed + _UNDO.encode()]
+        for place, count in enumerate(call(keys=triples, args=arguments)):
+            moved[place] += int(count)
+    online.hdel(key, *(view.name for view in views))
+    return {view.name: count for view, count in zip(views, moved, strict=True)}
 
 
 def _chunks(keys: Iterable[bytes], size: int) -> Iterator[list[bytes]]:

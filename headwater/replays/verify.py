@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import duckdb
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -14,6 +15,7 @@ from iceberg.tables import AVAILABLE_AT
 from schemas import EVENT_TIME, FeatureView, HeadwaterError, Type
 
 _LARGEST = 5
+_SLICES = 48
 
 
 class NothingToVerify(HeadwaterError):
@@ -37,6 +39,32 @@ class FeatureReport:
     equal: int
     changed: int
     largest: list[Difference] = field(default_factory=list)
+    sizes: dict[int, int] = field(default_factory=dict)
+    """Numbers that differ, counted by the power of ten of the difference."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """How the rows of a part of the span compare."""
+
+    start: str
+    """ISO 8601, UTC."""
+
+    equal: int
+    changed: int
+    """Rows of which some feature differs."""
+
+    missing: int
+    extra: int
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The shares of a view's rows that may differ, 0 to 1; none by default."""
+
+    changed: float = 0.0
+    missing: float = 0.0
+    extra: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +80,17 @@ class ViewReport:
     """Rows that the replay wrote and live did not."""
 
     features: dict[str, FeatureReport]
+    timeline: list[Slice] = field(default_factory=list)
+
+    def within(self, allowed: Thresholds) -> bool:
+        """Whether no feature differs, and no rows are missing or extra, in more than that."""
+        rows = max(self.live, self.replayed, 1)
+        changed = max((f.changed for f in self.features.values()), default=0)
+        return (
+            changed <= allowed.changed * rows
+            and self.missing <= allowed.missing * rows
+            and self.extra <= allowed.extra * rows
+        )
 
     @property
     def equal(self) -> bool:
@@ -69,12 +108,17 @@ def verify(catalog: Catalog, view: FeatureView, replay: Replay) -> ViewReport:
     ref = table.refs().get(replay.branch)
     if ref is None:
         raise NothingToVerify(f"{view.name}: replay {replay.id} has written nothing")
-    live = table.scan(row_filter=replay.within).to_arrow()
-    replayed = table.scan(row_filter=replay.within, snapshot_id=ref.snapshot_id).to_arrow()
-    return compare(view, live, replayed)
+    scan = table.scan(row_filter=replay.within(view.name))
+    replayed = table.scan(row_filter=replay.within(view.name), snapshot_id=ref.snapshot_id)
+    # Batch by batch: a span may hold more rows than fit the memory.
+    return compare(view, scan.to_arrow_batch_reader(), replayed.to_arrow_batch_reader())
 
 
-def compare(view: FeatureView, live: pa.Table, replayed: pa.Table) -> ViewReport:
+def compare(
+    view: FeatureView,
+    live: pa.Table | pa.RecordBatchReader,
+    replayed: pa.Table | pa.RecordBatchReader,
+) -> ViewReport:
     """Compare two sets of rows of a view."""
     with duckdb.connect() as db:
         db.execute("SET TimeZone = 'UTC'")
@@ -99,7 +143,52 @@ def compare(view: FeatureView, live: pa.Table, replayed: pa.Table) -> ViewReport
             missing,
             extra,
             features,
+            _timeline(db, view, on),
         )
+
+
+def _timeline(db: duckdb.DuckDBPyConnection, view: FeatureView, on: str) -> list[Slice]:
+    """The span in up to 48 slices that are no shorter than a minute."""
+    time = _quoted(EVENT_TIME)
+    bounds = db.execute(
+        f"SELECT epoch(min({time})), epoch(max({time})) FROM"
+        f" (SELECT {time} FROM live UNION ALL SELECT {time} FROM replayed)"
+    ).fetchone()
+    if bounds is None or bounds[0] is None:
+        return []
+    width = max(60, int((bounds[1] - bounds[0]) // _SLICES) + 1)
+    slice_ = f"(epoch(l.{time}) // {width})::BIGINT"
+    changed = " OR ".join(
+        f"l.{_quoted(c.name)} IS DISTINCT FROM r.{_quoted(c.name)}" for c in view.schema
+    )
+    rows = db.execute(
+        f"""
+        WITH counted AS (
+          SELECT {slice_} AS s, count(*) FILTER (NOT ({changed})) AS equal,
+                 count(*) FILTER ({changed}) AS changed, 0 AS missing, 0 AS extra
+          FROM live l JOIN replayed r ON {on} GROUP BY s
+          UNION ALL
+          SELECT {slice_}, 0, 0, count(*), 0 FROM live l ANTI JOIN replayed r ON {on} GROUP BY 1
+          UNION ALL
+          SELECT {slice_}, 0, 0, 0, count(*) FROM replayed l ANTI JOIN live r ON {on} GROUP BY 1
+        )
+        SELECT s, sum(equal), sum(changed), sum(missing), sum(extra)
+        FROM counted GROUP BY s ORDER BY s
+        """
+    ).fetchall()
+    return [
+        Slice(datetime.fromtimestamp(s * width, UTC).isoformat(), *map(int, counts))
+        for s, *counts in rows
+    ]
+
+
+def _sizes(db: duckdb.DuckDBPyConnection, column: str, both: str) -> dict[int, int]:
+    difference = f"abs(l.{column} - r.{column})"
+    rows = db.execute(
+        f"SELECT floor(log10({difference}))::INTEGER AS power, count(*) {both}"
+        f" WHERE {difference} > 0 AND isfinite({difference}::DOUBLE) GROUP BY power ORDER BY power"
+    ).fetchall()
+    return {int(power): int(count) for power, count in rows}
 
 
 def _feature(
@@ -123,6 +212,7 @@ def _feature(
             Difference(dict(zip(view.keys, row[:n], strict=True)), row[n], row[n + 1], row[n + 2])
             for row in rows
         ],
+        _sizes(db, column, both) if type_.is_numeric else {},
     )
 
 

@@ -1,0 +1,63 @@
+"""Whether a job can go on from the savepoint of its older self, and if not, why."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_VIEW = re.compile(
+    r"CREATE VIEW (?:rolled|computed)\.`(\w+)` AS\n(?:[^;]*?spec => '((?:[^']|'')*)')?", re.DOTALL
+)
+_OPTIONS = re.compile(r"\) WITH \(\n.*?\n\);", re.DOTALL)
+
+
+def breaks(old: str, new: str) -> list[str]:
+    """Why the state of the job with the script `old` does not fit `new`; empty if it does.
+
+    State fits a script that reads, computes and writes the same and differs in its connectors'
+    options alone. A view's state holds what its features need and nothing else: of an added
+    feature it has no past, and Flink numbers the operators of a job by their place in the query.
+    """
+    before, after = _views(old), _views(new)
+    reasons = [f"{view}: is new" for view in after if view not in before]
+    reasons += [f"{view}: is gone" for view in before if view not in after]
+    for view in after:
+        if view in before and before[view] != after[view]:
+            reasons += [f"{view}: {text}" for text in _features(before[view], after[view])]
+    if not reasons and _query(old) != _query(new):
+        reasons.append("what it reads or how has changed")
+    return reasons
+
+
+def _views(script: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for match in _VIEW.finditer(script):
+        found[match[1]] = match[2] or found.get(match[1], "")
+    return found
+
+
+def _features(old: str, new: str) -> list[str]:
+    before, after = _by_name(old), _by_name(new)
+    texts = [f"{name} is new" for name in after if name not in before]
+    texts += [f"{name} is gone" for name in before if name not in after]
+    for name in after:
+        if name in before and before[name] != after[name]:
+            changed = {
+                key: (before[name].get(key), after[name].get(key))
+                for key in before[name] | after[name]
+                if before[name].get(key) != after[name].get(key)
+            }
+            told = ", ".join(f"{key} was {a}, is {b}" for key, (a, b) in changed.items())
+            texts.append(f"{name} has changed ({told})")
+    return texts or ["its features stand in another order"]
+
+
+def _by_name(spec: str) -> dict[str, dict[str, Any]]:
+    if not spec:
+        return {}
+    return {feature["name"]: feature for feature in json.loads(spec.replace("''", "'"))["features"]}
+
+
+def _query(script: str) -> str:
+    return _OPTIONS.sub(")", script)

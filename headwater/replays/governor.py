@@ -1,0 +1,125 @@
+"""Slows a replay down while it would harm serving or the live jobs, and speeds it up again.
+
+It knows two signals: the API's 99th percentile over the last moments, from the API's own metrics,
+and how many records the live jobs have not read yet. While one is over its bound the rate is
+halved at each look, and raised by a tenth while both are well below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+_HISTOGRAM = "headwater_api_request_seconds"
+_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a replay must not push serving and live jobs beyond."""
+
+    p99_seconds: float | None = None
+    lag_records: int | None = None
+    slowest: float = 100.0
+    """Records a second it is never held below, so that it comes to an end."""
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a bound at all."""
+        return self.p99_seconds is not None or self.lag_records is not None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the signals said at one look; None: nothing was to be seen."""
+
+    p99_seconds: float | None
+    lag_records: int | None
+
+
+class Governor:
+    """Decides how fast a replay may read."""
+
+    def __init__(self, bounds: Bounds, most: float | None, see: Callable[[], Seen]) -> None:
+        self._bounds = bounds
+        self._most = most
+        self._see = see
+        self._rate = most
+        self.slowed = 0
+        """How often it has lowered the rate."""
+
+    def look(self, reads: float) -> tuple[float | None, Seen]:
+        """The rate from now on, None for no limit; `reads` is what it reads a second just now."""
+        seen = self._see()
+        load = self._load(seen)
+        if load > 1:
+            now = min(reads, self._rate) if self._rate is not None else reads
+            slower = max(self._bounds.slowest, now / 2)
+            self.slowed += self._rate is None or slower < self._rate
+            self._rate = slower
+        elif load < 0.7 and self._rate is not None:
+            faster = self._rate * 1.1
+            if self._most is not None:
+                self._rate = min(self._most, faster)
+            else:
+                # What it cannot use up any more is no limit.
+                self._rate = None if faster > 4 * max(reads, self._bounds.slowest) else faster
+        return self._rate, seen
+
+    def _load(self, seen: Seen) -> float:
+        """How much of its bound the worse signal uses; over 1 is too much."""
+        parts = [0.0]
+        if self._bounds.p99_seconds and seen.p99_seconds is not None:
+            parts.append(seen.p99_seconds / self._bounds.p99_seconds)
+        if self._bounds.lag_records and seen.lag_records is not None:
+            parts.append(seen.lag_records / self._bounds.lag_records)
+        return max(parts)
+
+
+class ApiLatency:
+    """The 99th percentile of the API's answers between two looks."""
+
+    def __init__(self, url: str) -> None:
+        self._url = f"{url}/metrics"
+        self._before: dict[float, float] = {}
+
+    def p99_seconds(self) -> float | None:
+        """Since the last look, up to the width of a bucket; None if nobody asked, or it is away."""
+        try:
+            reply = requests.get(self._url, timeout=_SECONDS)
+            reply.raise_for_status()
+        except requests.RequestException:
+            return None
+        now: dict[float, float] = {}
+        for family in text_string_to_metric_families(reply.text):
+            if family.name == _HISTOGRAM:
+                for sample in family.samples:
+                    route = sample.labels.get("route", "")
+                    if sample.name.endswith("_bucket") and route.startswith("/v1/"):
+                        limit = float(sample.labels["le"])
+                        now[limit] = now.get(limit, 0.0) + sample.value
+        grown = {limit: count - self._before.get(limit, 0.0) for limit, count in now.items()}
+        self._before = now
+        return percentile(grown, 0.99)
+
+
+def percentile(cumulative: dict[float, float], q: float) -> float | None:
+    """The value at `q` of a histogram of counts up to each limit; None if it is empty.
+
+    Within a bucket, values are taken as spread evenly; of the last, its lower limit is taken.
+    """
+    total = max(cumulative.values(), default=0.0)
+    if total <= 0:
+        return None
+    wanted = q * total
+    low, below = 0.0, 0.0
+    for limit, count in sorted(cumulative.items()):
+        if count >= wanted:
+            if limit == float("inf"):
+                return low
+            return low + (limit - low) * (wanted - below) / max(count - below, 1e-9)
+        low, below = limit, count
+    return low

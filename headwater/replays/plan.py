@@ -1,0 +1,360 @@
+"""Works out what a replay reads: warm-up, offsets, archive or Kafka, rows, bytes and gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+from pyiceberg.catalog import Catalog
+
+from connectors.ddl import captured_topic
+from connectors.topics import KafkaUnavailable
+from flink_jobs.replay import Offsets, Reading, warm_up
+from flink_jobs.sql import Job, jobs
+from iceberg.archive import StreamArchive
+from schemas import (
+    CdcTable,
+    EventStream,
+    FeatureView,
+    HeadwaterError,
+    Repository,
+    SettingsError,
+    Source,
+    Type,
+)
+
+SOURCES = ("auto", "kafka", "archive")
+_KAFKA_SECONDS = 10
+_DRIFT_SECONDS = 3600
+"""How far the partitions of a source may be apart, by the alignment in its DDL."""
+
+_SAMPLE = 200
+_PRIOR_RECORDS_PER_SECOND = 40_000
+"""Of all the flights' views on two cores, until a replay of this platform has been measured."""
+
+
+class ReplayError(HeadwaterError):
+    """A replay cannot be done, or has failed; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be replayed."""
+
+    views: tuple[str, ...]
+    start: int
+    """Milliseconds since 1970 UTC; the first event time that is written."""
+
+    end: int | None
+    """The first that is not; None to follow the log until it is caught up with."""
+
+    keys: Mapping[str, tuple[str, ...]]
+    """Values of key columns, as text; none for all entities."""
+
+    source: str = "auto"
+    as_of: int | None = None
+    """Milliseconds since 1970 UTC: events that were archived later are not read."""
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """What a replay reads of one source."""
+
+    source: str
+    topic: str
+    views: list[str]
+    warm_up_seconds: int | None
+    """None: from the beginning of the log."""
+
+    archive: Offsets
+    """First and last-plus-one offset, by partition, from the archive."""
+
+    snapshot: int | None
+    log: Offsets
+    """The same from Kafka, after the archive's."""
+
+    rows: int
+    bytes: int
+    """As they lie in Kafka and in the archive's files."""
+
+    gap: str
+    """What neither holds of what is needed; empty if all is there."""
+
+    @property
+    def reading(self) -> Reading:
+        """The same, for the job's script."""
+        return Reading(self.topic, self.log, self.archive, self.snapshot)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a replay would do."""
+
+    sources: list[SourcePlan]
+    rows: int
+    bytes: int
+    seconds: float
+    """Expected, at `records_per_second`."""
+
+    records_per_second: float
+    measured: int
+    """Finished replays that this rate is the mean of; 0: it is a guess."""
+
+    state_bytes: int | None
+    """Of the live jobs' last checkpoints, which hold the state of the same views and more."""
+
+    @property
+    def gap(self) -> str:
+        """What is missing, of all sources; empty if nothing is."""
+        return "; ".join(f"{one.topic}: {one.gap}" for one in self.sources if one.gap)
+
+
+class Planner:
+    """Plans replays of one repository."""
+
+    def __init__(self, repository: Repository, kafka: str, catalog: Catalog) -> None:
+        self._repository = repository
+        self._kafka = kafka
+        self._catalog = catalog
+
+    def jobs(self, names: Iterable[str]) -> list[Job]:
+        """The live jobs, narrowed to the views of those names; SettingsError for an unknown one."""
+        known = {view.name: view for view in self._repository.views}
+        wanted = list(names)
+        for name in wanted:
+            if name not in known:
+                raise SettingsError(f"no view {name!r}; choices: {', '.join(known)}")
+        narrowed = []
+        for job in jobs(self._repository):
+            views: tuple[FeatureView, ...] = tuple(v for v in job.views if v.name in wanted)
+            sources: tuple[Source, ...] = tuple(dict.fromkeys(view.source for view in views))
+            if views:
+                narrowed.append(Job(job.name, job.repository, sources, views))
+        return narrowed
+
+    def keys(self, wanted: Wanted) -> dict[str, tuple[str | int, ...]]:
+        """The wanted keys in the types of their columns; SettingsError if a view lacks one."""
+        typed: dict[str, tuple[str | int, ...]] = {}
+        for job in self.jobs(wanted.views):
+            for view in job.views:
+                types = {entity.key: entity.type for entity in view.entities}
+                for column, values in wanted.keys.items():
+                    if column not in types:
+                        raise SettingsError(
+                            f"--keys: {view.name} has no key {column!r};"
+                            f" choices: {', '.join(types)}"
+                        )
+                    typed[column] = tuple(_typed(column, types[column], v) for v in values)
+        return typed
+
+    def sources(self, wanted: Wanted) -> list[SourcePlan]:
+        """What is to be read of each source; changes nothing."""
+        if wanted.end is not None and wanted.start >= wanted.end:
+            raise SettingsError("--from must be before --to")
+        if wanted.source not in SOURCES:
+            raise SettingsError(f"--source: {wanted.source!r}; choices: {', '.join(SOURCES)}")
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._kafka,
+                "group.id": "headwater-plan",
+                "enable.auto.commit": False,
+                "log_level": 0,
+            }
+        )
+        try:
+            return [
+                self._source(consumer, source, job, wanted)
+                for job in self.jobs(wanted.views)
+                for source in job.sources
+            ]
+        except KafkaException as error:
+            raise KafkaUnavailable(f"Kafka at {self._kafka}: {error}") from error
+        finally:
+            consumer.close()
+
+    def _source(self, consumer: Consumer, source: Source, job: Job, wanted: Wanted) -> SourcePlan:
+        before = warm_up(job.views)
+        needed = None if before is None else max(wanted.start - before, 0)
+        topic = topic_of(source, self._repository.name)
+        stream = isinstance(source, EventStream)
+        # A captured table is read whole, and its changes are not archived.
+        archive = StreamArchive.open(self._catalog, source.name) if stream else None
+        if archive is not None and archive.snapshot is None:
+            archive = None
+        enough = None
+        if isinstance(source, EventStream) and wanted.end is not None:
+            enough = wanted.end + (source.disorder.seconds + _DRIFT_SECONDS) * 1000
+        log = _Log(consumer, topic)
+        known = archive.known_at(wanted.as_of) if archive and wanted.as_of is not None else None
+        if wanted.as_of is not None and known is None:
+            raise ReplayError(
+                f"--as-of: nothing says when the records of {topic} came: it is not archived"
+            )
+        chosen = _choose(log, archive, wanted.source, needed, enough, known)
+        kept = archive.kept(chosen.archive) if archive and chosen.archive else {}
+        from_log = sum(end - first for first, end in chosen.log.values())
+        return SourcePlan(
+            source=source.name,
+            topic=topic,
+            views=[view.name for view in job.views if view.source == source],
+            warm_up_seconds=None if before is None else before // 1000,
+            archive=chosen.archive,
+            snapshot=archive.snapshot if archive and chosen.archive else None,
+            log=chosen.log,
+            rows=sum(one.rows for one in kept.values()) + from_log,
+            bytes=sum(one.bytes for one in kept.values())
+            + round(from_log * log.record_bytes(chosen.log)),
+            gap=chosen.gap,
+        )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    archive: Offsets
+    log: Offsets
+    gap: str
+
+
+def _choose(
+    log: _Log,
+    archive: StreamArchive | None,
+    source: str,
+    needed: int | None,
+    enough: int | None,
+    known: Mapping[int, int] | None,
+) -> _Choice:
+    """Archive first, then Kafka: no offset twice, none left out but what `gap` says."""
+    kept = archive.kept() if archive is not None else {}
+    in_archive = archive.first_at(needed) if archive is not None and needed is not None else {}
+    ends_in_archive = archive.first_at(enough) if archive is not None and enough is not None else {}
+    starts = log.at(needed)
+    ends = log.ends if enough is None else log.at(enough)
+    chosen = _Choice({}, {}, "")
+    gaps = []
+    for partition, (low, _) in log.bounds.items():
+        first, end = starts[partition], ends[partition]
+        covered = low == 0 or first > low
+        held = kept.get(partition)
+        if held is not None and not covered and source != "kafka":
+            # Kafka begins too late, so that its first offset says nothing of where to begin.
+            begin = held.first if needed is None else in_archive.get(partition, held.end)
+            if begin == held.first > 0:
+                gaps.append(f"partition {partition}: the archive begins at offset {begin}")
+            if 0 < low == end:
+                end = min(end, ends_in_archive.get(partition, end))
+        elif source == "archive":
+            begin = first
+            if held is None or begin < held.first:
+                there = "nothing" if held is None else f"offsets from {held.first}"
+                gaps.append(f"partition {partition}: the archive holds {there}, needed {begin}")
+        else:
+            begin = first
+            if not covered:
+                gaps.append(f"partition {partition}: Kafka begins at offset {low}")
+        if known is not None:
+            end = min(end, known.get(partition, 0))
+        end = max(begin, end)
+        # All of it that the archive has: Kafka may delete more while the replay runs.
+        use = held is not None and (source == "archive" or (source == "auto" and not covered))
+        until = min(end, held.end) if use and held is not None else begin
+        if use and until > begin:
+            chosen.archive[partition] = (begin, until)
+        if source == "archive":
+            if until < end:
+                gaps.append(f"partition {partition}: the archive ends at offset {until} of {end}")
+        else:
+            if until < low and until < end:
+                gaps.append(
+                    f"partition {partition}: the archive ends at offset {until},"
+                    f" Kafka begins at {low}"
+                )
+            chosen.log[partition] = (max(until, begin), end)
+    gap = f"the log no longer holds what the replay needs: {', '.join(gaps)}" if gaps else ""
+    return _Choice(chosen.archive, chosen.log, gap)
+
+
+class _Log:
+    """One topic as Kafka has it."""
+
+    def __init__(self, consumer: Consumer, topic: str) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        metadata = consumer.list_topics(topic, timeout=_KAFKA_SECONDS).topics[topic]
+        if metadata.error is not None:
+            raise ReplayError(f"Kafka: {topic}: {metadata.error.str()}")
+        self.bounds: Offsets = {}
+        for partition in sorted(metadata.partitions):
+            low, high = consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=_KAFKA_SECONDS
+            )
+            self.bounds[partition] = (low, high)
+        self.ends = {partition: high for partition, (_, high) in self.bounds.items()}
+
+    def at(self, milliseconds: int | None) -> dict[int, int]:
+        """The first offset of a record as new or newer; a record's timestamp is its event time."""
+        if milliseconds is None:
+            return {partition: low for partition, (low, _) in self.bounds.items()}
+        found = self._consumer.offsets_for_times(
+            [TopicPartition(self._topic, p, milliseconds) for p in self.bounds],
+            timeout=_KAFKA_SECONDS,
+        )
+        return {
+            one.partition: self.ends[one.partition]
+            if one.offset < 0 or one.offset == OFFSET_END
+            else one.offset
+            for one in found
+        }
+
+    def record_bytes(self, offsets: Offsets) -> float:
+        """The mean size of a few hundred records among those offsets."""
+        there = [(p, first) for p, (first, end) in offsets.items() if end > first]
+        if not there:
+            return 0.0
+        self._consumer.assign([TopicPartition(self._topic, p, first) for p, first in there])
+        records = self._consumer.consume(_SAMPLE, timeout=2)
+        self._consumer.unassign()
+        sizes = [len(one) for one in records if one.error() is None]
+        return sum(sizes) / len(sizes) if sizes else 0.0
+
+
+def expected(
+    sources: list[SourcePlan],
+    rates: list[float],
+    limit: float | None,
+    state_bytes: int | None,
+) -> Plan:
+    """The plan of those sources, at the mean of the `rates` of replays before, or the limit."""
+    rate = sum(rates) / len(rates) if rates else float(_PRIOR_RECORDS_PER_SECOND)
+    if limit is not None:
+        rate = min(rate, limit)
+    rows = sum(one.rows for one in sources)
+    return Plan(
+        sources,
+        rows,
+        sum(one.bytes for one in sources),
+        round(rows / rate, 1),
+        round(rate, 1),
+        len(rates),
+        state_bytes,
+    )
+
+
+def topic_of(source: Source, project: str) -> str:
+    """The topic of a source."""
+    return captured_topic(source, project) if isinstance(source, CdcTable) else source.topic
+
+
+def now() -> str:
+    """ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _typed(column: str, type_: Type, text: str) -> str | int:
+    if type_ is not Type.INT64:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise SettingsError(f"--keys: {column} is an integer, got {text!r}") from None

