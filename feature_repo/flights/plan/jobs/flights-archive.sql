@@ -34,7 +34,7 @@ CREATE TABLE sources.`departures` (
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'json',
   'scan.watermark.alignment.group' = 'departures',
-  'scan.watermark.alignment.max-drift' = '1 h',
+  'scan.watermark.alignment.max-drift' = '3600 s',
   'scan.watermark.alignment.update-interval' = '200 ms'
 );
 
@@ -60,7 +60,7 @@ CREATE TABLE sources.`arrivals` (
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'json',
   'scan.watermark.alignment.group' = 'arrivals',
-  'scan.watermark.alignment.max-drift' = '1 h',
+  'scan.watermark.alignment.max-drift' = '3600 s',
   'scan.watermark.alignment.update-interval' = '200 ms'
 );
 
@@ -88,7 +88,7 @@ CREATE TABLE sources.`weather` (
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'json',
   'scan.watermark.alignment.group' = 'weather',
-  'scan.watermark.alignment.max-drift' = '1 h',
+  'scan.watermark.alignment.max-drift' = '3600 s',
   'scan.watermark.alignment.update-interval' = '200 ms'
 );
 
