@@ -120,6 +120,28 @@ def test_the_archive_holds_every_record_once(replayed, name):
     assert wanted <= times
 
 
+def test_the_runbooks_commands_run(replayed):
+    """In their order; the ids it names are those of the replays that its own commands begin."""
+    text = (ROOT / "docs" / "runbooks" / "replay.md").read_text("utf-8")
+    lines = [
+        line.strip().removeprefix("headwater ").split()
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        for line in block.splitlines()
+        if line.strip()
+    ]
+    ids, named = {}, []
+    for words in lines:
+        named += [word for word in words if re.fullmatch(r"0\d{3}", word) and word not in named]
+    begun = iter(named)
+    for words in lines:
+        asked = [ids.get(word, word) for word in words]
+        done = headwater(replayed, *asked)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        if words[:2] == ["replay", "run"]:
+            ids[next(begun)] = newest(replayed)
+    assert len(lines) > 10
+
+
 def test_a_replay_reads_from_the_archive_what_kafka_has_deleted(replayed):
     """Half of each partition goes, in the middle of the span; the replay equals live."""
     admin = AdminClient({"bootstrap.servers": replayed.settings.kafka})
@@ -144,6 +166,10 @@ def test_a_replay_reads_from_the_archive_what_kafka_has_deleted(replayed):
     only_kafka = headwater(replayed, "replay", "plan", *VIEWS, *SPAN, "--source", "kafka")
     assert only_kafka.returncode == 1
     assert "Kafka begins at" in only_kafka.stdout
+
+    follows = headwater(replayed, "replay", "plan", "carrier_delays", *SPAN[:2])
+    assert follows.returncode == 1
+    assert "without --to a replay begins in Kafka" in follows.stdout
 
     plan = headwater(replayed, "replay", "plan", *VIEWS, *SPAN, "--json")
     assert plan.returncode == 0, plan.stdout
@@ -309,28 +335,6 @@ def test_a_replay_of_some_keys_computes_no_others(replayed):
     wrong = headwater(replayed, "replay", "plan", "carrier_delays", *SPAN, "--keys", "origin=JFK")
     assert wrong.returncode == 2
     assert "carrier_delays has no key 'origin'; choices: carrier" in wrong.stderr
-
-
-def test_the_runbooks_commands_run(replayed):
-    """In their order; the ids it names are those of the replays that its own commands begin."""
-    text = (ROOT / "docs" / "runbooks" / "replay.md").read_text("utf-8")
-    lines = [
-        line.strip().removeprefix("headwater ").split()
-        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-        for line in block.splitlines()
-        if line.strip()
-    ]
-    ids, named = {}, []
-    for words in lines:
-        named += [word for word in words if re.fullmatch(r"0\d{3}", word) and word not in named]
-    begun = iter(named)
-    for words in lines:
-        asked = [ids.get(word, word) for word in words]
-        done = headwater(replayed, *asked)
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
-        if words[:2] == ["replay", "run"]:
-            ids[next(begun)] = newest(replayed)
-    assert len(lines) > 10
 
 
 def test_a_dropped_replay_leaves_nothing(replayed):

@@ -154,7 +154,7 @@ def with_views(*views):
 def test_state_fits_where_only_options_of_connectors_differ():
     script = with_views(*JOB.views)
     assert breaks(script, script) == []
-    assert breaks(script, script.replace("'max-drift' = '1 h'", "'max-drift' = '2 h'")) == []
+    assert breaks(script, script.replace("drift' = '3600 s'", "drift' = '60 s'")) == []
 
 
 def test_what_does_not_fit_is_named():

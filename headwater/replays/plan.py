@@ -27,9 +27,6 @@ from schemas import (
 
 SOURCES = ("auto", "kafka", "archive")
 _KAFKA_SECONDS = 10
-_DRIFT_SECONDS = 3600
-"""How far the partitions of a source may be apart, by the alignment in its DDL."""
-
 _SAMPLE = 200
 _PRIOR_RECORDS_PER_SECOND = 40_000
 """Of all the flights' views on two cores, until a replay of this platform has been measured."""
@@ -48,7 +45,7 @@ class Wanted:
     """Milliseconds since 1970 UTC; the first event time that is written."""
 
     end: int | None
-    """The first that is not; None to follow the log until it is caught up with."""
+    """The first that is not; None to follow Kafka until it is caught up with."""
 
     keys: Mapping[str, tuple[str, ...]]
     """Values of key columns, as text; none for all entities."""
@@ -183,10 +180,16 @@ class Planner:
         archive = StreamArchive.open(self._catalog, source.name) if stream else None
         if archive is not None and archive.snapshot is None:
             archive = None
+        if wanted.end is None:
+            # The archive comes to an end, and with it its watermark: while Kafka is idle, all
+            # that is still to come would count as late.
+            archive = None
         enough = None
         if isinstance(source, EventStream) and wanted.end is not None:
-            enough = wanted.end + (source.disorder.seconds + _DRIFT_SECONDS) * 1000
+            enough = wanted.end + (source.disorder.seconds + source.drift.seconds) * 1000
         log = _Log(consumer, topic)
+        if wanted.end is None and wanted.as_of is not None:
+            raise SettingsError("--as-of needs --to: what follows the log knows all of it")
         known = archive.known_at(wanted.as_of) if archive and wanted.as_of is not None else None
         if wanted.as_of is not None and known is None:
             raise ReplayError(
@@ -206,7 +209,12 @@ class Planner:
             rows=sum(one.rows for one in kept.values()) + from_log,
             bytes=sum(one.bytes for one in kept.values())
             + round(from_log * log.record_bytes(chosen.log)),
-            gap=chosen.gap,
+            gap=chosen.gap
+            + (
+                "; without --to a replay begins in Kafka: give it an end, and begin the next there"
+                if chosen.gap and wanted.end is None
+                else ""
+            ),
         )
 
 
