@@ -49,9 +49,12 @@ class FlinkCluster:
         history = self.get(f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
         return str(history[0]["stacktrace"]).splitlines()[0] if history else ""
 
-    def stop(self, job_id: str, seconds: float = 120) -> str:
-        """Stop a job with a savepoint and return the savepoint's path."""
-        trigger = self._call("POST", f"/jobs/{job_id}/stop", json={"drain": False})["request-id"]
+    def stop(self, job_id: str, seconds: float = 120, folder: str | None = None) -> str:
+        """Stop a job with a savepoint, in `folder` or the cluster's own; the savepoint's path."""
+        how: dict[str, object] = {"drain": False}
+        if folder is not None:
+            how["targetDirectory"] = folder
+        trigger = self._call("POST", f"/jobs/{job_id}/stop", json=how)["request-id"]
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             answer = self.get(f"/jobs/{job_id}/savepoints/{trigger}")

@@ -393,7 +393,6 @@ class Replays:
             folder = self._checkpoints(replay, name)
             configuration[name] = {
                 "execution.checkpointing.dir": f"file://{folder}/checkpoints",
-                "execution.checkpointing.savepoint-dir": f"file://{folder}/savepoints",
             }
             if replay.end is not None:
                 # Every partition has an end: none is idle, and none may be passed by.
@@ -445,8 +444,10 @@ class Replays:
     def _stop(self, replay: Replay, report: Report) -> None:
         for name, job in self._known(replay).items():
             if job["state"] not in _ENDED:
+                folder = f"file://{self._checkpoints(replay, name)}/savepoints"
                 try:
-                    report(f"{name} is stopped; savepoint {self.cluster.stop(job['jid'])}")
+                    savepoint = self.cluster.stop(job["jid"], folder=folder)
+                    report(f"{name} is stopped; savepoint {savepoint}")
                 except FlinkError:
                     # It came to its end just now.
                     if self.cluster.get(f"/jobs/{job['jid']}")["state"] != "FINISHED":
