@@ -14,6 +14,7 @@ from connectors.redis_codec import feature_field, timestamp_field
 from connectors.registered import served
 from feature_repo.registration import describe_feast
 from flink_jobs.sql import job_sql, jobs
+from headwater.deployment import chart_values
 from iceberg.tables import describe
 from schemas import FeatureView, Repository
 from schemas.event import json_schema
@@ -40,6 +41,8 @@ def derive(repository: Repository) -> dict[str, str]:
     files[f"{folder}/api.json"] = _api_schema(repository)
     if repository.tables:
         files[f"{folder}/connector.json"] = _json(connector_document(repository, _DATABASE))
+    for name, text in chart_values(repository).items():
+        files[f"{folder}/helm/{name}"] = text
     return files
 
 
