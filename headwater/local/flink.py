@@ -108,11 +108,13 @@ def _configure(settings: Settings) -> None:
     for name in ("log4j-console.properties", "log4j-cli.properties"):
         shutil.copy(home / "conf" / name, conf / name)
     (conf / "config.yaml").write_text(
-        "".join(f"{key}: {value}\n" for key, value in _config(settings).items()), "utf-8"
+        "".join(f"{key}: {value}\n" for key, value in cluster_configuration(settings).items()),
+        "utf-8",
     )
 
 
-def _config(settings: Settings) -> dict[str, str | int]:
+def cluster_configuration(settings: Settings) -> dict[str, str | int]:
+    """What job manager and task manager share."""
     ports, state = settings.ports, settings.state
     return {
         "env.java.opts.all": java_options(),
