@@ -5,7 +5,7 @@ BIN := build/envs/serving/bin
 DEBIAN := prometheus prometheus-alertmanager debootstrap
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
-.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving bench-freshness soak protocol lock clean tools check-deploy compose
+.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving bench-freshness soak protocol lock clean tools check-deploy compose check-images audit
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,12 @@ build/jars/.ready: pom.xml $(shell find $(KERNEL)/src/main $(KERNEL)/pom.xml -ty
 # nothing is installed), and the operators' Java artifacts for their resource definitions.
 tools: build/tools/.ready ## Install what checks the chart, the workflows and the rules, under build/tools
 
-build/tools/.ready: tools/go.mod tools/go.sum tools/pom.xml tools/schemas.py requirements/tools.txt build/boot/.ready
+build/envs/tools/.ready: requirements/tools.txt build/boot/.ready
+	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) build/envs/tools
+	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python build/envs/tools/bin/python requirements/tools.txt
+	@touch $@
+
+build/tools/.ready: tools/go.mod tools/go.sum tools/pom.xml tools/schemas.py build/envs/tools/.ready
 	@echo "[tools 1/3] helm, kubeconform, actionlint (three minutes the first time)"
 	cd tools && go mod download github.com/prometheus-operator/prometheus-operator \
 	  github.com/compose-spec/compose-go/v2 && \
@@ -54,8 +59,6 @@ build/tools/.ready: tools/go.mod tools/go.sum tools/pom.xml tools/schemas.py req
 	  (apt-get -qq update && apt-get -qq download $(DEBIAN) 2>/dev/null)) && \
 	  for deb in *.deb; do dpkg -x $$deb . && rm $$deb; done
 	@echo "[tools 3/3] the schemas of Kubernetes and of the operators"
-	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) build/envs/tools
-	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python build/envs/tools/bin/python requirements/tools.txt
 	mvn -q -B -f tools/pom.xml package
 	build/envs/tools/bin/python tools/schemas.py build/tools
 	@touch $@
@@ -95,6 +98,13 @@ test: setup ## Run the tests and print the coverage (about 8 minutes)
 check-deploy: setup tools ## Check the chart, the rules and the workflows against what they are for
 	$(BIN)/python -m tools.check
 	$(BIN)/pytest tests/deploy
+
+check-images: setup tools ## Carry the Dockerfiles out in a fresh Debian and run what they start (root; 10 minutes)
+	HEADWATER_IMAGES=build/images $(BIN)/pytest -v tests/deploy/test_images.py
+
+audit: build/envs/tools/.ready ## Look the pinned packages up among the known vulnerabilities
+	for name in serving flink dev tools; do \
+	  build/envs/tools/bin/pip-audit --require-hashes --disable-pip -r requirements/$$name.txt || exit 1; done
 
 bench-engine: setup ## Rolling features beside Flink's OVER and the bare source (12 minutes)
 	$(BIN)/python -m bench.engine
