@@ -5,7 +5,7 @@ BIN := build/envs/serving/bin
 DEBIAN := prometheus prometheus-alertmanager debootstrap
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
-.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving bench-freshness soak protocol lock clean tools check-deploy compose check-images audit
+.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving bench-freshness soak protocol lock clean tools check-deploy compose check-images audit check-terraform
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ test: setup ## Run the tests and print the coverage (about 8 minutes)
 check-deploy: setup tools ## Check the chart, the rules and the workflows against what they are for
 	$(BIN)/python -m tools.check
 	$(BIN)/pytest tests/deploy
+
+check-terraform: setup ## Check the infrastructure as far as terraform and its providers are there
+	$(BIN)/pytest -v -rs tests/deploy/test_terraform.py
 
 check-images: setup tools ## Carry the Dockerfiles out in a fresh Debian and run what they start (root; 10 minutes)
 	HEADWATER_IMAGES=build/images $(BIN)/pytest -v tests/deploy/test_images.py
