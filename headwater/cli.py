@@ -13,7 +13,7 @@ from headwater.commands.keys import keys_group
 from headwater.commands.local import down, logs, status, up
 from headwater.commands.plan import plan
 from headwater.commands.replay import replay
-from headwater.commands.tables import tables
+from headwater.commands.snapshots import snapshots
 from headwater.demo import DemoFailed
 from headwater.local.part import PartFailed
 from headwater.replays.run import ReplayError
@@ -35,7 +35,7 @@ for command in (
     load,
     produce_,
     jobs_group,
-    tables,
+    snapshots,
     replay,
     keys_group,
     demo,

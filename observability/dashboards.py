@@ -72,6 +72,13 @@ def _overview(jobs: list[str]) -> Iterable[Panel]:
         "s",
     )
     yield Panel(
+        "Lookups at once, and refused",
+        (
+            (f"sum({q.IN_FLIGHT})", "being answered"),
+            (f"sum by (reason) (rate({q.REFUSED}[{_OVER}]))", "refused: {{reason}}"),
+        ),
+    )
+    yield Panel(
         "Served values by status",
         ((f"sum by (status) (rate({q.VALUES}[{_OVER}]))", "{{status}}"),),
         "short",
@@ -154,6 +161,17 @@ def _view(view: FeatureView) -> Iterable[Panel]:
         "ms",
         f"A value older than {view.ttl} is served as stale",
     )
+    aged = f'view="{view.name}"'
+    yield Panel(
+        "Age of served values: their distribution",
+        tuple(
+            (q.quantile(share, q.VALUE_AGE_SECONDS, aged, _OVER), f"p{share * 100:g}")
+            for share in (0.5, 0.95, 0.99)
+        ),
+        "s",
+        "As callers got them",
+        thresholds=(view.ttl.seconds, 2 * view.ttl.seconds),
+    )
     yield Panel(
         "Rate: values written to Redis",
         (
@@ -175,6 +193,10 @@ def _view(view: FeatureView) -> Iterable[Panel]:
     yield Panel(
         "Values served",
         (
+            (
+                f'sum(rate({q.UNREADABLE}{{view="{view.name}"}}[{_OVER}]))',
+                "unreadable",
+            ),
             (
                 f'sum by (status) (rate({q.VALUES}{{view="{view.name}"}}[{_OVER}]))',
                 "{{status}}",

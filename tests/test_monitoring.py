@@ -148,11 +148,11 @@ def test_the_parts_tell_every_metric_that_is_asked_for(computing):
         assert re.search(wanted, text), wanted
 
     def committed() -> list[str]:
-        return headwater("tables", "history", "carrier_delays").splitlines()
+        return headwater("snapshots", "list", "carrier_delays").splitlines()
 
     # A table goes back to what it was before its newest snapshot.
     lines = eventually(lambda: found if len(found := committed()) > 1 else [], 60)
     newest, before = lines[0].split(), lines[1].split()
     headwater("jobs", "stop")
-    assert before[1] in headwater("tables", "rollback", "carrier_delays", "--before", newest[0])
+    assert before[1] in headwater("snapshots", "rollback", "carrier_delays", "--before", newest[0])
     assert committed()[0].split()[1] == before[1]

@@ -12,8 +12,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import yaml
 
+from api.auth import ALL_VIEWS, PrincipalDocument, PrincipalsDocument, key_hash, new_key
 from flink_jobs.sql import jobs
 from headwater.jobs import CONFIGURATION
 from headwater.local.flink import cluster_configuration
@@ -122,6 +124,12 @@ def write(folder: Path, repository: Repository) -> None:
     for name in ("postgres", "grafana"):
         if not (kept / name).exists():
             (kept / name).write_text(secrets.token_urlsafe(24), "utf-8")
+    if not (kept / "api-key").exists():
+        (kept / "api-key").write_text(new_key(), "utf-8")
+    hashed = key_hash((kept / "api-key").read_text("utf-8"))
+    principals = PrincipalsDocument([PrincipalDocument("compose", [ALL_VIEWS], hashed)])
+    (folder / "principals").mkdir(exist_ok=True)
+    (folder / "principals" / "principals.json").write_bytes(msgspec.json.encode(principals))
     password = (kept / "postgres").read_text("utf-8")
     (kept / "postgres.properties").write_text(f"password={password}\n", "utf-8")
 

@@ -160,6 +160,7 @@ def test_without_a_plan_it_says_where_the_plan_comes_from():
         ("api.autoscaling.cpu=200", "cpu"),
         ("redis.url=redis://:password@redis:6379", "redis/url"),
         ("jobs.flights-weather.sql=abc", "sql"),
+        ("api.oidc.issuer=http://id.example.com", "issuer"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(option, said):
@@ -258,8 +259,30 @@ def test_the_command_and_the_api_understand_theirs(objects, secrets):
     api = ServerSettings.read(
         environment(of(objects["prod"], "Deployment")[f"{RELEASE}-api"], secrets)
     )
-    assert (api.host, api.port) == ("0.0.0.0", 8080)
+    assert (api.host, api.port, api.grpc_port) == ("0.0.0.0", 8080, 9090)
+    assert api.auth
+    assert api.principals == str(secrets / "principals/principals.json")
     assert api.redis_url == "rediss://:s3cret@redis.example.com:6379"
+
+
+def test_tls_and_an_issuer_of_tokens_reach_everyone_they_concern(secrets):
+    found = render(
+        "prod",
+        *("--set", "api.tlsSecret=api-tls", "--set", "api.oidc.issuer=https://id.example.com"),
+        *("--set", "api.oidc.audience=features"),
+    )
+    assert [str(finding) for finding in check(found)] == []
+    deployment = of(found, "Deployment")[f"{RELEASE}-api"]
+    api = ServerSettings.read(environment(deployment, secrets))
+    assert (api.oidc_issuer, api.oidc_audience) == ("https://id.example.com", "features")
+    assert api.tls_key == str(secrets / "tls/tls.key")
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert pod(deployment)["containers"][0][probe]["httpGet"]["scheme"] == "HTTPS"
+    assert (
+        of(found, "ServiceMonitor")[f"{RELEASE}-api"]["spec"]["endpoints"][0]["scheme"] == "https"
+    )
+    test = of(found, "Pod")[f"{RELEASE}-api-test"]["spec"]["containers"][0]
+    assert test["args"][0] == "https://headwater-api:80"
 
 
 def test_the_api_is_spread_scaled_and_never_all_away(objects):

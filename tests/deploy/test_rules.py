@@ -220,9 +220,9 @@ def _evaluate(folder: Path, tmp_path: Path, name: str, series: dict[str, str], w
 def test_the_names_are_those_the_api_gives():
     metrics = ApiMetrics()
     families = {family.name: family for family in metrics.registry.collect()}
-    for name in (q.REQUESTS, q.REDIS_ERRORS, q.VALUES):
+    for name in (q.REQUESTS, q.REDIS_ERRORS, q.VALUES, q.UNREADABLE, q.REFUSED, q.IN_FLIGHT):
         assert name.removesuffix("_total") in families
-    for name in (q.REQUEST_SECONDS, q.REDIS_SECONDS):
+    for name in (q.REQUEST_SECONDS, q.REDIS_SECONDS, q.VALUE_AGE_SECONDS):
         assert name in families
     metrics.request_seconds.labels("POST", "/v1/features").observe(0.001)
     bounds = {
@@ -237,10 +237,10 @@ def test_the_names_are_those_the_api_gives():
 def test_only_known_metrics_are_asked_for():
     known = {
         *q.FLINK_METRICS,
-        *(q.REQUESTS, q.REDIS_ERRORS, q.VALUES, "up", "ALERTS"),
+        *(q.REQUESTS, q.REDIS_ERRORS, q.VALUES, q.UNREADABLE, q.REFUSED, q.IN_FLIGHT),
         *(
             f"{h}_{part}"
-            for h in (q.REQUEST_SECONDS, q.REDIS_SECONDS)
+            for h in (q.REQUEST_SECONDS, q.REDIS_SECONDS, q.VALUE_AGE_SECONDS)
             for part in ("bucket", "count")
         ),
     }

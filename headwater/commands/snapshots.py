@@ -1,4 +1,4 @@
-"""`headwater tables`: what the offline tables' history is, and back to a part of it."""
+"""`headwater snapshots`: what the offline tables' history is, and back to a part of it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _view = click.argument("view")
 
 
 @click.group()
-def tables() -> None:
-    """The Iceberg tables of the views."""
+def snapshots() -> None:
+    """The snapshots of the views' Iceberg tables."""
 
 
-@tables.command()
+@snapshots.command(name="list")
 @_view
 @click.option("-n", "count", default=20, show_default=True, help="How many, newest first.")
-def history(view: str, count: int) -> None:
+def list_(view: str, count: int) -> None:
     """The snapshots of a VIEW's table: when, what, rows added and rows in all."""
     table = _table(view)
     by_id = {snapshot.snapshot_id: snapshot for snapshot in table.snapshots()}
@@ -43,7 +43,7 @@ def history(view: str, count: int) -> None:
         )
 
 
-@tables.command()
+@snapshots.command()
 @_view
 @click.option(
     "--before", callback=moment, required=True, help="A time, ISO 8601, UTC if it says no zone."
