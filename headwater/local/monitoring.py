@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager, from Debian's packages; `make tools` unpacks them."""
+"""Prometheus and Alertmanager; `make tools` brings them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from headwater.monitoring import Receivers, Targets, alertmanager_file, promethe
 from headwater.settings import Settings
 from schemas.loading import load_repository
 
+_PROMETHEUS = Path("tools/debian/usr/bin/prometheus")
 NAMES = ("alertmanager", "prometheus")
 
 
@@ -31,7 +32,7 @@ def prometheus(settings: Settings) -> Part:
         address=f"http://127.0.0.1:{port}",
         ports=(port,),
         command=(
-            str(_program(settings, "prometheus")),
+            str(settings.build / _PROMETHEUS),
             f"--config.file={folder}/prometheus.yml",
             f"--storage.tsdb.path={folder}/data",
             f"--web.listen-address=127.0.0.1:{port}",
@@ -56,7 +57,7 @@ def alertmanager(settings: Settings) -> Part:
         address=f"http://127.0.0.1:{port}",
         ports=(port,),
         command=(
-            str(_program(settings, "prometheus-alertmanager")),
+            str(settings.build / "tools" / "alertmanager"),
             f"--config.file={folder}/alertmanager.yml",
             f"--storage.path={folder}/data",
             f"--web.listen-address=127.0.0.1:{port}",
@@ -75,12 +76,8 @@ def alertmanager(settings: Settings) -> Part:
     )
 
 
-def _program(settings: Settings, name: str) -> Path:
-    return settings.build / "tools" / "debian" / "usr" / "bin" / name
-
-
 def _installed(settings: Settings, folder: Path) -> Path:
-    program = _program(settings, "prometheus")
+    program = settings.build / _PROMETHEUS
     if not program.exists():
         raise PartFailed(f"{folder.name}: {program} is not there: run `make tools`")
     return folder
