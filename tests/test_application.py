@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,12 @@ def test_a_wrong_way_to_kafka_is_named(environ, said):
 def test_a_place_without_an_address_says_which():
     with pytest.raises(SettingsError, match="HEADWATER_REDIS_URL is not set"):
         Place.read({"HEADWATER_REPOSITORY": "a:b", "HEADWATER_KAFKA": "k:9092"})
+
+
+def test_every_script_finds_what_it_leaves_open():
+    values = Place.read(_place()).values("j")
+    for job in jobs(repository):
+        assert set(re.findall(r"\$\{(\w+)\}", job_sql(job))) <= values.keys()
 
 
 def test_a_secret_is_a_file_of_its_own_or_of_one_property(tmp_path):
