@@ -176,9 +176,9 @@ def test_a_missing_address_is_asked_for(missing):
 
 def test_migrations_run_before_the_jobs_change(objects):
     for profile, when, kinds in (
-        ("prod", "pre-install,pre-upgrade", ["topics", "tables", "registry"]),
+        ("prod", "pre-install,pre-upgrade", ["topics", "tables", "registry", "serving"]),
         # The database comes with the release, and Strimzi makes the topics.
-        ("dev", "post-install,pre-upgrade", ["tables", "registry"]),
+        ("dev", "post-install,pre-upgrade", ["tables", "registry", "serving"]),
     ):
         job = of(objects[profile], "Job")[f"{RELEASE}-apply"]
         assert job["metadata"]["annotations"]["helm.sh/hook"] == when
