@@ -92,7 +92,6 @@ def test_the_chart_runs_what_the_images_hold():
     assert "uv venv --quiet --python python3 /opt/headwater/env" in flink
 
 
-@in_full
 @pytest.fixture(scope="module", params=OURS)
 def image(request):
     """A built image: its name, its root and what it says of itself."""
