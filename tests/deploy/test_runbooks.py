@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -94,12 +95,9 @@ def test_a_command_of_ours_is_understood(runbook, command):
 
 @pytest.mark.parametrize(("runbook", "command"), of("kubectl"))
 def test_kubectl_is_asked_for_what_is_there(objects, runbook, command):
-    named = re.findall(r"\b([a-z]+)/([a-z0-9][a-z0-9.-]*)", command.split(" -- ")[0])
-    for kind, name in named:
-        if kind == "pod-security.kubernetes.io" or "kubernetes.io" in name or kind == "dev":
-            continue
-        if (kind, name) == ("strimzi.io", "force-password-renewal"):
-            continue
+    # Labels and annotations have slashes too.
+    asked = re.sub(r"\S+\.io/\S+|/dev/\S+", "", command.split(" -- ")[0])
+    for kind, name in re.findall(r"\b([a-z]+)/([a-z0-9][a-z0-9.-]*)", asked):
         assert (kind, name) in objects, f"{runbook}: {command}"
     for component in re.findall(r"component=(\w+)", command):
         assert component in ("api", "flink", "redis", "postgres"), command
@@ -121,8 +119,10 @@ def test_helm_renders_what_it_is_told(runbook, command, monkeypatch):
         installed = next(
             c for n, c in of("helm") if n == "install" and "values-prod" in c and " install " in c
         )
-        words += [word for word in shlex.split(installed)[4:] if word != "--namespace"]
-        words = [word for word in words if word != NAMESPACE]
+        files = shlex.split(installed)
+        words += [
+            word for option, value in pairwise(files) if option == "-f" for word in (option, value)
+        ]
     rendered = [found for found in yaml.safe_load_all(helm("template", *words)) if found]
     assert {"FlinkDeployment", "Deployment"} <= {thing["kind"] for thing in rendered}
 
