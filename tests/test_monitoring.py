@@ -87,6 +87,7 @@ def test_watchers_start_only_when_asked_for():
 
 
 def test_missing_programs_are_named(tmp_path):
+    (tmp_path / "envs").symlink_to(ROOT / "build" / "envs")
     environ = free_ports() | {"HEADWATER_STATE": str(tmp_path), "HEADWATER_BUILD": str(tmp_path)}
     run = subprocess.run(
         [sys.executable, "-m", "headwater", "up", "prometheus"],
