@@ -10,6 +10,7 @@ from flink_jobs.place import digest
 from flink_jobs.sql import Job, job_sql, jobs
 from headwater.jobs import CONFIGURATION
 from headwater.local.flink import java_options
+from headwater.settings import Settings
 from observability.dashboards import dashboards
 from observability.rules import rule_groups
 from schemas import Repository
@@ -35,7 +36,13 @@ def _objects(repository: Repository) -> dict[str, object]:
             "module": f"feature_repo.{repository.name}.repository:repository",
             "views": [view.name for view in repository.views],
         },
-        "flink": {"configuration": CONFIGURATION | {"env.java.opts.all": java_options()}},
+        "flink": {
+            "configuration": {
+                **CONFIGURATION,
+                "table.exec.source.idle-timeout": f"{Settings.idle_seconds} s",
+                "env.java.opts.all": java_options(),
+            }
+        },
         "jobs": {job.name: _job(job) for job in jobs(repository)},
         "topics": {name: {"partitions": count} for name, count in topics(repository).items()},
     }

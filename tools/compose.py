@@ -98,6 +98,7 @@ def flink(settings: Settings) -> dict[str, str | int]:
         "rest.address": "jobmanager",
         "rest.bind-address": "0.0.0.0",
         "metrics.reporter.prom.port": PORTS.flink_metrics,
+        "table.exec.source.idle-timeout": f"{settings.idle_seconds} s",
     }
 
 

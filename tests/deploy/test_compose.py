@@ -111,7 +111,8 @@ def test_configuration_is_that_of_one_machine_but_for_addresses():
     written = files(repository)
     settings = Settings()
     place = re.compile(r"address|host|port|dir$|listeners|voters|path|servers|topic|dirs")
-    native = cluster_configuration(settings) | CONFIGURATION
+    idle = {"table.exec.source.idle-timeout": f"{settings.idle_seconds} s"}
+    native = cluster_configuration(settings) | CONFIGURATION | idle
     flink = properties(written["flink/config.yaml"], ": ")
     assert {k for k in native.keys() ^ flink.keys() if not place.search(k)} == set()
     for key in native.keys() & flink.keys():
