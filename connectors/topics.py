@@ -5,10 +5,12 @@ from __future__ import annotations
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
+from connectors.access import KafkaAccess
 from connectors.ddl import captured_topic, late_topic
 from schemas import HeadwaterError, Repository
 
 PARTITIONS = 2
+_AS_CONFIGURED = -1
 
 
 class KafkaUnavailable(HeadwaterError):
@@ -28,18 +30,21 @@ def topics(repository: Repository) -> dict[str, int]:
     }
 
 
-def create_topics(bootstrap: str, wanted: dict[str, int], replicas: int = 1) -> list[str]:
-    """Create the topics that are missing and return their names; KafkaUnavailable if it cannot."""
+def create_topics(access: KafkaAccess, wanted: dict[str, int]) -> list[str]:
+    """Create the topics that are missing and return their names; KafkaUnavailable if it cannot.
+
+    Each has as many replicas as the cluster gives by default.
+    """
     try:
         admin = KafkaAdminClient(
-            bootstrap_servers=bootstrap, bootstrap_timeout_ms=5000, request_timeout_ms=10_000
+            **access.client(), bootstrap_timeout_ms=5000, request_timeout_ms=10_000
         )
     except Exception as error:  # the library's errors have no common root
-        raise KafkaUnavailable(f"Kafka at {bootstrap} does not answer: {error}") from error
+        raise KafkaUnavailable(f"Kafka at {access.bootstrap} does not answer: {error}") from error
     try:
         missing = sorted(set(wanted) - set(admin.list_topics()))
         if missing:
-            admin.create_topics([NewTopic(name, wanted[name], replicas) for name in missing])
+            admin.create_topics([NewTopic(name, wanted[name], _AS_CONFIGURED) for name in missing])
         return missing
     finally:
         admin.close()

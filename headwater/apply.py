@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import redis
 from pyiceberg.catalog import Catalog
 
+from connectors.access import KafkaAccess
 from connectors.debezium import ConnectCluster, Database, connector_document, connector_name
 from connectors.registered import DIGEST, DOCUMENT, encode, registered_key, served
 from connectors.topics import create_topics, topics
 from headwater.settings import Settings
 from iceberg.catalog import create_archive, create_tables, open_catalog
-from schemas import Repository
+from schemas import Repository, SettingsError
 
 if TYPE_CHECKING:
     from feature_repo.registration import RegistrySettings
@@ -21,20 +23,24 @@ if TYPE_CHECKING:
 Report = Callable[[str], None]
 
 
-def apply_all(settings: Settings, repository: Repository, report: Report) -> None:
-    """Topics, Iceberg tables, Feast's registry, what is served, the Debezium connector."""
-    apply_topics(settings, repository, report)
-    apply_tables(settings, repository, report)
-    apply_registry(settings, repository, report)
-    apply_serving(settings, repository, report)
-    apply_connector(settings, repository, report)
+def apply_all(
+    settings: Settings, repository: Repository, report: Report, kinds: Iterable[str] = ()
+) -> None:
+    """Topics, tables, Feast's registry, what is served, the connector, or just some of them."""
+    wanted = tuple(kinds) or tuple(KINDS)
+    for kind in wanted:
+        if kind not in KINDS:
+            raise SettingsError(f"apply: unknown {kind!r}; choices: {', '.join(KINDS)}")
+    for kind, apply in KINDS.items():
+        if kind in wanted:
+            apply(settings, repository, report)
 
 
 def apply_serving(settings: Settings, repository: Repository, report: Report) -> None:
     """What the API serves, by the next second."""
     digest, document = encode(served(repository))
     key = registered_key(repository.name)
-    with redis.Redis(port=settings.ports.redis) as online:
+    with redis.Redis.from_url(settings.redis_url) as online:
         changed = online.hget(key, DIGEST) != digest
         if changed:
             online.hset(key, mapping={DIGEST: digest, DOCUMENT: document})
@@ -43,7 +49,7 @@ def apply_serving(settings: Settings, repository: Repository, report: Report) ->
 
 def apply_topics(settings: Settings, repository: Repository, report: Report) -> None:
     """The topics of streams and captured tables."""
-    made = create_topics(settings.kafka, topics(repository))
+    made = create_topics(KafkaAccess.read(os.environ, settings.kafka), topics(repository))
     report(f"topics: {', '.join(made)} created" if made else "topics: all there")
 
 
@@ -56,9 +62,7 @@ def apply_tables(settings: Settings, repository: Repository, report: Report) -> 
 
 def catalog(settings: Settings) -> Catalog:
     """The Iceberg catalog of the platform."""
-    return open_catalog(
-        settings.postgres_url("headwater", "postgresql+psycopg"), settings.warehouse
-    )
+    return open_catalog(settings.catalog_url(), settings.warehouse)
 
 
 def apply_registry(settings: Settings, repository: Repository, report: Report) -> None:
@@ -74,17 +78,18 @@ def registry(settings: Settings) -> RegistrySettings:
     from feature_repo.registration import RegistrySettings
 
     uri = settings.postgres_url("headwater", "postgresql+psycopg")
-    redis = f"127.0.0.1:{settings.ports.redis}"
-    return RegistrySettings(uri, uri, settings.warehouse, redis)
+    redis = settings.redis_url.removeprefix("redis://")
+    return RegistrySettings(uri, settings.catalog_url(), settings.warehouse, redis)
 
 
 def apply_connector(settings: Settings, repository: Repository, report: Report) -> None:
     """The connector, running; its tables must exist."""
     if not repository.tables:
         return
+    host, _, port = settings.postgres.rpartition(":")
     database = Database(
-        host="127.0.0.1",
-        port=settings.ports.postgres,
+        host=host,
+        port=int(port),
         name=repository.name,
         user="headwater",
         password=f"${{file:{settings.password_file}:password}}",
@@ -93,3 +98,13 @@ def apply_connector(settings: Settings, repository: Repository, report: Report) 
     changed = cluster.apply(name, connector_document(repository, database))
     cluster.wait(name, 60)
     report(f"connector {name}: {'applied' if changed else 'as it should be'}, running")
+
+
+KINDS: dict[str, Callable[[Settings, Repository, Report], None]] = {
+    "topics": apply_topics,
+    "tables": apply_tables,
+    "registry": apply_registry,
+    "serving": apply_serving,
+    "connector": apply_connector,
+}
+"""What `headwater apply` makes, in order."""

@@ -13,6 +13,7 @@ from headwater.commands.keys import keys_group
 from headwater.commands.local import down, logs, status, up
 from headwater.commands.plan import plan
 from headwater.commands.replay import replay
+from headwater.commands.snapshots import snapshots
 from headwater.demo import DemoFailed
 from headwater.local.part import PartFailed
 from headwater.replays.plan import ReplayError
@@ -35,6 +36,7 @@ for command in (
     load,
     produce_,
     jobs_group,
+    snapshots,
     replay,
     keys_group,
     demo,

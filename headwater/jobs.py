@@ -18,8 +18,7 @@ from schemas import Repository, SettingsError
 
 Report = Callable[[str], None]
 
-# A job takes these from whoever submits it, not from the cluster.
-_CONFIGURATION = {
+CONFIGURATION = {
     "parallelism.default": "1",
     "state.backend.type": "hashmap",
     "execution.checkpointing.interval": "5 s",
@@ -33,6 +32,7 @@ _CONFIGURATION = {
     "restart-strategy.exponential-delay.max-backoff": "10 s",
     "pipeline.object-reuse": "true",
 }
+"""How a job runs; it takes this from whoever submits it, not from the cluster."""
 
 # A commit makes a file of each day and partition it has records of: fewer are better read.
 _ARCHIVE = {"execution.checkpointing.interval": "10 s"}
@@ -172,7 +172,7 @@ class Jobs:
                 "group": name,
                 "redis": settings.redis_url,
                 "epoch": "0",
-                "catalog_uri": f"jdbc:postgresql://127.0.0.1:{settings.ports.postgres}/headwater",
+                "catalog_uri": f"jdbc:postgresql://{settings.postgres}/headwater",
                 "catalog_user": "headwater",
                 "catalog_password": settings.postgres_password(),
                 "warehouse": settings.warehouse,
@@ -188,7 +188,7 @@ class Jobs:
             "flink": {
                 "execution.target": "remote",
                 "execution.attached": "false",
-                **_CONFIGURATION,
+                **CONFIGURATION,
                 "table.exec.source.idle-timeout": f"{settings.idle_seconds} s",
                 "execution.checkpointing.dir": f"file://{settings.state}/checkpoints",
                 "execution.checkpointing.savepoint-dir": f"file://{settings.state}/savepoints",

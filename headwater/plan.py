@@ -15,6 +15,7 @@ from connectors.registered import served
 from feature_repo.registration import describe_feast
 from flink_jobs.sql import job_sql, jobs
 from flink_jobs.upgrade import breaks
+from headwater.deployment import chart_values
 from iceberg.tables import describe, describe_archive
 from schemas import FeatureView, Repository
 from schemas.event import json_schema
@@ -46,6 +47,8 @@ def derive(repository: Repository) -> dict[str, str]:
     files[f"{folder}/api.json"] = _api_schema(repository)
     if repository.tables:
         files[f"{folder}/connector.json"] = _json(connector_document(repository, _DATABASE))
+    for name, text in chart_values(repository).items():
+        files[f"{folder}/helm/{name}"] = text
     return files
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from schemas import SettingsError
 
@@ -44,11 +45,55 @@ class Ports:
     flink_data: int = 16125
     """Where Flink's task managers exchange records."""
 
+    flink_metrics: int = 16126
+    """The job manager's metrics, for Prometheus."""
+
+    taskmanager_metrics: int = 16127
+    """The task manager's metrics, for Prometheus."""
+
     api: int = 18080
     """The feature API."""
 
     grpc: int = 18082
     """The feature API over gRPC."""
+
+    prometheus: int = 19090
+    """Prometheus, which `headwater up --observability` starts."""
+
+    alertmanager: int = 19095
+    """Alertmanager, likewise."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where parts are that run on other machines, as in a cluster; empty for this machine."""
+
+    kafka: str = ""
+    """HEADWATER_KAFKA: host:port of the log; HEADWATER_KAFKA_SECURITY, _USER, _PASSWORD_FILE and
+    _CA_FILE say how it wants to be reached."""
+
+    redis_url: str = ""
+    """HEADWATER_REDIS_URL: the online store, such as redis://redis:6379."""
+
+    connect_url: str = ""
+    """HEADWATER_CONNECT_URL: Kafka Connect's REST API."""
+
+    postgres: str = ""
+    """HEADWATER_POSTGRES: host:port of the Iceberg catalog and Feast's registry."""
+
+    postgres_password_file: str = ""
+    """HEADWATER_POSTGRES_PASSWORD_FILE: the file that holds their password."""
+
+    catalog_uri: str = ""
+    """HEADWATER_CATALOG_URI: an Iceberg REST catalog, in the place of the one in PostgreSQL."""
+
+    warehouse: str = ""
+    """HEADWATER_WAREHOUSE: where the Iceberg tables lie, such as s3://bucket/warehouse."""
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Elsewhere:
+        """The addresses in `environ`."""
+        return cls(**{f.name: environ.get(f"HEADWATER_{f.name.upper()}", "") for f in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -74,16 +119,21 @@ class Settings:
     """HEADWATER_IDLE_SECONDS: how long a silent partition holds the others' event time up. Events
     of the past that come to it later than that, after the others went on, may be late."""
 
+    alert_webhook: str = ""
+    """HEADWATER_ALERT_WEBHOOK: where Alertmanager posts alerts; nowhere if it is not set."""
+
     external: frozenset[str] = frozenset()
     """HEADWATER_EXTERNAL: names of parts, by commas, that somebody else runs on their ports."""
 
     ports: Ports = field(default_factory=Ports)
 
+    elsewhere: Elsewhere = field(default_factory=Elsewhere)
+
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
         """The settings in `environ`; SettingsError names the variable that is wrong."""
         given: dict[str, Any] = {}
-        for name in ("repository", "history"):
+        for name in ("repository", "history", "alert_webhook"):
             if value := environ.get(f"HEADWATER_{name.upper()}"):
                 given[name] = value
         for name in ("state", "build"):
@@ -104,22 +154,27 @@ class Settings:
             given["idle_seconds"] = int(idle)
         names = environ.get("HEADWATER_EXTERNAL", "").split(",")
         external = frozenset(name.strip() for name in names if name.strip())
-        return cls(**given, external=external, ports=_ports(environ))
+        return cls(
+            **given,
+            external=external,
+            ports=_ports(environ),
+            elsewhere=Elsewhere.read(environ),
+        )
 
     @property
     def kafka(self) -> str:
         """Kafka's bootstrap address."""
-        return f"127.0.0.1:{self.ports.kafka}"
+        return self.elsewhere.kafka or f"127.0.0.1:{self.ports.kafka}"
 
     @property
     def redis_url(self) -> str:
         """The online store's address."""
-        return f"redis://127.0.0.1:{self.ports.redis}"
+        return self.elsewhere.redis_url or f"redis://127.0.0.1:{self.ports.redis}"
 
     @property
     def connect_url(self) -> str:
         """Kafka Connect's REST API."""
-        return f"http://127.0.0.1:{self.ports.connect}"
+        return self.elsewhere.connect_url or f"http://127.0.0.1:{self.ports.connect}"
 
     @property
     def flink_url(self) -> str:
@@ -134,12 +189,18 @@ class Settings:
     @property
     def warehouse(self) -> str:
         """Where the Iceberg tables lie."""
-        return f"file://{self.state}/warehouse"
+        return self.elsewhere.warehouse or f"file://{self.state}/warehouse"
+
+    @property
+    def postgres(self) -> str:
+        """PostgreSQL's address, host:port."""
+        return self.elsewhere.postgres or f"127.0.0.1:{self.ports.postgres}"
 
     @property
     def password_file(self) -> Path:
         """PostgreSQL's password as a properties file, readable by its owner only."""
-        return self.state / "secrets" / "postgres.properties"
+        elsewhere = self.elsewhere.postgres_password_file
+        return Path(elsewhere or self.state / "secrets" / "postgres.properties")
 
     def postgres_password(self) -> str:
         """PostgreSQL's password; SettingsError if the platform never ran."""
@@ -153,7 +214,11 @@ class Settings:
     def postgres_url(self, database: str, scheme: str = "postgresql") -> str:
         """A connection URL, password included: never print it."""
         password = self.postgres_password()
-        return f"{scheme}://headwater:{password}@127.0.0.1:{self.ports.postgres}/{database}"
+        return f"{scheme}://headwater:{quote(password, safe='')}@{self.postgres}/{database}"
+
+    def catalog_url(self) -> str:
+        """The Iceberg catalog as PyIceberg opens it, password included: never print it."""
+        return self.elsewhere.catalog_uri or self.postgres_url("headwater", "postgresql+psycopg")
 
 
 def _ports(environ: Mapping[str, str]) -> Ports:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pyiceberg.catalog import Catalog
+from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -45,7 +45,13 @@ class TableMismatch(HeadwaterError):
 
 
 def open_catalog(uri: str, warehouse: str) -> Catalog:
-    """The catalog in the database at the SQLAlchemy URL `uri`, its files under `warehouse`."""
+    """The catalog at `uri`, its files under `warehouse`.
+
+    `uri` is the SQLAlchemy URL of a database, or a REST catalog's address; PyIceberg takes the
+    latter's token from its own variable PYICEBERG_CATALOG__HEADWATER__TOKEN.
+    """
+    if uri.startswith(("http://", "https://")):
+        return load_catalog(CATALOG, type="rest", uri=uri, warehouse=warehouse)
     return SqlCatalog(CATALOG, uri=uri, warehouse=warehouse)
 
 

@@ -25,13 +25,14 @@ from schemas.loading import load_history, load_repository
 
 
 @click.command()
-def apply() -> None:
-    """Create what the declarations need: topics, Iceberg tables, the connector, Feast's registry.
+@click.argument("kinds", nargs=-1)
+def apply(kinds: tuple[str, ...]) -> None:
+    """Create what the declarations need: topics, tables, registry, connector, or just KINDS of it.
 
     What is there and right is left alone.
     """
     settings = Settings.read(os.environ)
-    apply_all(settings, load_repository(settings.repository), click.echo)
+    apply_all(settings, load_repository(settings.repository), click.echo, kinds)
 
 
 @click.command()

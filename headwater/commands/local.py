@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from headwater.local.monitoring import NAMES as OPTIONAL
 from headwater.local.platform import PartStatus, Platform
 from headwater.settings import Settings
 
@@ -25,13 +26,17 @@ def _platform() -> Platform:
 
 @click.command()
 @_parts
-def up(parts: tuple[str, ...]) -> None:
+@click.option("--observability", is_flag=True, help="Prometheus and Alertmanager too.")
+def up(parts: tuple[str, ...], observability: bool) -> None:
     """Start the PARTS (all of them if none is named) and wait until they answer.
 
     What runs already is left alone; what crashed is started again.
     """
     began = time.monotonic()
-    _platform().up(parts, click.echo)
+    platform = _platform()
+    platform.up(parts, click.echo)
+    if observability:
+        platform.up(OPTIONAL, click.echo)
     click.echo(f"all up after {time.monotonic() - began:.1f} s")
 
 

@@ -12,11 +12,22 @@ from headwater.local.part import Part, PartFailed
 from headwater.settings import Settings
 
 SLOTS = 12
+METRICS = {
+    "metrics.reporter.prom.factory.class": (
+        "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
+    ),
+}
+_METRICS_PORT = "metrics.reporter.prom.port"
 _OPENED = (
     *("java.lang", "java.lang.reflect", "java.net", "java.io", "java.nio", "sun.nio.ch"),
     *("java.text", "java.time", "java.util", "java.util.concurrent"),
     *("java.util.concurrent.atomic", "java.util.concurrent.locks"),
 )
+
+
+def java_options() -> str:
+    """What Java 17 must be told for Flink and Iceberg."""
+    return " ".join(f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in _OPENED)
 
 
 def flink_home(settings: Settings) -> Path:
@@ -45,8 +56,12 @@ def jobmanager(settings: Settings) -> Part:
     return Part(
         name="flink",
         address=settings.flink_url,
-        ports=(ports.flink, ports.flink_rpc, ports.flink_blob),
-        command=(str(flink_home(settings) / "bin" / "jobmanager.sh"), "start-foreground"),
+        ports=(ports.flink, ports.flink_rpc, ports.flink_blob, ports.flink_metrics),
+        command=(
+            str(flink_home(settings) / "bin" / "jobmanager.sh"),
+            "start-foreground",
+            *("-D", f"{_METRICS_PORT}={ports.flink_metrics}"),
+        ),
         env=environment(settings),
         prepare=lambda: _configure(settings),
         check=lambda: _overview(settings, 0),
@@ -59,9 +74,13 @@ def taskmanager(settings: Settings) -> Part:
     return Part(
         name="taskmanager",
         address=f"{settings.flink_url}/#/task-manager",
-        ports=(settings.ports.flink_data,),
+        ports=(settings.ports.flink_data, settings.ports.taskmanager_metrics),
         needs=("flink",),
-        command=(str(flink_home(settings) / "bin" / "taskmanager.sh"), "start-foreground"),
+        command=(
+            str(flink_home(settings) / "bin" / "taskmanager.sh"),
+            "start-foreground",
+            *("-D", f"{_METRICS_PORT}={settings.ports.taskmanager_metrics}"),
+        ),
         env=environment(settings),
         check=lambda: _overview(settings, 1),
         cwd=settings.state,
@@ -89,15 +108,16 @@ def _configure(settings: Settings) -> None:
     for name in ("log4j-console.properties", "log4j-cli.properties"):
         shutil.copy(home / "conf" / name, conf / name)
     (conf / "config.yaml").write_text(
-        "".join(f"{key}: {value}\n" for key, value in _config(settings).items()), "utf-8"
+        "".join(f"{key}: {value}\n" for key, value in cluster_configuration(settings).items()),
+        "utf-8",
     )
 
 
-def _config(settings: Settings) -> dict[str, str | int]:
+def cluster_configuration(settings: Settings) -> dict[str, str | int]:
+    """What job manager and task manager share."""
     ports, state = settings.ports, settings.state
-    opened = " ".join(f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in _OPENED)
     return {
-        "env.java.opts.all": opened,
+        "env.java.opts.all": java_options(),
         "env.java.opts.jobmanager": "-XX:+UseSerialGC",
         "jobmanager.rpc.address": "127.0.0.1",
         "jobmanager.rpc.port": ports.flink_rpc,
@@ -118,6 +138,7 @@ def _config(settings: Settings) -> dict[str, str | int]:
         "rest.flamegraph.enabled": "true",
         "web.submit.enable": "false",
         "metrics.fetcher.update-interval": 1000,
+        **METRICS,
         "state.backend.type": "hashmap",
         "execution.checkpointing.dir": f"file://{state}/checkpoints",
         "execution.checkpointing.savepoint-dir": f"file://{state}/savepoints",

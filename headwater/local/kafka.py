@@ -60,7 +60,16 @@ def connect(settings: Settings) -> Part:
             str(folder / "worker.properties"),
         ),
         env=_environment(),
-        prepare=lambda: _write(folder / "worker.properties", _worker(settings)),
+        prepare=lambda: _write(
+            folder / "worker.properties",
+            worker_properties(
+                settings.kafka,
+                settings.connect_url,
+                "127.0.0.1",
+                str(settings.build / "jars" / "connect"),
+                str(settings.password_file.parent),
+            ),
+        ),
         check=check,
         cwd=settings.state,
     )
@@ -79,32 +88,36 @@ def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "HOME", "JAVA_HOME") if name in os.environ}
 
 
+def broker_properties(host: str, port: int, controller_port: int, log: str) -> dict[str, str]:
+    """The configuration of a broker that is its own controller."""
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@{host}:{controller_port}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{host}:{port}",
+        "log.dirs": log,
+        "auto.create.topics.enable": "false",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "group.initial.rebalance.delay.ms": "0",
+        # The log is what every feature is computed from, again and again: keep it.
+        "log.retention.ms": "-1",
+    }
+
+
 def _format(settings: Settings, folder: Path) -> None:
     if shutil.which("java") is None:
         raise PartFailed("kafka: there is no `java` on the path; Headwater needs Java 17")
     log = folder / "log"
-    address, ports = "127.0.0.1", settings.ports
+    ports = settings.ports
     _write(
         folder / "server.properties",
-        {
-            "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.voters": f"1@{address}:{ports.kafka_controller}",
-            "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{address}:{ports.kafka},"
-            f"CONTROLLER://{address}:{ports.kafka_controller}",
-            "advertised.listeners": f"PLAINTEXT://{address}:{ports.kafka}",
-            "log.dirs": str(log),
-            "auto.create.topics.enable": "false",
-            "offsets.topic.replication.factor": "1",
-            "offsets.topic.num.partitions": "4",
-            "transaction.state.log.replication.factor": "1",
-            "transaction.state.log.min.isr": "1",
-            "transaction.state.log.num.partitions": "4",
-            "group.initial.rebalance.delay.ms": "0",
-            # The log is what every feature is computed from, again and again: keep it.
-            "log.retention.ms": "-1",
-        },
+        broker_properties("127.0.0.1", ports.kafka, ports.kafka_controller, str(log)),
     )
     if (log / "meta.properties").exists():
         return
@@ -123,18 +136,24 @@ def _format(settings: Settings, folder: Path) -> None:
         raise PartFailed(f"kafka: cannot format {log}:\n{result.stdout}{result.stderr}")
 
 
-def _worker(settings: Settings) -> dict[str, str]:
+def worker_properties(
+    bootstrap: str, url: str, host: str, plugins: str, secrets: str
+) -> dict[str, str]:
+    """The configuration of a Connect worker at `url`, which others find at `host`.
+
+    `plugins` and `secrets` are folders: of connectors, and of the files they may refer to.
+    """
     stores = {
         f"{kind}.storage.{key}": value
         for kind in ("config", "offset", "status")
         for key, value in (("topic", f"connect.{kind}"), ("replication.factor", "1"))
     }
     return {
-        "bootstrap.servers": settings.kafka,
+        "bootstrap.servers": bootstrap,
         "group.id": "headwater-connect",
-        "listeners": settings.connect_url,
-        "rest.advertised.host.name": "127.0.0.1",
-        "plugin.path": str(settings.build / "jars" / "connect"),
+        "listeners": url,
+        "rest.advertised.host.name": host,
+        "plugin.path": plugins,
         "plugin.discovery": "service_load",
         "key.converter": "org.apache.kafka.connect.json.JsonConverter",
         "value.converter": "org.apache.kafka.connect.json.JsonConverter",
@@ -144,7 +163,7 @@ def _worker(settings: Settings) -> dict[str, str]:
         "status.storage.partitions": "2",
         "config.providers": "file",
         "config.providers.file.class": "org.apache.kafka.common.config.provider.FileConfigProvider",
-        "config.providers.file.param.allowed.paths": str(settings.password_file.parent),
+        "config.providers.file.param.allowed.paths": secrets,
     }
 
 

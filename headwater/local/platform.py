@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from headwater.local.api import api
 from headwater.local.flink import jobmanager, taskmanager
 from headwater.local.kafka import connect, kafka
+from headwater.local.monitoring import NAMES as OPTIONAL
+from headwater.local.monitoring import alertmanager, prometheus
 from headwater.local.part import Part, PartFailed
 from headwater.local.postgres import postgres
 from headwater.local.process import Process
@@ -20,7 +22,10 @@ from headwater.local.redis import redis_server
 from headwater.settings import Settings
 from schemas import SettingsError
 
-_FACTORIES = (postgres, redis_server, kafka, connect, jobmanager, taskmanager, api)
+_FACTORIES = (
+    *(postgres, redis_server, kafka, connect, jobmanager, taskmanager, api),
+    *(alertmanager, prometheus),
+)
 _LOG_LINES = 15
 
 Report = Callable[[str], None]
@@ -54,8 +59,15 @@ class Platform:
                 raise SettingsError(f"HEADWATER_EXTERNAL: no part {name!r}; choices: {choices}")
 
     def select(self, names: Iterable[str]) -> list[Part]:
-        """The parts of those names, all of them for none; SettingsError for an unknown one."""
-        wanted = list(names) or list(self.parts)
+        """The parts of those names; SettingsError for an unknown one.
+
+        For none all of them, but those that only watch unless they were started.
+        """
+        wanted = list(names) or [
+            name
+            for name, part in self.parts.items()
+            if name not in OPTIONAL or self.process(part).was_started
+        ]
         for name in wanted:
             if name not in self.parts:
                 raise SettingsError(f"no part {name!r}; choices: {', '.join(self.parts)}")
@@ -188,7 +200,7 @@ def _levels(parts: list[Part]) -> list[list[Part]]:
 
     Whoever uses a part goes before it, so that nobody fills a log with its loss.
     """
-    users = {"api", "taskmanager", "connect"}
+    users = {"api", "taskmanager", "connect", *OPTIONAL}
     first = [part for part in parts if part.name in users]
     rest = [part for part in parts if part.name not in users]
     return [level for level in (first, rest) if level]
@@ -219,8 +231,8 @@ def _check_ports(part: Part) -> None:
 
 def _variable(part: Part, port: int) -> str:
     names = {
-        "flink": ("FLINK", "FLINK_RPC", "FLINK_BLOB"),
-        "taskmanager": ("FLINK_DATA",),
+        "flink": ("FLINK", "FLINK_RPC", "FLINK_BLOB", "FLINK_METRICS"),
+        "taskmanager": ("FLINK_DATA", "TASKMANAGER_METRICS"),
         "api": ("API", "GRPC"),
     }
     known = names.get(part.name, (part.name.upper(), f"{part.name.upper()}_CONTROLLER"))

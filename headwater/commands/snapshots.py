@@ -1,0 +1,77 @@
+"""`headwater snapshots`: what the offline tables' history is, and back to a part of it."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+import click
+from pyiceberg.table import Table
+
+from headwater.apply import catalog
+from headwater.commands.data import moment
+from headwater.settings import Settings
+from iceberg.catalog import NAMESPACE
+from schemas import SettingsError
+from schemas.loading import load_repository
+
+_view = click.argument("view")
+
+
+@click.group()
+def snapshots() -> None:
+    """The snapshots of the views' Iceberg tables."""
+
+
+@snapshots.command(name="list")
+@_view
+@click.option("-n", "count", default=20, show_default=True, help="How many, newest first.")
+def list_(view: str, count: int) -> None:
+    """The snapshots of a VIEW's table: when, what, rows added and rows in all."""
+    table = _table(view)
+    by_id = {snapshot.snapshot_id: snapshot for snapshot in table.snapshots()}
+    for entry in table.history()[-count:][::-1]:
+        snapshot = by_id.get(entry.snapshot_id)
+        said = snapshot.summary if snapshot else None
+        added, total = (
+            said.get(key) if said else None for key in ("added-records", "total-records")
+        )
+        click.echo(
+            f"{_time(entry.timestamp_ms)} {entry.snapshot_id}"
+            f" {said.operation.value if said else 'expired'}"
+            f" +{added or 0} {total or '?'} rows"
+        )
+
+
+@snapshots.command()
+@_view
+@click.option(
+    "--before", callback=moment, required=True, help="A time, ISO 8601, UTC if it says no zone."
+)
+def rollback(view: str, before: int) -> None:
+    """Make the last snapshot of a VIEW's table before a time its current one.
+
+    Before a job goes back to an older savepoint; the job must not run. Rows are not removed: the
+    snapshots after it stay until they expire.
+    """
+    table = _table(view)
+    earlier = [entry for entry in table.history() if entry.timestamp_ms < before]
+    if not earlier:
+        raise SettingsError(f"{view}: no snapshot before {_time(before)}; the first is younger")
+    chosen = earlier[-1]
+    table.manage_snapshots().rollback_to_snapshot(chosen.snapshot_id).commit()
+    click.echo(
+        f"{view} is as it was at {_time(chosen.timestamp_ms)}, snapshot {chosen.snapshot_id}"
+    )
+
+
+def _table(view: str) -> Table:
+    settings = Settings.read(os.environ)
+    names = [known.name for known in load_repository(settings.repository).views]
+    if view not in names:
+        raise SettingsError(f"no view {view!r}; choices: {', '.join(names)}")
+    return catalog(settings).load_table(f"{NAMESPACE}.{view}")
+
+
+def _time(milliseconds: int) -> str:
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:23] + "Z"

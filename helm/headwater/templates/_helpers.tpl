@@ -1,0 +1,188 @@
+{{/* Names: NAME-PART; `headwater` for a release of that name. */}}
+{{- define "headwater.name" -}}
+{{- if contains "headwater" .Release.Name -}}{{ .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else -}}{{ printf "%s-headwater" (.Release.Name | trunc 30) }}{{- end -}}
+{{- end }}
+
+{{- define "headwater.selector" -}}
+app.kubernetes.io/name: headwater
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .part }}
+{{- end }}
+
+{{- define "headwater.selectorJson" -}}
+{{ include "headwater.selector" . | fromYaml | toJson }}
+{{- end }}
+
+{{- define "headwater.labels" -}}
+{{ include "headwater.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- end }}
+
+{{- define "headwater.image" -}}
+{{- $tag := .root.Values.images.tag | default .root.Chart.AppVersion -}}
+{{- $sep := hasPrefix "sha256:" $tag | ternary "@" ":" -}}
+{{ .root.Values.images.registry }}/{{ .image }}{{ $sep }}{{ $tag }}
+{{- end }}
+
+{{- define "headwater.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "headwater.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "headwater.kafka" -}}
+{{- $port := .Values.kafka.security | eq "PLAINTEXT" | ternary 9092 9093 -}}
+{{- .Values.kafka.bootstrap | default (printf "%s-kafka-bootstrap:%d" .Values.kafka.strimzi.cluster $port) -}}
+{{- end }}
+
+{{- define "headwater.postgres" -}}
+{{- if .Values.postgres.create -}}{{ include "headwater.name" . }}-postgres:5432
+{{- else -}}{{ required "postgres.address: host:port of the catalog, or postgres.create" .Values.postgres.address }}
+{{- end -}}
+{{- end }}
+
+{{/* A secret's password goes into the address when the pod starts; it must be safe in a URL. */}}
+{{- define "headwater.redis" -}}
+{{- if .Values.redis.create -}}redis://{{ include "headwater.name" . }}-redis:6379
+{{- else -}}
+{{- $url := required "redis.url: redis://host:port, or redis.create" .Values.redis.url -}}
+{{- if .Values.secrets.redis -}}
+{{ regexReplaceAll "^(rediss?://)" $url "${1}:$(REDIS_PASSWORD)@" }}
+{{- else -}}{{ $url }}{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "headwater.redisEnv" -}}
+{{- if .Values.secrets.redis }}
+- name: REDIS_PASSWORD
+  valueFrom: {secretKeyRef: {name: {{ .Values.secrets.redis }}, key: password}}
+{{- end }}
+- name: HEADWATER_REDIS_URL
+  value: {{ include "headwater.redis" . | quote }}
+{{- end }}
+
+{{/* What the command and the jobs read: flink_jobs/place.py and headwater/settings.py. */}}
+{{- define "headwater.env" -}}
+- name: HEADWATER_REPOSITORY
+  value: {{ required "repository.module: comes from the plan, -f feature_repo/NAME/plan/helm/values.yaml" .Values.repository.module | quote }}
+- name: HEADWATER_KAFKA
+  value: {{ include "headwater.kafka" . | quote }}
+- name: HEADWATER_KAFKA_SECURITY
+  value: {{ .Values.kafka.security }}
+{{- if hasPrefix "SASL" .Values.kafka.security }}
+- name: HEADWATER_KAFKA_USER
+  value: {{ .Values.kafka.user }}
+- name: HEADWATER_KAFKA_PASSWORD_FILE
+  value: /secrets/kafka/password
+{{- end }}
+{{- if .Values.kafka.caSecret }}
+- name: HEADWATER_KAFKA_CA_FILE
+  value: /secrets/kafka-ca/ca.crt
+{{- end }}
+- name: HEADWATER_POSTGRES
+  value: {{ include "headwater.postgres" . | quote }}
+- name: HEADWATER_POSTGRES_PASSWORD_FILE
+  value: /secrets/postgres/password
+- name: HEADWATER_WAREHOUSE
+  value: {{ required "iceberg.warehouse: such as s3://bucket/iceberg" .Values.iceberg.warehouse | quote }}
+{{- if eq .Values.iceberg.catalog "rest" }}
+- name: HEADWATER_CATALOG_URI
+  value: {{ required "iceberg.restUri: the REST catalog's address" .Values.iceberg.restUri | quote }}
+{{- if .Values.iceberg.restTokenSecret }}
+- name: HEADWATER_CATALOG_TOKEN_FILE
+  value: /secrets/catalog/token
+- name: PYICEBERG_CATALOG__HEADWATER__TOKEN
+  valueFrom: {secretKeyRef: {name: {{ .Values.iceberg.restTokenSecret }}, key: token}}
+{{- end }}
+{{- end }}
+{{- if .Values.storage.region }}
+- name: AWS_REGION
+  value: {{ .Values.storage.region }}
+{{- end }}
+{{- if .Values.storage.endpoint }}
+- name: AWS_ENDPOINT_URL_S3
+  value: {{ .Values.storage.endpoint }}
+- name: PYICEBERG_CATALOG__HEADWATER__S3__ENDPOINT
+  value: {{ .Values.storage.endpoint }}
+{{- end }}
+{{- include "headwater.redisEnv" . }}
+{{- end }}
+
+{{- define "headwater.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+- {name: postgres, mountPath: /secrets/postgres, readOnly: true}
+{{- if hasPrefix "SASL" .Values.kafka.security }}
+- {name: kafka, mountPath: /secrets/kafka, readOnly: true}
+{{- end }}
+{{- if .Values.kafka.caSecret }}
+- {name: kafka-ca, mountPath: /secrets/kafka-ca, readOnly: true}
+{{- end }}
+{{- if .Values.iceberg.restTokenSecret }}
+- {name: catalog, mountPath: /secrets/catalog, readOnly: true}
+{{- end }}
+{{- if .Values.storage.claim.create }}
+- {name: warehouse, mountPath: /warehouse}
+{{- end }}
+{{- end }}
+
+{{- define "headwater.volumes" -}}
+- {name: tmp, emptyDir: {sizeLimit: 2Gi}}
+- {name: postgres, secret: {secretName: {{ .Values.secrets.postgres }}, defaultMode: 0440}}
+{{- if hasPrefix "SASL" .Values.kafka.security }}
+- {name: kafka, secret: {secretName: {{ .Values.kafka.passwordSecret }}, defaultMode: 0440}}
+{{- end }}
+{{- if .Values.kafka.caSecret }}
+- {name: kafka-ca, secret: {secretName: {{ .Values.kafka.caSecret }}, defaultMode: 0440}}
+{{- end }}
+{{- if .Values.iceberg.restTokenSecret }}
+- {name: catalog, secret: {secretName: {{ .Values.iceberg.restTokenSecret }}, defaultMode: 0440}}
+{{- end }}
+{{- if .Values.storage.claim.create }}
+- {name: warehouse, persistentVolumeClaim: {claimName: {{ include "headwater.name" . }}-warehouse}}
+{{- end }}
+{{- end }}
+
+{{/* One run of the `headwater` command: {root, part, args}. */}}
+{{- define "headwater.commandPod" -}}
+restartPolicy: Never
+serviceAccountName: {{ include "headwater.name" .root }}-command
+automountServiceAccountToken: false
+{{- with .root.Values.images.pullSecrets }}
+imagePullSecrets: {{ toJson . }}
+{{- end }}
+securityContext: {{- include "headwater.podSecurity" . | nindent 2 }}
+{{- if .check }}
+initContainers:
+  - name: plan
+    image: {{ include "headwater.image" (dict "root" .root "image" "serving") }}
+    imagePullPolicy: {{ .root.Values.images.pullPolicy }}
+    args: [plan, --check]
+    env: {{- include "headwater.env" .root | nindent 6 }}
+    securityContext: {{- include "headwater.containerSecurity" . | nindent 6 }}
+    resources: {{- toYaml .root.Values.apply.resources | nindent 6 }}
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+{{- end }}
+containers:
+  - name: headwater
+    image: {{ include "headwater.image" (dict "root" .root "image" "serving") }}
+    imagePullPolicy: {{ .root.Values.images.pullPolicy }}
+    args: {{ toJson .args }}
+    env: {{- include "headwater.env" .root | nindent 6 }}
+    securityContext: {{- include "headwater.containerSecurity" . | nindent 6 }}
+    resources: {{- toYaml .root.Values.apply.resources | nindent 6 }}
+    volumeMounts: {{- include "headwater.mounts" .root | nindent 6 }}
+volumes: {{- include "headwater.volumes" .root | nindent 2 }}
+{{- end }}

@@ -1,0 +1,272 @@
+"""Grafana's dashboards, derived from the declarations: one overview, one for each feature view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from observability import queries as q
+from observability.rules import ANSWERED, FAST, FAST_SECONDS
+from schemas import EventStream, FeatureView, Repository
+
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+_OVER = "$__rate_interval"
+_WIDTH, _HEIGHT = 8, 7
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel: what it asks, each with the text of its legend."""
+
+    title: str
+    asks: tuple[tuple[str, str], ...]
+    unit: str = "short"
+    description: str = ""
+    kind: str = "timeseries"
+    thresholds: tuple[float, ...] = field(default=())
+    """Yellow from the first, red from the second on."""
+
+
+def dashboards(repository: Repository, jobs: Iterable[str]) -> dict[str, object]:
+    """Each dashboard by its name."""
+    name = repository.name
+    found: dict[str, object] = {
+        f"{name}-overview": _dashboard(
+            f"{name}-overview", f"Headwater: {name}", _overview(list(jobs)), name
+        )
+    }
+    for view in repository.views:
+        title = f"Headwater: {name}: {view.name}"
+        found[f"{name}-{view.name}"] = _dashboard(f"{name}-{view.name}", title, _view(view), name)
+    return found
+
+
+def _overview(jobs: list[str]) -> Iterable[Panel]:
+    named = "|".join(q.label(name) for name in jobs)
+    all_ = f'job_name=~"{named}"'
+    lookups = f"sum(rate({q.REQUESTS}{{{q.LOOKUP}}}[{_OVER}]))"
+    yield Panel("Lookups", ((lookups, "a second"),), "reqps")
+    yield Panel(
+        "Lookup latency",
+        tuple(
+            (q.quantile(share, q.REQUEST_SECONDS, q.LOOKUP, _OVER), f"p{share * 100:g}")
+            for share in (0.5, 0.95, 0.99)
+        ),
+        "s",
+        f"The goal: {FAST:.0%} within {FAST_SECONDS * 1000:.0f} ms",
+        thresholds=(FAST_SECONDS, FAST_SECONDS * 10),
+    )
+    yield Panel(
+        "Lookups that fail",
+        (("headwater:lookups_failed:ratio_rate5m", "5 minutes"),),
+        "percentunit",
+        f"The goal: {ANSWERED:.1%} are answered",
+        thresholds=(1 - ANSWERED, 10 * (1 - ANSWERED)),
+    )
+    yield Panel(
+        "Round trips to Redis",
+        (
+            (q.quantile(0.99, q.REDIS_SECONDS, "", _OVER), "p99"),
+            (q.quantile(0.5, q.REDIS_SECONDS, "", _OVER), "p50"),
+        ),
+        "s",
+    )
+    yield Panel(
+        "Lookups at once, and refused",
+        (
+            (f"sum({q.IN_FLIGHT})", "being answered"),
+            (f"sum by (reason) (rate({q.REFUSED}[{_OVER}]))", "refused: {{reason}}"),
+        ),
+    )
+    yield Panel(
+        "Served values by status",
+        ((f"sum by (status) (rate({q.VALUES}[{_OVER}]))", "{{status}}"),),
+        "short",
+        "missing: never written; stale: older than the view's ttl",
+    )
+    yield Panel(
+        "Freshness: from event to Redis",
+        ((f"max by (operator_name) ({q.WRITE_LAG_MS}{{{all_}}})", "{{operator_name}}"),),
+        "ms",
+        "Now less the event time last written; a replayed history is as old as it is",
+    )
+    yield Panel(
+        "Records behind Kafka",
+        ((f"sum by (job_name) ({q.PENDING}{{{all_}}})", "{{job_name}}"),),
+    )
+    yield Panel(
+        "Records read",
+        (
+            (
+                f'sum by (job_name) (rate({q.RECORDS_IN}{{{all_}, operator_name=~"Source:.*"}}'
+                f"[{_OVER}]))",
+                "{{job_name}}",
+            ),
+        ),
+        "rowsps",
+    )
+    yield Panel(
+        "Time since the last commit to Iceberg",
+        ((f"max by (table) ({q.COMMIT_AGE}{{{all_}}})", "{{table}}"),),
+        "s",
+        thresholds=(900, 1800),
+    )
+    yield Panel(
+        "Checkpoints: how long",
+        ((f"max by (job_name) ({q.CHECKPOINT_MS}{{{all_}}})", "{{job_name}}"),),
+        "ms",
+    )
+    yield Panel(
+        "Checkpoints: how large",
+        ((f"max by (job_name) ({q.CHECKPOINT_BYTES}{{{all_}}})", "{{job_name}}"),),
+        "bytes",
+    )
+    yield Panel(
+        "Restarts and failed checkpoints",
+        (
+            (f"sum by (job_name) (increase({q.RESTARTS}{{{all_}}}[15m]))", "restarts {{job_name}}"),
+            (
+                f"sum by (job_name) (increase({q.FAILED_CHECKPOINTS}{{{all_}}}[15m]))",
+                "failed {{job_name}}",
+            ),
+        ),
+        "short",
+        "In 15 minutes",
+    )
+    yield Panel(
+        "Busiest task",
+        (
+            (f"max by (job_name) ({q.BUSY}{{{all_}}}) / 1000", "busy {{job_name}}"),
+            (f"max by (job_name) ({q.BACKPRESSURED}{{{all_}}}) / 1000", "waits {{job_name}}"),
+        ),
+        "percentunit",
+    )
+    yield Panel(
+        "Heap of the task managers",
+        ((f"{q.HEAP_USED} / {q.HEAP_MAX}", "{{tm_id}}"),),
+        "percentunit",
+        thresholds=(0.8, 0.95),
+    )
+    yield Panel(
+        "Alerts that fire",
+        (('ALERTS{alertstate="firing"}', "{{alertname}} {{view}}{{flink_job}}"),),
+        kind="table",
+    )
+
+
+def _view(view: FeatureView) -> Iterable[Panel]:
+    yield Panel(
+        "Age: from event to Redis",
+        ((f"max({q.WRITE_LAG_MS}{{{q.writer(view)}}})", "at the last write"),),
+        "ms",
+        f"A value older than {view.ttl} is served as stale",
+    )
+    aged = f'view="{view.name}"'
+    yield Panel(
+        "Age of served values: their distribution",
+        tuple(
+            (q.quantile(share, q.VALUE_AGE_SECONDS, aged, _OVER), f"p{share * 100:g}")
+            for share in (0.5, 0.95, 0.99)
+        ),
+        "s",
+        "As callers got them",
+        thresholds=(view.ttl.seconds, 2 * view.ttl.seconds),
+    )
+    yield Panel(
+        "Rate: values written to Redis",
+        (
+            (f"sum(rate({q.REDIS_WRITES}{{{q.writer(view)}}}[{_OVER}]))", "written"),
+            (f"sum(rate({q.REDIS_OLDER}{{{q.writer(view)}}}[{_OVER}]))", "refused as older"),
+            (f"sum(rate({q.REDIS_RETRIES}{{{q.writer(view)}}}[{_OVER}]))", "batches tried again"),
+        ),
+        "wps",
+    )
+    yield Panel(
+        "Nulls: served values that are not there",
+        (
+            (q.status_share(view, "missing", "5m"), "missing"),
+            (q.status_share(view, "stale", "5m"), "stale"),
+        ),
+        "percentunit",
+        thresholds=(0.05, 0.5),
+    )
+    yield Panel(
+        "Values served",
+        (
+            (
+                f'sum(rate({q.UNREADABLE}{{view="{view.name}"}}[{_OVER}]))',
+                "unreadable",
+            ),
+            (
+                f'sum by (status) (rate({q.VALUES}{{view="{view.name}"}}[{_OVER}]))',
+                "{{status}}",
+            ),
+        ),
+    )
+    if isinstance(view.source, EventStream):
+        yield Panel(
+            "Late share",
+            ((q.late_share(view, "5m"), f"later than {view.source.disorder}"),),
+            "percentunit",
+            "Not applied to the features; counted, and the rest of the stream goes on",
+            thresholds=(0.001, 0.01),
+        )
+    yield Panel(
+        "Time since the last commit to Iceberg",
+        ((f"max({q.COMMIT_AGE}{{{q.table(view)}}})", view.name),),
+        "s",
+        thresholds=(900, 1800),
+    )
+
+
+def _dashboard(uid: str, title: str, panels: Iterable[Panel], tag: str) -> dict[str, object]:
+    return {
+        "uid": uid[:40],
+        "title": title,
+        "tags": ["headwater", tag],
+        "schemaVersion": 39,
+        "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "templating": {
+            "list": [{"name": "datasource", "type": "datasource", "query": "prometheus", "hide": 2}]
+        },
+        "panels": [_panel(panel, place) for place, panel in enumerate(panels)],
+    }
+
+
+def _panel(panel: Panel, place: int) -> dict[str, object]:
+    instant = panel.kind == "table"
+    steps = [
+        {"color": colour, "value": bound}
+        for colour, bound in zip(
+            ("green", "yellow", "red"), (None, *panel.thresholds), strict=False
+        )
+    ]
+    return {
+        "id": place + 1,
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.description,
+        "datasource": _SOURCE,
+        "gridPos": {
+            "x": place % 3 * _WIDTH,
+            "y": place // 3 * _HEIGHT,
+            "w": _WIDTH,
+            "h": _HEIGHT,
+        },
+        "fieldConfig": {
+            "defaults": {"unit": panel.unit, "thresholds": {"mode": "absolute", "steps": steps}},
+            "overrides": [],
+        },
+        "targets": [
+            {
+                "refId": chr(ord("A") + number),
+                "datasource": _SOURCE,
+                "expr": expression,
+                "legendFormat": legend,
+                "instant": instant,
+                "range": not instant,
+            }
+            for number, (expression, legend) in enumerate(panel.asks)
+        ],
+    }

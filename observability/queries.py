@@ -1,0 +1,100 @@
+"""What dashboards and alert rules ask Prometheus: one expression a question, by view and job.
+
+The names of the API's metrics are those of `observability.metrics`; Flink's and the kernel's are
+below, as Flink's Prometheus reporter writes them. It replaces whatever is no letter, digit or
+colon in a label by an underscore.
+"""
+
+from __future__ import annotations
+
+import re
+
+from schemas import FeatureView
+
+REQUESTS = "headwater_api_requests_total"
+REQUEST_SECONDS = "headwater_api_request_seconds"
+REDIS_SECONDS = "headwater_api_redis_seconds"
+REDIS_ERRORS = "headwater_api_redis_errors_total"
+VALUES = "headwater_api_values_total"
+VALUE_AGE_SECONDS = "headwater_api_value_age_seconds"
+UNREADABLE = "headwater_api_unreadable_values_total"
+REFUSED = "headwater_api_refused_requests_total"
+IN_FLIGHT = "headwater_api_requests_in_flight"
+
+_JOB = "flink_jobmanager_job"
+_OPERATOR = "flink_taskmanager_job_task_operator"
+UPTIME = f"{_JOB}_uptime"
+RESTARTS = f"{_JOB}_numRestarts"
+CHECKPOINTS = f"{_JOB}_numberOfCompletedCheckpoints"
+FAILED_CHECKPOINTS = f"{_JOB}_numberOfFailedCheckpoints"
+CHECKPOINT_MS = f"{_JOB}_lastCheckpointDuration"
+CHECKPOINT_BYTES = f"{_JOB}_lastCheckpointSize"
+PENDING = f"{_OPERATOR}_pendingRecords"
+RECORDS_IN = f"{_OPERATOR}_numRecordsIn"
+LATE_ROWS = f"{_OPERATOR}_lateRows"
+REDIS_WRITES = f"{_OPERATOR}_redisWrites"
+REDIS_OLDER = f"{_OPERATOR}_redisOlder"
+REDIS_RETRIES = f"{_OPERATOR}_redisRetries"
+WRITE_LAG_MS = f"{_OPERATOR}_lagMs"
+COMMIT_AGE = f"{_OPERATOR}_IcebergFilesCommitter_table_elapsedSecondsSinceLastSuccessfulCommit"
+BUSY = "flink_taskmanager_job_task_busyTimeMsPerSecond"
+BACKPRESSURED = "flink_taskmanager_job_task_backPressuredTimeMsPerSecond"
+HEAP_USED = "flink_taskmanager_Status_JVM_Memory_Heap_Used"
+HEAP_MAX = "flink_taskmanager_Status_JVM_Memory_Heap_Max"
+
+FLINK_METRICS = (
+    *(UPTIME, RESTARTS, CHECKPOINTS, FAILED_CHECKPOINTS, CHECKPOINT_MS, CHECKPOINT_BYTES),
+    *(PENDING, RECORDS_IN, LATE_ROWS, REDIS_WRITES, REDIS_OLDER, REDIS_RETRIES, WRITE_LAG_MS),
+    *(COMMIT_AGE, BUSY, BACKPRESSURED, HEAP_USED, HEAP_MAX),
+)
+"""All of Flink's that are asked for; a test finds each in a running platform."""
+
+LOOKUP = 'route="/v1/features"'
+
+
+def label(text: str) -> str:
+    """A name as Flink's reporter writes it in a label."""
+    return re.sub(r"[^A-Za-z0-9:_]", "_", text)
+
+
+def writer(view: FeatureView) -> str:
+    """Selects the series of the operator that writes a view to Redis."""
+    return f'operator_name="redis_{label(view.name)}:_Writer"'
+
+
+def task(view: FeatureView) -> str:
+    """Selects the series of the task that computes a view, which ends in its writers."""
+    return f'task_name=~".*redis_{label(view.name)}:_Writer.*"'
+
+
+def table(view: FeatureView) -> str:
+    """Selects the series of a view's Iceberg table."""
+    return f'table="headwater_features_{label(view.name)}"'
+
+
+def job(name: str) -> str:
+    """Selects the series of a job."""
+    return f'job_name="{label(name)}"'
+
+
+def late_share(view: FeatureView, over: str) -> str:
+    """The part of a view's records that came too late, 0 to 1."""
+    late = f"sum(rate({LATE_ROWS}{{{task(view)}}}[{over}]))"
+    seen = (
+        f'sum(rate({RECORDS_IN}{{{task(view)}, operator_name=~"ProcessTableFunction.*"}}[{over}]))'
+    )
+    return f"{late} / ({seen} > 0)"
+
+
+def status_share(view: FeatureView, status: str, over: str) -> str:
+    """The part of a view's served values that were `status`, 0 to 1."""
+    named = f'view="{view.name}"'
+    part = f'sum(rate({VALUES}{{{named}, status="{status}"}}[{over}]))'
+    return f"{part} / (sum(rate({VALUES}{{{named}}}[{over}])) > 0)"
+
+
+def quantile(share: float, histogram: str, selector: str, over: str) -> str:
+    """A quantile of a histogram in its own unit."""
+    return (
+        f"histogram_quantile({share}, sum by (le) (rate({histogram}_bucket{{{selector}}}[{over}])))"
+    )

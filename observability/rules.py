@@ -1,0 +1,232 @@
+"""Prometheus' recording and alert rules, derived from the declarations.
+
+Two service levels with an error budget over 30 days: 99.9 % of lookups are answered, and 99 % of
+them within 10 ms. Their alerts fire by burn rate over two windows each, the long one to be sure
+and the short one to end soon. Everything else is a symptom with one runbook each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from observability import queries as q
+from schemas import EventStream, FeatureView, Repository
+
+RUNBOOKS = "docs/runbooks"
+ANSWERED = 0.999
+FAST = 0.99
+FAST_SECONDS = 0.01
+"""An upper bound of a bucket of the API's histogram of request times."""
+
+_WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
+# How fast the budget burns, over which windows, and who hears of it: 2 % of it in an hour, 5 % in
+# six, 10 % in a day and in three days (Google's SRE workbook, chapter 5).
+_BURNS = (
+    (14.4, "1h", "5m", "page"),
+    (6.0, "6h", "30m", "page"),
+    (3.0, "1d", "2h", "ticket"),
+    (1.0, "3d", "6h", "ticket"),
+)
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One alert; its runbook is the file of its name."""
+
+    name: str
+    expression: str
+    lasting: str
+    """How long it must hold, in Prometheus' notation."""
+
+    severity: str
+    """`page` wakes somebody, `ticket` waits for the morning."""
+
+    summary: str
+    labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def runbook(self) -> str:
+        """The path of the runbook."""
+        return f"{RUNBOOKS}/{runbook_name(self.name)}.md"
+
+    def rule(self) -> dict[str, object]:
+        """As Prometheus reads it."""
+        return {
+            "alert": self.name,
+            "expr": self.expression,
+            "for": self.lasting,
+            "labels": {"severity": self.severity, **dict(self.labels)},
+            "annotations": {"summary": self.summary, "runbook_url": self.runbook},
+        }
+
+
+def runbook_name(alert: str) -> str:
+    """`api-down` of `ApiDown`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", alert).lower()
+
+
+def rule_groups(repository: Repository, jobs: Iterable[str]) -> list[dict[str, object]]:
+    """The groups of a repository whose jobs have these names."""
+    names = list(jobs)
+    groups: dict[str, Sequence[dict[str, object]]] = {
+        "headwater-slo": [*_recorded(), *(a.rule() for a in slo_alerts())],
+        "headwater-api": [a.rule() for a in api_alerts()],
+        "headwater-jobs": [a.rule() for name in names for a in job_alerts(name)],
+        "headwater-views": [a.rule() for view in repository.views for a in view_alerts(view)],
+    }
+    return [{"name": name, "rules": list(rules)} for name, rules in groups.items()]
+
+
+def alerts(repository: Repository, jobs: Iterable[str]) -> list[Alert]:
+    """Every alert of a repository."""
+    return [
+        *slo_alerts(),
+        *api_alerts(),
+        *(alert for name in jobs for alert in job_alerts(name)),
+        *(alert for view in repository.views for alert in view_alerts(view)),
+    ]
+
+
+def _recorded() -> Iterable[dict[str, object]]:
+    for over in _WINDOWS:
+        total = f"sum(rate({q.REQUESTS}{{{q.LOOKUP}}}[{over}]))"
+        failed = f'sum(rate({q.REQUESTS}{{{q.LOOKUP}, status=~"5.."}}[{over}]))'
+        yield {
+            "record": f"headwater:lookups_failed:ratio_rate{over}",
+            # No failure has a series until there is one.
+            "expr": f"({failed} or vector(0)) / ({total} > 0)",
+        }
+        # The histogram's own count, so that one scrape says both.
+        timed = f"sum(rate({q.REQUEST_SECONDS}_count{{{q.LOOKUP}}}[{over}]))"
+        fast = f'sum(rate({q.REQUEST_SECONDS}_bucket{{{q.LOOKUP}, le="{FAST_SECONDS}"}}[{over}]))'
+        yield {
+            "record": f"headwater:lookups_slow:ratio_rate{over}",
+            "expr": f"1 - {fast} / ({timed} > 0)",
+        }
+
+
+def slo_alerts() -> Iterable[Alert]:
+    """The burn rates of both error budgets."""
+    for name, kind, goal, what in (
+        ("LookupErrorBudget", "failed", ANSWERED, "fail"),
+        ("LookupLatencyBudget", "slow", FAST, f"take longer than {FAST_SECONDS * 1000:.0f} ms"),
+    ):
+        for rate, long, short, severity in _BURNS:
+            bound = round(rate * (1 - goal), 6)
+            recorded = f"headwater:lookups_{kind}:ratio_rate"
+            yield Alert(
+                name,
+                f"{recorded}{long} > {bound} and {recorded}{short} > {bound}",
+                "2m",
+                severity,
+                f"{{{{ $value | humanizePercentage }}}} of lookups {what}: the budget of 30 days"
+                f" burns {rate:g} times as fast as it may, over {long}",
+                (("window", long),),
+            )
+
+
+def api_alerts() -> Iterable[Alert]:
+    """Of the API and the store it reads."""
+    yield Alert(
+        "ApiDown",
+        'sum(up{job="api"}) == 0 or absent(up{job="api"})',
+        "1m",
+        "page",
+        "No API answers Prometheus: nobody can look features up",
+    )
+    yield Alert(
+        "RedisErrors",
+        f"sum(rate({q.REDIS_ERRORS}[5m])) > 0.1",
+        "2m",
+        "page",
+        "{{ $value | humanize }} round trips a second to Redis fail",
+    )
+
+
+def job_alerts(name: str) -> Iterable[Alert]:
+    """Of one Flink job."""
+    selector = q.job(name)
+    labels = (("flink_job", name),)
+    yield Alert(
+        "JobNotRunning",
+        f"absent({q.UPTIME}{{{selector}}}) or max({q.UPTIME}{{{selector}}}) <= 0",
+        "3m",
+        "page",
+        f"{name} does not run: its views get no new values",
+        labels,
+    )
+    yield Alert(
+        "JobRestarts",
+        f"max(increase({q.RESTARTS}{{{selector}}}[15m])) > 3",
+        "1m",
+        "ticket",
+        f"{name} has restarted {{{{ $value | humanize }}}} times in 15 minutes",
+        labels,
+    )
+    yield Alert(
+        "CheckpointsStopped",
+        f"max(increase({q.CHECKPOINTS}{{{selector}}}[10m])) < 1",
+        "5m",
+        "page",
+        f"{name} has completed no checkpoint for 10 minutes: nothing reaches Iceberg",
+        labels,
+    )
+    yield Alert(
+        "JobLagging",
+        f"sum({q.PENDING}{{{selector}}}) > 100000"
+        f" and sum(deriv({q.PENDING}{{{selector}}}[10m])) >= 0",
+        "10m",
+        "ticket",
+        f"{name} is {{{{ $value | humanize }}}} records behind Kafka and does not catch up",
+        labels,
+    )
+
+
+def view_alerts(view: FeatureView) -> Iterable[Alert]:
+    """Of one feature view."""
+    labels = (("view", view.name),)
+    yield Alert(
+        "CommitsStopped",
+        f"max({q.COMMIT_AGE}{{{q.table(view)}}}) > 1800",
+        "5m",
+        "page",
+        f"{view.name}: no commit to its Iceberg table for {{{{ $value | humanizeDuration }}}}",
+        labels,
+    )
+    yield Alert(
+        "RedisWritesRetried",
+        f"sum(rate({q.REDIS_RETRIES}{{{q.writer(view)}}}[5m])) > 0.1",
+        "5m",
+        "ticket",
+        f"{view.name}: {{{{ $value | humanize }}}} batches a second are written to Redis again",
+        labels,
+    )
+    yield Alert(
+        "ValuesStale",
+        f"{q.status_share(view, 'stale', '30m')} > 0.05",
+        "10m",
+        "ticket",
+        f"{view.name}: {{{{ $value | humanizePercentage }}}} of served values are older than"
+        f" {view.ttl}",
+        labels,
+    )
+    yield Alert(
+        "ValuesMissing",
+        f"{q.status_share(view, 'missing', '30m')} > 0.5",
+        "30m",
+        "ticket",
+        f"{view.name}: {{{{ $value | humanizePercentage }}}} of served values were never written",
+        labels,
+    )
+    if isinstance(view.source, EventStream):
+        yield Alert(
+            "RowsLate",
+            f"{q.late_share(view, '30m')} > 0.01",
+            "15m",
+            "ticket",
+            f"{view.name}: {{{{ $value | humanizePercentage }}}} of records come later than the"
+            f" {view.source.disorder} that {view.source.name} allows",
+            labels,
+        )

@@ -1,0 +1,2 @@
+name   = "headwater-production"
+region = "eu-west-1"

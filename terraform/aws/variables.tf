@@ -1,0 +1,119 @@
+variable "name" {
+  description = "Names everything: headwater-production, say."
+  type        = string
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{2,28}[a-z0-9]$", var.name))
+    error_message = "name: 4 to 30 of a-z, 0-9 and -, beginning with a letter."
+  }
+}
+
+variable "region" {
+  description = "AWS region."
+  type        = string
+}
+
+variable "cidr" {
+  description = "The network's addresses; the chart's networkPolicies.egress must hold them."
+  type        = string
+  default     = "10.0.0.0/16"
+}
+
+variable "zones" {
+  description = "In how many availability zones. Kafka has a broker in each."
+  type        = number
+  default     = 3
+  validation {
+    condition     = var.zones >= 2 && var.zones <= 3
+    error_message = "zones: 2 or 3."
+  }
+}
+
+variable "nat_per_zone" {
+  description = "A NAT gateway in every zone. One alone costs a third, and its zone's loss is everyone's."
+  type        = bool
+  default     = true
+}
+
+variable "kubernetes" {
+  description = "Version of EKS."
+  type        = string
+  default     = "1.34"
+}
+
+variable "api_cidrs" {
+  description = "Who may reach the cluster's public API endpoint; nobody if empty, from inside the network only."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = !contains(var.api_cidrs, "0.0.0.0/0")
+    error_message = "api_cidrs: not the whole internet."
+  }
+}
+
+variable "nodes" {
+  description = "The node groups: `jobs` for Flink, `serving` for the API and everything else."
+  type = map(object({
+    types    = list(string)
+    min      = number
+    max      = number
+    capacity = optional(string, "ON_DEMAND")
+  }))
+  default = {
+    serving = { types = ["m7g.large"], min = 3, max = 10 }
+    # A lost spot node costs a restart from the last checkpoint.
+    jobs = { types = ["r7g.xlarge", "r6g.xlarge"], min = 1, max = 10, capacity = "SPOT" }
+  }
+}
+
+variable "kafka" {
+  description = "MSK: version, broker type and storage in GiB a broker. The log is kept for ever: storage grows by itself."
+  type = object({
+    version     = optional(string, "4.1.x.kraft")
+    type        = optional(string, "kafka.m7g.large")
+    storage     = optional(number, 500)
+    max_storage = optional(number, 4000)
+  })
+  default = {}
+}
+
+variable "redis" {
+  description = "ElastiCache: node type and replicas. Features must fit its memory."
+  type = object({
+    version  = optional(string, "7.1")
+    type     = optional(string, "cache.r7g.large")
+    replicas = optional(number, 1)
+  })
+  default = {}
+}
+
+variable "postgres" {
+  description = "RDS: the Iceberg catalog and Feast's registry. Small."
+  type = object({
+    version = optional(string, "18")
+    type    = optional(string, "db.t4g.medium")
+    storage = optional(number, 50)
+  })
+  default = {}
+}
+
+variable "keep_savepoints_days" {
+  description = "After how many days a savepoint is removed. Longer than any job may be down."
+  type        = number
+  default     = 30
+  validation {
+    condition     = var.keep_savepoints_days >= 7
+    error_message = "keep_savepoints_days: 7 or more, or a job that was down over a holiday loses its state."
+  }
+}
+
+variable "namespace" {
+  description = "Where the chart is installed; its service accounts get the roles."
+  type        = string
+  default     = "features"
+}
+
+variable "protect" {
+  description = "Refuse to destroy stores, and keep last snapshots."
+  type        = bool
+  default     = true
+}

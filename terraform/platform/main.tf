@@ -1,0 +1,44 @@
+# The operators and the chart, on whichever cluster the helm provider of the caller speaks to.
+
+resource "helm_release" "flink_operator" {
+  name             = "flink-kubernetes-operator"
+  repository       = "https://archive.apache.org/dist/flink/flink-kubernetes-operator-${var.flink_operator}/"
+  chart            = "flink-kubernetes-operator"
+  version          = var.flink_operator
+  namespace        = "flink-operator"
+  create_namespace = true
+  values           = [yamlencode({ watchNamespaces = [var.namespace], webhook = { create = false } })]
+}
+
+resource "helm_release" "strimzi" {
+  count            = var.strimzi == null ? 0 : 1
+  name             = "strimzi"
+  repository       = "oci://quay.io/strimzi-helm"
+  chart            = "strimzi-kafka-operator"
+  version          = var.strimzi
+  namespace        = "strimzi"
+  create_namespace = true
+  values           = [yamlencode({ watchNamespaces = [var.namespace] })]
+}
+
+resource "helm_release" "prometheus" {
+  count            = var.prometheus == null ? 0 : 1
+  name             = "prometheus"
+  repository       = "https://prometheus-community.github.io/helm-charts"
+  chart            = "kube-prometheus-stack"
+  version          = var.prometheus
+  namespace        = "monitoring"
+  create_namespace = true
+}
+
+resource "helm_release" "headwater" {
+  count            = var.install ? 1 : 0
+  name             = "headwater"
+  chart            = "${path.module}/../../helm/headwater"
+  namespace        = var.namespace
+  create_namespace = true
+  values           = var.values
+  atomic           = true
+  timeout          = 900
+  depends_on       = [helm_release.flink_operator, helm_release.strimzi, helm_release.prometheus]
+}

@@ -1,0 +1,450 @@
+"""The chart renders what the declarations say, clusters accept it, and it is locked down."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+
+import pytest
+import yaml
+
+from api.server import ServerSettings
+from connectors.debezium import Database, connector_document, connector_name
+from connectors.topics import topics
+from feature_repo.flights.repository import repository
+from flink_jobs.place import Place, digest
+from flink_jobs.sql import job_sql, jobs
+from headwater.apply import KINDS
+from headwater.cli import headwater as command
+from headwater.deployment import chart_values
+from headwater.settings import Settings
+from observability.dashboards import dashboards
+from observability.rules import rule_groups
+from schemas import (
+    CdcTable,
+    Column,
+    Entity,
+    EventStream,
+    FeatureService,
+    FeatureView,
+    Repository,
+    Type,
+    count,
+    days,
+    hours,
+    latest,
+    minutes,
+    over,
+)
+from tools.chart import (
+    CHART,
+    CHECKS,
+    NAMESPACE,
+    PROFILES,
+    RELEASE,
+    TOOLS,
+    check,
+    helm,
+    kubeconform,
+    plan_files,
+    pod,
+    render,
+)
+
+JOBS = [job.name for job in jobs(repository)]
+
+
+@pytest.fixture(scope="module")
+def objects():
+    return {profile: render(profile) for profile in PROFILES}
+
+
+def of(found, kind):
+    return {thing["metadata"]["name"]: thing for thing in found if thing["kind"] == kind}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_object_passes_every_check(objects, profile):
+    assert [str(finding) for finding in check(objects[profile])] == []
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_helm_finds_nothing_to_complain_of(profile):
+    values = ["-f", str(CHART / f"values-{profile}.yaml")]
+    said = helm("lint", "--strict", "--quiet", str(CHART), *plan_files(), *values)
+    assert "ERROR" not in said
+    assert "WARNING" not in said
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_each_job_is_an_application_of_its_own(objects, profile):
+    deployed = of(objects[profile], "FlinkDeployment")
+    assert list(deployed) == sorted(JOBS)
+    for job in jobs(repository):
+        spec = deployed[job.name]["spec"]
+        arguments = spec["job"]["args"]
+        assert arguments[-4:] == ["--job", job.name, "--sql", digest(job_sql(job))]
+        assert spec["job"]["upgradeMode"] == "savepoint"
+        assert spec["job"]["allowNonRestoredState"] is False
+        configuration = spec["flinkConfiguration"]
+        assert configuration["high-availability.type"] == "kubernetes"
+        assert configuration["execution.checkpointing.interval"] == "5 s"
+        assert configuration["web.cancel.enable"] == "false"
+
+
+def test_production_scales_by_itself_and_keeps_its_state_in_s3(objects):
+    for thing in of(objects["prod"], "FlinkDeployment").values():
+        configuration = thing["spec"]["flinkConfiguration"]
+        assert configuration["job.autoscaler.enabled"] == "true"
+        assert configuration["jobmanager.scheduler"] == "adaptive"
+        assert configuration["state.backend.type"] == "rocksdb"
+        for key in (
+            "execution.checkpointing.dir",
+            "execution.checkpointing.savepoint-dir",
+            "high-availability.storageDir",
+        ):
+            assert configuration[key].startswith("s3://headwater-features/flink/")
+
+
+def test_the_last_word_on_flink_is_the_users():
+    found = render("prod", "--set", r"flink.extraConfiguration.pipeline\.object-reuse=false")
+    for thing in of(found, "FlinkDeployment").values():
+        assert thing["spec"]["flinkConfiguration"]["pipeline.object-reuse"] == "false"
+
+
+def test_topics_are_the_declared_ones(objects):
+    found = of(objects["dev"], "KafkaTopic").values()
+    assert {t["spec"]["topicName"]: t["spec"]["partitions"] for t in found} == topics(repository)
+    assert {t["spec"]["config"]["retention.ms"] for t in found} == {-1}
+    # An uninstall that took the log along would take every feature's history along.
+    assert {t["metadata"]["annotations"]["helm.sh/resource-policy"] for t in found} == {"keep"}
+
+
+def test_the_connector_is_the_derived_one_with_the_deployments_database(objects):
+    config = of(objects["prod"], "KafkaConnector")[connector_name(repository)]["spec"]["config"]
+    wanted = connector_document(
+        repository,
+        Database("source.example.com", 5432, "flights", "headwater", "${env:SOURCE_PASSWORD}"),
+    )
+    wanted["topic.creation.default.replication.factor"] = "-1"
+    del wanted["connector.class"]
+    assert config == wanted
+
+
+def test_rules_and_dashboards_are_the_derived_ones(objects):
+    rules = of(objects["prod"], "PrometheusRule")[RELEASE]["spec"]["groups"]
+    assert rules == rule_groups(repository, JOBS)
+    maps = of(objects["prod"], "ConfigMap").values()
+    found = {
+        name.removesuffix(".json"): json.loads(text)
+        for thing in maps
+        for name, text in thing["data"].items()
+    }
+    assert found == dashboards(repository, JOBS)
+
+
+def test_without_a_plan_it_says_where_the_plan_comes_from():
+    with pytest.raises(RuntimeError, match="comes from the plan"):
+        render("prod", plan=())
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("images.tag=latest", "images/tag"),
+        ("kafka.security=NONE", "PLAINTEXT"),
+        ("iceberg.warehouse=/tmp/here", "iceberg/warehouse"),
+        ("flink.upgradeMode=fast", "upgradeMode"),
+        ("flnk.parallelism=2", "flnk"),
+        ("api.autoscaling.cpu=200", "cpu"),
+        ("redis.url=redis://:password@redis:6379", "redis/url"),
+        ("jobs.flights-weather.sql=abc", "sql"),
+        ("api.oidc.issuer=http://id.example.com", "issuer"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(option, said):
+    with pytest.raises(RuntimeError, match=said):
+        render("prod", "--set", option)
+
+
+@pytest.mark.parametrize("missing", ["redis.url=", "postgres.address=", "source.host="])
+def test_a_missing_address_is_asked_for(missing):
+    with pytest.raises(RuntimeError, match=missing.split("=")[0]):
+        render("prod", "--set", missing)
+
+
+def test_migrations_run_before_the_jobs_change(objects):
+    for profile, when, kinds in (
+        ("prod", "pre-install,pre-upgrade", ["topics", "tables", "registry", "serving"]),
+        # The database comes with the release, and Strimzi makes the topics.
+        ("dev", "post-install,pre-upgrade", ["tables", "registry", "serving"]),
+    ):
+        job = of(objects[profile], "Job")[f"{RELEASE}-apply"]
+        assert job["metadata"]["annotations"]["helm.sh/hook"] == when
+        spec = pod(job)
+        assert spec["initContainers"][0]["args"] == ["plan", "--check"]
+        assert spec["containers"][0]["args"] == ["apply", *kinds]
+        assert set(kinds) <= set(KINDS)
+
+
+def test_a_scheduled_run_is_a_command_that_there_is(tmp_path):
+    values = tmp_path / "cron.yaml"
+    values.write_text(
+        yaml.safe_dump(
+            {"cronJobs": {"check": {"schedule": "0 3 * * *", "args": ["plan", "--check"]}}}
+        )
+    )
+    found = render("prod", "-f", str(values))
+    job = of(found, "CronJob")[f"{RELEASE}-check"]
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    assert pod(job)["containers"][0]["args"][0] in command.commands
+    assert [str(finding) for finding in check(found)] == []
+
+
+def environment(thing, secrets):
+    """What the first container of an object sees, its secrets mounted under `secrets`."""
+    found = {}
+    for variable in pod(thing)["containers"][0]["env"]:
+        value = variable.get("value", "s3cret")
+        for name, given in found.items():
+            value = value.replace(f"$({name})", given)
+        found[variable["name"]] = value.replace("/secrets/", f"{secrets}/")
+    return found
+
+
+@pytest.fixture
+def secrets(tmp_path):
+    for name in ("kafka/password", "postgres/password", "catalog/token"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("s3cret\n")
+    return tmp_path
+
+
+def test_the_jobs_understand_their_environment(objects, secrets):
+    place = Place.read(
+        environment(of(objects["prod"], "FlinkDeployment")["flights-weather"], secrets)
+    )
+    assert place.repository == "feature_repo.flights.repository:repository"
+    assert place.kafka.bootstrap.startswith("b-1.kafka.example.com:9096,")
+    assert place.kafka.properties()["security.protocol"] == "SASL_SSL"
+    assert place.redis_url == "rediss://:s3cret@redis.example.com:6379"
+    assert (
+        place.values("j")["catalog_uri"] == "jdbc:postgresql://postgres.example.com:5432/headwater"
+    )
+    sql = place.script(job_sql(jobs(repository)[0]))
+    assert "'properties.sasl.mechanism' = 'SCRAM-SHA-512'" in sql
+    assert "'io-impl' = 'org.apache.iceberg.aws.s3.S3FileIO'" in sql
+
+
+def test_a_rest_catalog_takes_the_place_of_the_database(secrets):
+    found = render(
+        "prod",
+        *("--set", "iceberg.catalog=rest", "--set", "iceberg.restUri=https://catalog.example.com"),
+        *("--set", "iceberg.restTokenSecret=catalog"),
+    )
+    assert [str(finding) for finding in check(found)] == []
+    seen = environment(of(found, "FlinkDeployment")["flights-weather"], secrets)
+    sql = Place.read(seen).script(job_sql(jobs(repository)[0]))
+    assert "JdbcCatalog" not in sql
+    assert "'uri' = 'https://catalog.example.com'" in sql
+    assert Settings.read(seen).catalog_url() == "https://catalog.example.com"
+
+
+def test_the_command_and_the_api_understand_theirs(objects, secrets):
+    settings = Settings.read(environment(of(objects["prod"], "Job")[f"{RELEASE}-apply"], secrets))
+    assert settings.postgres == "postgres.example.com:5432"
+    assert settings.postgres_password() == "s3cret"
+    assert settings.warehouse == "s3://headwater-features/iceberg"
+    api = ServerSettings.read(
+        environment(of(objects["prod"], "Deployment")[f"{RELEASE}-api"], secrets)
+    )
+    assert (api.host, api.port, api.grpc_port) == ("0.0.0.0", 8080, 9090)
+    assert api.auth
+    assert api.principals == str(secrets / "principals/principals.json")
+    assert api.redis_url == "rediss://:s3cret@redis.example.com:6379"
+
+
+def test_tls_and_an_issuer_of_tokens_reach_everyone_they_concern(secrets):
+    found = render(
+        "prod",
+        *("--set", "api.tlsSecret=api-tls", "--set", "api.oidc.issuer=https://id.example.com"),
+        *("--set", "api.oidc.audience=features"),
+    )
+    assert [str(finding) for finding in check(found)] == []
+    deployment = of(found, "Deployment")[f"{RELEASE}-api"]
+    api = ServerSettings.read(environment(deployment, secrets))
+    assert (api.oidc_issuer, api.oidc_audience) == ("https://id.example.com", "features")
+    assert api.tls_key == str(secrets / "tls/tls.key")
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert pod(deployment)["containers"][0][probe]["httpGet"]["scheme"] == "HTTPS"
+    assert (
+        of(found, "ServiceMonitor")[f"{RELEASE}-api"]["spec"]["endpoints"][0]["scheme"] == "https"
+    )
+    test = of(found, "Pod")[f"{RELEASE}-api-test"]["spec"]["containers"][0]
+    assert test["args"][0] == "https://headwater-api:80"
+
+
+def test_the_api_is_spread_scaled_and_never_all_away(objects):
+    deployment = of(objects["prod"], "Deployment")[f"{RELEASE}-api"]
+    scaler = of(objects["prod"], "HorizontalPodAutoscaler")[f"{RELEASE}-api"]["spec"]
+    budget = of(objects["prod"], "PodDisruptionBudget")[f"{RELEASE}-api"]["spec"]
+    assert "replicas" not in deployment["spec"]
+    assert budget["minAvailable"] < scaler["minReplicas"]
+    assert {c["topologyKey"] for c in pod(deployment)["topologySpreadConstraints"]} == {
+        "topology.kubernetes.io/zone",
+        "kubernetes.io/hostname",
+    }
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert probe in pod(deployment)["containers"][0]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_nothing_reaches_a_pod_that_is_not_let_in(objects, profile):
+    policies = of(objects[profile], "NetworkPolicy")
+    deny = policies[f"{RELEASE}-deny"]["spec"]
+    assert deny["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in deny
+    assert "egress" not in deny
+    chosen = deny["podSelector"]["matchLabels"].items()
+    for thing in objects[profile]:
+        if pod(thing) is None or thing["kind"] == "Pod":
+            continue
+        path = {"FlinkDeployment": "podTemplate"}.get(thing["kind"], "template")
+        assert chosen <= thing["spec"][path]["metadata"]["labels"].items()
+    # A rule without `from` would let the whole cluster in.
+    for policy in policies.values():
+        for rule in policy["spec"].get("ingress", ()):
+            assert rule["from"]
+
+
+def test_callers_of_the_api_are_named(objects):
+    found = render("prod", "--set", "api.allowedNamespaces={a,b}")
+    rule = of(found, "NetworkPolicy")[f"{RELEASE}-api"]["spec"]["ingress"][0]
+    names = {
+        source["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        for source in rule["from"]
+        if "namespaceSelector" in source
+    }
+    assert names == {"monitoring", "a", "b"}
+
+
+def test_alerts_go_out_by_secrets_that_are_only_named(objects):
+    spec = of(objects["prod"], "AlertmanagerConfig")[RELEASE]["spec"]
+    receivers = {receiver["name"]: receiver for receiver in spec["receivers"]}
+    key = receivers["pagerduty"]["pagerdutyConfigs"][0]["routingKey"]
+    url = receivers["slack"]["slackConfigs"][0]["apiURL"]
+    assert key == {"name": "headwater-alerts", "key": "pagerduty"}
+    assert url == {"name": "headwater-alerts", "key": "slack"}
+    used = {rule["labels"]["severity"] for rule in _alert_rules()}
+    routed = {m["value"] for route in spec["route"]["routes"] for m in route["matchers"]}
+    assert used == {"page", "ticket"}
+    assert routed == {"page", "page|ticket"}
+
+
+def _alert_rules():
+    groups = rule_groups(repository, JOBS)
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+def test_what_is_installed_says_what_to_do_next():
+    run = subprocess.run(
+        [
+            *(str(TOOLS / "helm"), "install", RELEASE, str(CHART), "--namespace", NAMESPACE),
+            *("--dry-run=client", "--hide-secret"),
+            *(*plan_files(), "-f", str(CHART / "values-dev.yaml")),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    notes = run.stdout.partition("NOTES:")[2]
+    assert "9 views, computed by 4 jobs" in notes
+    assert "kubectl -n features get flinkdeployments" in notes
+    assert "helm -n features test headwater" in notes
+    assert "svc/headwater-api 8080:80" in notes
+    for name in JOBS:
+        assert f"svc/{name}-rest" in notes
+    assert "Nobody outside this namespace may call the API yet" in notes
+
+
+# A change that each check must see: where in which object, and what it becomes there.
+BROKEN = {
+    "schema": ("Deployment", ("spec", "replicaz"), 3),
+    "restricted": (
+        "Deployment",
+        ("spec", "template", "spec", "containers", 0, "securityContext"),
+        {},
+    ),
+    "version": ("Deployment", ("spec", "template", "spec", "containers", 0, "image"), "a/b:latest"),
+    "limits": ("Deployment", ("spec", "template", "spec", "containers", 0, "resources"), {}),
+    "no secret": (
+        "Deployment",
+        ("spec", "template", "spec", "containers", 0, "env", 0),
+        {"name": "REDIS_PASSWORD", "value": "hunter2"},
+    ),
+    "labels": ("Service", ("metadata", "labels"), {}),
+}
+
+
+@pytest.mark.parametrize("name", ["schema", *CHECKS])
+def test_each_check_sees_what_it_is_for(objects, name):
+    kind, path, value = BROKEN[name]
+    broken = copy.deepcopy(next(t for t in objects["prod"] if t["kind"] == kind))
+    place = broken
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    assert name in {finding.check for finding in check([broken])}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("FlinkDeployment", ("spec", "job", "upgrade")),
+        ("KafkaConnector", ("spec", "klass")),
+        ("PrometheusRule", ("spec", "group")),
+        ("AlertmanagerConfig", ("spec", "receiver")),
+    ],
+)
+def test_the_operators_own_schemas_are_asked(objects, kind, path):
+    broken = copy.deepcopy(next(t for t in objects["prod"] if t["kind"] == kind))
+    place = broken
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = "x"
+    assert [finding.check for finding in kubeconform([broken])] == ["schema"]
+
+
+def test_another_repository_is_installed_by_the_same_chart(tmp_path):
+    person, shop = Entity("person", "person_id"), Entity("shop", "shop_id")
+    clicks = EventStream(
+        name="page_clicks",
+        topic="web_shop.page_clicks",
+        columns=(Column("person_id", Type.STRING),),
+        partition_by="person_id",
+        disorder=minutes(1),
+    )
+    shops = CdcTable(
+        name="shops",
+        table="shops",
+        columns=(
+            Column("shop_id", Type.STRING),
+            Column("town", Type.STRING, required=False),
+            Column("updated_at", Type.TIMESTAMP),
+        ),
+        primary_key="shop_id",
+    )
+    views = (
+        FeatureView("click_rate", clicks, (person,), over([hours(1)], count()), ttl=days(1)),
+        FeatureView("shop_facts", shops, (shop,), latest("town"), ttl=days(9)),
+    )
+    other = Repository("web_shop", views, (FeatureService("all", views),))
+    plan = []
+    for name, text in chart_values(other).items():
+        (tmp_path / name).write_text(text)
+        plan += ["-f", str(tmp_path / name)]
+    for profile in PROFILES:
+        found = render(profile, plan=plan)
+        assert [str(finding) for finding in check(found)] == []
+        assert list(of(found, "FlinkDeployment")) == ["web-shop-page-clicks", "web-shop-tables"]

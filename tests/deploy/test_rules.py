@@ -1,0 +1,308 @@
+"""Each alert fires when it should and is silent otherwise, by Prometheus' own rule tests."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from feature_repo.flights.repository import repository
+from flink_jobs.sql import jobs
+from headwater.local.flink import METRICS
+from headwater.monitoring import (
+    Receivers,
+    Targets,
+    alertmanager_file,
+    grafana_files,
+    prometheus_files,
+)
+from observability import queries as q
+from observability.dashboards import dashboards
+from observability.metrics import ApiMetrics
+from observability.rules import FAST_SECONDS, alerts
+from tools.chart import ROOT, TOOLS
+
+JOBS = [job.name for job in jobs(repository)]
+ALERTS = alerts(repository, JOBS)
+PROGRAMS = TOOLS / "debian" / "usr" / "bin"
+TARGETS = Targets("api:8080", ("jobmanager:9249", "taskmanager:9249"), "alertmanager:9093")
+
+JOB = 'job_name="flights_weather"'
+WRITER = 'operator_name="redis_origin_weather:_Writer"'
+TASK = 'task_name="ProcessTableFunction_1______redis_origin_weather:_Writer__Calc"'
+PTF = f'{TASK}, operator_name="ProcessTableFunction_1_"'
+TABLE = 'table="headwater_features_origin_weather"'
+LOOKUP = 'method="POST", route="/v1/features"'
+
+
+def failing(good: str, bad: str) -> dict[str, str]:
+    """Lookups that are answered and that fail, each by how it grows a minute."""
+    return {
+        f'{q.REQUESTS}{{{LOOKUP}, status="200"}}': f"0+{good}x6000",
+        f'{q.REQUESTS}{{{LOOKUP}, status="503"}}': f"0+{bad}x6000",
+    }
+
+
+def timed(fast: str, all_: str) -> dict[str, str]:
+    """Lookups within the goal, and all of them, likewise."""
+    return {
+        f'{q.REQUEST_SECONDS}_bucket{{{LOOKUP}, le="{FAST_SECONDS}"}}': f"0+{fast}x6000",
+        f"{q.REQUEST_SECONDS}_count{{{LOOKUP}}}": f"0+{all_}x6000",
+    }
+
+
+def served(status: str, part: int) -> dict[str, str]:
+    """Values of a view, `part` of a hundred of one status."""
+    values = f'{q.VALUES}{{view="origin_weather", status='
+    return {
+        f'{values}"present"}}': f"0+{100 - part}x200",
+        f'{values}"{status}"}}': f"0+{part}x200",
+    }
+
+
+def late(part: int) -> dict[str, str]:
+    """Records of a view's task, `part` of a hundred late."""
+    return {
+        f"{q.RECORDS_IN}{{{PTF}}}": "0+100x200",
+        f"{q.LATE_ROWS}{{{PTF}}}": f"0+{part}x200",
+    }
+
+
+def one(series: str, values: str) -> dict[str, str]:
+    return {series: values}
+
+
+# Each alert: series a minute that make it fire, series that do not, and when to look.
+CASES = {
+    "LookupErrorBudget": (failing("100", "2"), failing("10000", "5"), "70m"),
+    "LookupLatencyBudget": (timed("80", "100"), timed("995", "1000"), "70m"),
+    "ApiDown": (one('up{job="api"}', "0x10"), one('up{job="api"}', "1x10"), "5m"),
+    "RedisErrors": (one(q.REDIS_ERRORS, "0+60x20"), one(q.REDIS_ERRORS, "0+1x20"), "10m"),
+    "JobNotRunning": (
+        one(f'{q.UPTIME}{{job_name="flights_arrivals"}}', "1000x20"),
+        one(f"{q.UPTIME}{{{JOB}}}", "0+60000x20"),
+        "10m",
+    ),
+    "JobRestarts": (
+        one(f"{q.RESTARTS}{{{JOB}}}", "0+1x30"),
+        one(f"{q.RESTARTS}{{{JOB}}}", "2x30"),
+        "20m",
+    ),
+    "CheckpointsStopped": (
+        one(f"{q.CHECKPOINTS}{{{JOB}}}", "40x40"),
+        one(f"{q.CHECKPOINTS}{{{JOB}}}", "0+12x40"),
+        "30m",
+    ),
+    "JobLagging": (
+        one(f"{q.PENDING}{{{JOB}}}", "200000+1000x60"),
+        # As far behind, and catching up.
+        one(f"{q.PENDING}{{{JOB}}}", "900000-10000x60"),
+        "40m",
+    ),
+    "CommitsStopped": (
+        one(f"{q.COMMIT_AGE}{{{TABLE}}}", "0+60x60"),
+        one(f"{q.COMMIT_AGE}{{{TABLE}}}", "5x60"),
+        "45m",
+    ),
+    "RedisWritesRetried": (
+        one(f"{q.REDIS_RETRIES}{{{WRITER}}}", "0+60x30"),
+        one(f"{q.REDIS_RETRIES}{{{WRITER}}}", "7x30"),
+        "20m",
+    ),
+    "ValuesStale": (served("stale", 20), served("stale", 2), "60m"),
+    "ValuesMissing": (served("missing", 80), served("missing", 20), "90m"),
+    "RowsLate": (late(5), late(0), "60m"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    found = tmp_path_factory.mktemp("prometheus")
+    for name, text in prometheus_files(repository, TARGETS).items():
+        (found / name).write_text(text)
+    return found
+
+
+def promtool(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(PROGRAMS / "promtool"), *arguments], cwd=cwd, capture_output=True, text=True
+    )
+
+
+def test_prometheus_accepts_its_configuration(folder):
+    run = promtool("check", "config", "prometheus.yml", cwd=folder)
+    assert run.returncode == 0, run.stderr
+
+
+def test_alertmanager_accepts_every_receiver(tmp_path):
+    text = alertmanager_file(
+        Receivers("http://127.0.0.1:9", "/run/secrets/pagerduty", "/run/secrets/slack")
+    )
+    (tmp_path / "a.yml").write_text(text)
+    run = subprocess.run(
+        [str(PROGRAMS / "amtool"), "check-config", "a.yml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("severity", "told"), [("page", ["page", "everyone"]), ("ticket", ["everyone"])]
+)
+def test_pages_and_tickets_go_where_they_should(tmp_path, severity, told):
+    (tmp_path / "a.yml").write_text(alertmanager_file(Receivers("http://127.0.0.1:9")))
+    run = subprocess.run(
+        [
+            *(str(PROGRAMS / "amtool"), "config", "routes", "test", "--config.file=a.yml"),
+            f"severity={severity}",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.strip().split(",") == told
+
+
+def test_every_alert_has_a_case():
+    assert set(CASES) == {alert.name for alert in ALERTS}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_alert_fires_when_it_should_and_only_then(folder, tmp_path, name):
+    fires, silent, when = CASES[name]
+    # What it says in full, for the first of its rules that fires: the one of the shortest window,
+    # or of the job and the view in the series.
+    wanted = next(
+        alert
+        for alert in ALERTS
+        if alert.name == name
+        and dict(alert.labels).get("flink_job", "flights-weather") == "flights-weather"
+        and dict(alert.labels).get("view", "origin_weather") == "origin_weather"
+    )
+    for series, expected in ((fires, True), (silent, False)):
+        run = _evaluate(folder, tmp_path, name, series, when)
+        fired = re.findall(rf'alertname="{name}"[^}}]*', run)
+        mine = [
+            labels
+            for labels in fired
+            if all(f'{key}="{value}"' in labels for key, value in wanted.labels)
+        ]
+        assert bool(mine) is expected, run
+        if mine:
+            assert f'severity="{wanted.severity}"' in mine[0]
+
+
+def _evaluate(folder: Path, tmp_path: Path, name: str, series: dict[str, str], when: str) -> str:
+    """What promtool found to fire: its complaint about an expectation of nothing."""
+    test = {
+        "rule_files": [str(folder / "rules.yml")],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": s, "values": v} for s, v in series.items()],
+                "alert_rule_test": [{"eval_time": when, "alertname": name, "exp_alerts": []}],
+            }
+        ],
+    }
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+    run = promtool("test", "rules", "test.yml", cwd=tmp_path)
+    assert "FAILED" in run.stdout + run.stderr or run.returncode == 0, run.stderr
+    # Labels come as {a="b", c="d"} of each alert found.
+    return run.stdout + run.stderr
+
+
+def test_the_names_are_those_the_api_gives():
+    metrics = ApiMetrics()
+    families = {family.name: family for family in metrics.registry.collect()}
+    for name in (q.REQUESTS, q.REDIS_ERRORS, q.VALUES, q.UNREADABLE, q.REFUSED, q.IN_FLIGHT):
+        assert name.removesuffix("_total") in families
+    for name in (q.REQUEST_SECONDS, q.REDIS_SECONDS, q.VALUE_AGE_SECONDS):
+        assert name in families
+    metrics.request_seconds.labels("POST", "/v1/features").observe(0.001)
+    bounds = {
+        sample.labels.get("le")
+        for family in metrics.registry.collect()
+        if family.name == q.REQUEST_SECONDS
+        for sample in family.samples
+    }
+    assert str(FAST_SECONDS) in bounds
+
+
+def test_only_known_metrics_are_asked_for():
+    known = {
+        *q.FLINK_METRICS,
+        *(q.REQUESTS, q.REDIS_ERRORS, q.VALUES, q.UNREADABLE, q.REFUSED, q.IN_FLIGHT),
+        *(
+            f"{h}_{part}"
+            for h in (q.REQUEST_SECONDS, q.REDIS_SECONDS, q.VALUE_AGE_SECONDS)
+            for part in ("bucket", "count")
+        ),
+    }
+    asked = {
+        name
+        for expression in (*(a.expression for a in ALERTS), *_panel_expressions())
+        for name in re.findall(r"\b(?:headwater_api|flink)_\w+", re.sub(r'"[^"]*"', "", expression))
+    }
+    assert asked <= known
+    # Nothing is declared and never asked for.
+    assert set(q.FLINK_METRICS) <= asked
+
+
+def _panel_expressions() -> list[str]:
+    return [
+        target["expr"]
+        for dashboard in dashboards(repository, JOBS).values()
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+    ]
+
+
+def test_prometheus_understands_every_panel(tmp_path):
+    rules = [
+        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "1m")}
+        for number, expression in enumerate(_panel_expressions())
+    ]
+    (tmp_path / "panels.yml").write_text(
+        yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]})
+    )
+    run = promtool("check", "rules", "panels.yml", cwd=tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_each_view_has_a_dashboard_and_each_panel_a_place():
+    found = dashboards(repository, JOBS)
+    assert list(found) == [
+        "flights-overview",
+        *(f"flights-{view.name}" for view in repository.views),
+    ]
+    for dashboard in found.values():
+        places = [(p["gridPos"]["x"], p["gridPos"]["y"]) for p in dashboard["panels"]]
+        assert len(set(places)) == len(places)
+        assert len({panel["id"] for panel in dashboard["panels"]}) == len(places)
+
+
+def test_grafana_gets_what_it_reads():
+    files = grafana_files(repository, "http://prometheus:9090")
+    source = yaml.safe_load(files["provisioning/datasources/prometheus.yml"])["datasources"][0]
+    assert source["url"] == "http://prometheus:9090"
+    assert sum(name.startswith("dashboards/") for name in files) == 1 + len(repository.views)
+
+
+def test_each_alert_links_a_runbook_that_says_what_to_do():
+    for alert in ALERTS:
+        text = (ROOT / alert.runbook).read_text("utf-8")
+        assert text.startswith(f"# {alert.name}\n")
+        for heading in ("## What it means", "## First", "## Then"):
+            assert heading in text, alert.runbook
+
+
+def test_flink_reports_to_prometheus_by_the_same_reporter_everywhere():
+    chart = (ROOT / "helm/headwater/templates/flink.yaml").read_text("utf-8")
+    for key, value in METRICS.items():
+        assert f'"{key}" "{value}"' in chart

@@ -1,0 +1,272 @@
+"""A job as a cluster's Flink starts it: an application of its own, by the chart's own arguments."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from connectors.access import KafkaAccess, secret
+from feature_repo.flights.repository import repository
+from flink_jobs.place import Place, digest
+from flink_jobs.sql import job_sql, jobs
+from headwater.jobs import Jobs
+from headwater.local.flink import environment, flink_home
+from headwater.settings import Settings
+from schemas import SettingsError
+from tests.conftest import eventually, free_ports
+from tools.compose import files
+
+ROOT = Path(__file__).parent.parent
+JOB = next(job for job in jobs(repository) if job.name == "flights-tables")
+
+
+def test_kafka_is_reached_as_it_asks(tmp_path):
+    (tmp_path / "password").write_text('p"w\n')
+    access = KafkaAccess.read(
+        {
+            "HEADWATER_KAFKA_SECURITY": "SASL_SSL",
+            "HEADWATER_KAFKA_USER": "headwater",
+            "HEADWATER_KAFKA_PASSWORD_FILE": str(tmp_path / "password"),
+            "HEADWATER_KAFKA_CA_FILE": "/ca.crt",
+        },
+        "k:9093",
+    )
+    assert access.client()["sasl_plain_password"] == 'p"w'
+    assert access.properties() == {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required"
+        ' username="headwater" password="p\\"w";',
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": "/ca.crt",
+    }
+    assert "p" + '"w' not in repr(access)
+    assert KafkaAccess.read({}, "k:9092").properties() == {}
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"HEADWATER_KAFKA_SECURITY": "TLS"}, "unknown 'TLS'; choices: PLAINTEXT"),
+        ({"HEADWATER_KAFKA_SECURITY": "SASL_SSL"}, "HEADWATER_KAFKA_USER is not set"),
+        (
+            {
+                "HEADWATER_KAFKA_SECURITY": "SASL_SSL",
+                "HEADWATER_KAFKA_USER": "u",
+                "HEADWATER_KAFKA_PASSWORD_FILE": "/nowhere",
+            },
+            "HEADWATER_KAFKA_PASSWORD_FILE: cannot read /nowhere: No such file",
+        ),
+    ],
+)
+def test_a_wrong_way_to_kafka_is_named(environ, said):
+    with pytest.raises(SettingsError, match=said):
+        KafkaAccess.read(environ, "k:9092")
+
+
+def test_a_place_without_an_address_says_which():
+    with pytest.raises(SettingsError, match="HEADWATER_REDIS_URL is not set"):
+        Place.read({"HEADWATER_REPOSITORY": "a:b", "HEADWATER_KAFKA": "k:9092"})
+
+
+def test_every_script_finds_what_it_leaves_open():
+    values = Place.read(_place()).values("j")
+    for job in jobs(repository):
+        assert set(re.findall(r"\$\{(\w+)\}", job_sql(job))) <= values.keys()
+
+
+def test_a_secret_is_a_file_of_its_own_or_of_one_property(tmp_path):
+    (tmp_path / "a").write_text("s\n")
+    (tmp_path / "b").write_text("password=s\n")
+    assert {secret({"V": str(tmp_path / name)}, "V") for name in "ab"} == {"s"}
+    assert secret({}, "V", "none") == "none"
+
+
+@pytest.fixture
+def cluster(running, tmp_path):
+    """Flink's environment for a cluster of one job, and what the job sees of the platform."""
+    headwater = [sys.executable, "-m", "headwater"]
+    for arguments in (["load"], ["apply"]):
+        subprocess.run(
+            [*headwater, *arguments], env=os.environ | running.environ, cwd=ROOT, check=True
+        )
+    settings = running.settings
+    ports = Settings.read(free_ports()).ports
+    environ = environment(settings)
+    conf = tmp_path / "conf"
+    conf.mkdir()
+    for file in Path(environ["FLINK_CONF_DIR"]).glob("*"):
+        (conf / file.name).write_text(file.read_text())
+    yield (
+        environ
+        | {
+            "FLINK_CONF_DIR": str(conf),
+            "FLINK_LOG_DIR": str(tmp_path),
+            "FLINK_PID_DIR": str(tmp_path),
+            "HEADWATER_REPOSITORY": settings.repository,
+            "HEADWATER_KAFKA": settings.kafka,
+            "HEADWATER_REDIS_URL": settings.redis_url,
+            "HEADWATER_POSTGRES": settings.postgres,
+            "HEADWATER_POSTGRES_PASSWORD_FILE": str(settings.password_file),
+            "HEADWATER_WAREHOUSE": settings.warehouse,
+        },
+        [
+            *("-D", f"jobmanager.rpc.port={ports.flink_rpc}"),
+            *("-D", f"rest.port={ports.flink}", "-D", f"rest.bind-port={ports.flink}"),
+            *("-D", f"blob.server.port={ports.flink_blob}"),
+            *("-D", f"taskmanager.data.port={ports.flink_data}"),
+            *("-D", "taskmanager.memory.process.size=1200m"),
+            *("-D", f"execution.checkpointing.dir=file://{tmp_path}/checkpoints"),
+            *("-D", "execution.checkpointing.interval=1 s"),
+        ],
+        ports.flink,
+    )
+
+
+def arguments(sql: str) -> list[str]:
+    """The entry point and its arguments, as the chart's FlinkDeployment has them."""
+    return [
+        *("--job-classname", "org.apache.flink.client.python.PythonDriver"),
+        *("-pyclientexec", str(ROOT / "build/envs/flink/bin/python")),
+        *("-py", str(ROOT / "flink_jobs/application.py")),
+        *("--job", JOB.name, "--sql", sql),
+    ]
+
+
+def test_an_application_runs_its_job(running, cluster, tmp_path):
+    import requests
+
+    environ, options, port = cluster
+    home = flink_home(running.settings) / "bin"
+    # The job's Python driver comes with the distribution, outside its class path.
+    lib = tmp_path / "lib"
+    lib.mkdir()
+    for jar in (*Path(environ["FLINK_LIB_DIR"]).glob("*.jar"), *home.parent.glob("opt/*python*")):
+        (lib / jar.name).symlink_to(jar.resolve())
+    environ["FLINK_LIB_DIR"] = str(lib)
+    commands = (
+        [
+            str(home / "standalone-job.sh"),
+            "start-foreground",
+            *options,
+            *arguments(digest(job_sql(JOB))),
+        ],
+        [str(home / "taskmanager.sh"), "start-foreground", *options],
+    )
+    started = []
+    with (tmp_path / "out").open("w") as out:
+        for command in commands:
+            started.append(
+                subprocess.Popen(command, env=environ, cwd=tmp_path, stdout=out, stderr=out)
+            )
+        try:
+
+            def completed() -> bool:
+                try:
+                    base = f"http://127.0.0.1:{port}/jobs"
+                    found = requests.get(f"{base}/overview", timeout=2).json()["jobs"]
+                    if not found or found[0]["name"] != JOB.name:
+                        return False
+                    told = requests.get(f"{base}/{found[0]['jid']}/checkpoints", timeout=2).json()
+                    return bool(told["counts"]["completed"] > 1)
+                except (requests.RequestException, KeyError):
+                    return False
+
+            ran = eventually(completed, 120)
+        finally:
+            for process in reversed(started):
+                process.terminate()
+            for process in started:
+                process.wait(30)
+    assert ran, (tmp_path / "out").read_text()[-3000:]
+    # What it read from the captured tables is in the store that the API reads.
+    with psycopg.connect(running.settings.postgres_url("flights")) as connection:
+        carrier = connection.execute("SELECT carrier, name FROM airlines LIMIT 1").fetchone()
+    assert carrier is not None
+    request = {"features": ["carrier_facts:name"], "entities": [{"carrier": carrier[0]}]}
+    answer = requests.post(f"{running.settings.api_url}/v1/features", json=request, timeout=10)
+    assert answer.json()["rows"] == [[carrier[1]]]
+
+
+def test_a_job_is_submitted_to_a_cluster_of_several(running, cluster):
+    """As compose.yaml does it: the line of its script, with this machine's paths."""
+    environ, _, _ = cluster
+    name = "flights-weather"
+    environ["FLINK_CONF_DIR"] = environment(running.settings)["FLINK_CONF_DIR"]
+    line = next(
+        line for line in files(repository)["flink/submit.sh"].splitlines() if line.endswith(name)
+    )
+    words = (
+        line.replace("/opt/headwater/env/bin", str(ROOT / "build/envs/flink/bin"))
+        .replace("/opt/headwater/", f"{ROOT}/")
+        .split()
+    )
+    words[0] = str(flink_home(running.settings) / "bin" / words[0])
+    run = subprocess.run(words, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    try:
+        deployed = Jobs(running.settings, repository)
+        assert eventually(lambda: deployed.running()[name].state == "RUNNING", 60)
+    finally:
+        subprocess.run(
+            [sys.executable, "-m", "headwater", "jobs", "stop", name],
+            env=os.environ | running.environ,
+            cwd=ROOT,
+            check=True,
+        )
+
+
+def test_what_helm_asks_the_api_is_answered(running):
+    command = [sys.executable, "-m", "headwater.smoke", running.settings.api_url]
+    views = [view.name for view in repository.views]
+    assert subprocess.run([*command, *views], cwd=ROOT).returncode == 0
+    run = subprocess.run([*command, "nothing"], cwd=ROOT, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (1, "view nothing is not served\n")
+    command[-1] = "http://127.0.0.1:1"
+    run = subprocess.run([*command, *views], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "http://127.0.0.1:1 does not answer" in run.stdout
+
+
+def test_an_image_of_another_version_than_the_plan_does_not_start():
+    run = subprocess.run(
+        [
+            *(str(ROOT / "build/envs/flink/bin/python"), str(ROOT / "flink_jobs/application.py")),
+            *("--job", JOB.name, "--sql", "0" * 64),
+        ],
+        env={"PATH": os.environ["PATH"]} | _place(),
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    assert "image and plan are not of one version" in run.stderr
+
+
+def test_an_unknown_job_is_named():
+    run = subprocess.run(
+        [
+            *(str(ROOT / "build/envs/flink/bin/python"), str(ROOT / "flink_jobs/application.py")),
+            *("--job", "flights-nothing"),
+        ],
+        env={"PATH": os.environ["PATH"]} | _place(),
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    assert "no job 'flights-nothing'; choices: flights-departures" in run.stderr
+
+
+def _place() -> dict[str, str]:
+    return {
+        "HEADWATER_REPOSITORY": "feature_repo.flights.repository:repository",
+        "HEADWATER_KAFKA": "k:9092",
+        "HEADWATER_REDIS_URL": "redis://r:6379",
+        "HEADWATER_WAREHOUSE": "file:///w",
+        "HEADWATER_CATALOG_URI": "http://c",
+    }

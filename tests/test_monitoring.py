@@ -1,0 +1,159 @@
+"""Prometheus reads what the parts tell, and an alert reaches whoever is to be told."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+
+from headwater.commands import local
+from headwater.local.monitoring import NAMES
+from headwater.local.platform import Platform
+from headwater.settings import Settings
+from observability import queries as q
+from tests.conftest import ROOT, eventually, free_ports
+
+PROGRAM = ROOT / "build/tools/debian/usr/bin/prometheus"
+needs_tools = pytest.mark.skipif(not PROGRAM.exists(), reason="`make tools` brings Prometheus")
+
+
+@pytest.fixture
+def webhook():
+    """A server on the loopback, and what was posted to it."""
+    received: list[dict] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers["Content-Length"])
+            received.append(json.loads(self.rfile.read(length)))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", received
+    server.shutdown()
+    thread.join()
+
+
+@needs_tools
+def test_an_alert_that_fires_is_posted_with_its_runbook(tmp_path, webhook):
+    """No API runs here, so `ApiDown` must fire, go by Alertmanager, and arrive."""
+    address, received = webhook
+    environ = free_ports() | {"HEADWATER_STATE": str(tmp_path), "HEADWATER_ALERT_WEBHOOK": address}
+    settings = Settings.read(environ)
+    platform = Platform(settings)
+    try:
+        platform.up(NAMES, print)
+        # How long it must hold is tested by promtool; here nobody waits that long.
+        rules = tmp_path / "prometheus" / "rules.yml"
+        rules.write_text(rules.read_text("utf-8").replace("for: 1m\n", "for: 0s\n"), "utf-8")
+        process = platform.process(platform.parts["prometheus"]).find()
+        assert process is not None
+        os.kill(process.pid, signal.SIGHUP)
+
+        def fired() -> list[dict]:
+            alerts = [alert for message in list(received) for alert in message["alerts"]]
+            return [alert for alert in alerts if alert["labels"]["alertname"] == "ApiDown"]
+
+        alert = eventually(fired, 60)[0]
+    finally:
+        platform.down(NAMES, print)
+    assert alert["status"] == "firing"
+    assert alert["labels"]["severity"] == "page"
+    assert alert["annotations"]["runbook_url"] == "docs/runbooks/api-down.md"
+    assert (ROOT / alert["annotations"]["runbook_url"]).exists()
+    assert platform.status(NAMES)[0].state == "down"
+
+
+def test_watchers_start_only_when_asked_for():
+    settings = Settings.read(free_ports() | {"HEADWATER_STATE": str(Path("/nowhere"))})
+    names = [part.name for part in Platform(settings).select([])]
+    assert not set(NAMES) & set(names)
+    assert "observability" in [option.name for option in local.up.params]
+
+
+def test_missing_programs_are_named(tmp_path):
+    (tmp_path / "envs").symlink_to(ROOT / "build" / "envs")
+    environ = free_ports() | {"HEADWATER_STATE": str(tmp_path), "HEADWATER_BUILD": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-m", "headwater", "up", "prometheus"],
+        env=os.environ | environ,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    assert "run `make tools`" in run.stderr
+
+
+@pytest.fixture
+def computing(running):
+    """The shared platform with its jobs at work on a day of events."""
+    environ = os.environ | running.environ
+
+    def headwater(*arguments: str) -> str:
+        run = subprocess.run(
+            [sys.executable, "-m", "headwater", *arguments],
+            env=environ,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    headwater("load")
+    headwater("apply")
+    headwater("jobs", "submit")
+    headwater("produce", "--from", "2013-01-01", "--to", "2013-01-03")
+    yield running, headwater
+    headwater("jobs", "stop")
+
+
+def test_the_parts_tell_every_metric_that_is_asked_for(computing):
+    running, headwater = computing
+    ports = running.settings.ports
+
+    def told() -> set[str]:
+        found: set[str] = set()
+        for port in (ports.flink_metrics, ports.taskmanager_metrics):
+            text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+            found |= {line.split("{")[0] for line in text.splitlines() if line[:1] != "#"}
+        return found
+
+    eventually(lambda: set(q.FLINK_METRICS) <= told(), 60)
+    assert set(q.FLINK_METRICS) - told() == set()
+    text = requests.get(f"http://127.0.0.1:{ports.taskmanager_metrics}/metrics", timeout=5).text
+    # The labels by which dashboards and rules find a view's series.
+    for wanted in (
+        f'{q.REDIS_WRITES}{{.*operator_name="redis_carrier_delays:_Writer"',
+        f'{q.LATE_ROWS}{{.*task_name="[^"]*redis_carrier_delays:_Writer',
+        f'{q.RECORDS_IN}{{.*operator_name="ProcessTableFunction[^"]*".*redis_carrier_delays:_Wr',
+        f'{q.COMMIT_AGE}{{.*table="headwater_features_carrier_delays"',
+        f'{q.PENDING}{{.*job_name="flights_departures"',
+    ):
+        assert re.search(wanted, text), wanted
+
+    def committed() -> list[str]:
+        return headwater("snapshots", "list", "carrier_delays").splitlines()
+
+    # A table goes back to what it was before its newest snapshot.
+    lines = eventually(lambda: found if len(found := committed()) > 1 else [], 60)
+    newest, before = lines[0].split(), lines[1].split()
+    headwater("jobs", "stop")
+    assert before[1] in headwater("snapshots", "rollback", "carrier_delays", "--before", newest[0])
+    assert committed()[0].split()[1] == before[1]
