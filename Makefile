@@ -5,7 +5,7 @@ BIN := build/envs/serving/bin
 DEBIAN := prometheus prometheus-alertmanager debootstrap
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
-.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving bench-replay kill-replay bench-freshness soak protocol lock clean tools check-deploy compose check-images audit check-terraform
+.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving bench-replay kill-replay soak protocol lock clean tools check-deploy compose check-images audit check-terraform
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -126,9 +126,6 @@ bench-sink: setup build/tools/redis-benchmark ## The Redis sink beside a Python 
 
 bench-serving: setup ## The feature API beside feast serve and a bare Redis client (10 minutes)
 	$(BIN)/python -m bench.serving
-
-bench-freshness: setup ## From an event produced to its value read over HTTP (4 minutes)
-	$(BIN)/python -m bench.freshness
 
 soak: setup ## The API under load while Redis is killed and started again (10 minutes)
 	$(BIN)/python -m bench.soak
