@@ -131,7 +131,8 @@ def api_alerts() -> Iterable[Alert]:
     """Of the API and the store it reads."""
     yield Alert(
         "ApiDown",
-        'sum(up{job="api"}) == 0 or absent(up{job="api"})',
+        # Not `absent`, whose labels would make it another alert than that of a scrape that fails.
+        '(sum(up{job="api"}) or vector(0)) == 0',
         "1m",
         "page",
         "No API answers Prometheus: nobody can look features up",
@@ -151,7 +152,7 @@ def job_alerts(name: str) -> Iterable[Alert]:
     labels = (("flink_job", name),)
     yield Alert(
         "JobNotRunning",
-        f"absent({q.UPTIME}{{{selector}}}) or max({q.UPTIME}{{{selector}}}) <= 0",
+        f"(max({q.UPTIME}{{{selector}}}) or vector(0)) <= 0",
         "3m",
         "page",
         f"{name} does not run: its views get no new values",
