@@ -13,6 +13,7 @@ import yaml
 
 from connectors.topics import topics
 from feature_repo.flights.repository import repository
+from flink_jobs.sql import jobs
 from tools.chart import ROOT, render
 
 TERRAFORM = ROOT / "terraform"
@@ -123,7 +124,7 @@ def test_its_values_are_values_of_the_chart(tmp_path):
     assert set(re.findall(r"^    (\w+)\s*=", output, re.MULTILINE)) == site.keys()
     (tmp_path / "site.yaml").write_text(yaml.safe_dump(site))
     found = render("prod", "-f", str(tmp_path / "site.yaml"))
-    assert sum(thing["kind"] == "FlinkDeployment" for thing in found) == 4
+    assert sum(thing["kind"] == "FlinkDeployment" for thing in found) == len(jobs(repository))
 
 
 def test_topics_fit_the_cluster():
