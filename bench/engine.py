@@ -268,8 +268,9 @@ def main() -> None:
     given = options.parse_args()
     with bench("postgres", "kafka", "flink", "taskmanager", memory="9g") as platform:
         repository = platform.jobs.known["flights-departures"]
-        views, stream = repository.views, repository.sources[0]
+        stream = repository.sources[0]
         assert isinstance(stream, EventStream)
+        views = tuple(view for view in repository.views if view.source == stream)
         read = lambda: departures(platform.settings, given.copies)  # noqa: E731
         times = [int(e["event_time"] or 0) for e in read()]
         rows = len(times)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from schemas import EVENT_TIME, CdcTable, Column, EventStream, Source, Type
+from schemas import EVENT_TIME, CdcTable, Column, EventStream, Type
 
 _SQL = {
     Type.STRING: "STRING",
@@ -30,50 +30,74 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def source_ddl(source: Source, prefix: str) -> str:
+def source_ddl(source: EventStream | CdcTable, prefix: str) -> str:
     """CREATE TABLE for one source; `prefix` begins the topic of a captured table."""
     if isinstance(source, EventStream):
         return stream_ddl(source)
     return _table(source, prefix)
 
 
+def versions_ddl(source: EventStream | CdcTable, prefix: str, stream: EventStream) -> str:
+    """CREATE TABLE for a source that the events of `stream` are joined with.
+
+    The connector holds events back while it catches up with its topic and sets no watermarks
+    beyond that. The one that is declared is for readers that are not Kafka: a version may come as
+    late as the events.
+    """
+    if isinstance(source, EventStream):
+        topic, time, lines = source.topic, identifier(EVENT_TIME), _events(source)
+    else:
+        topic, time = captured_topic(source, prefix), "`source`.`ts_ms`"
+        lines = [*_changes(source), "`source` ROW<`ts_ms` BIGINT>"]
+    lines += [
+        f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({time}, 3)",
+        f"WATERMARK FOR {identifier('rowtime')} AS {identifier('rowtime')} - {_interval(stream)}",
+    ]
+    return _create(source.name, lines, _kafka(topic) | {"connector": "kafka-versions"})
+
+
 def stream_ddl(stream: EventStream, more: Iterable[str] = ()) -> str:
     """CREATE TABLE for a stream; `more` are further columns, such as Kafka's metadata."""
     lines = [
-        f"{identifier(EVENT_TIME)} BIGINT",
-        *(_column(column) for column in stream.columns),
+        *_events(stream),
         *more,
         f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({identifier(EVENT_TIME)}, 3)",
-        f"WATERMARK FOR {identifier('rowtime')} AS {identifier('rowtime')}"
-        f" - INTERVAL '{stream.disorder.seconds}' SECOND({len(str(stream.disorder.seconds))})",
+        f"WATERMARK FOR {identifier('rowtime')} AS {identifier('rowtime')} - {_interval(stream)}",
     ]
-    return _create(
-        stream.name,
-        lines,
-        {
-            **_kafka(stream.topic),
-            # Keeps a replay's partitions together, or the fastest one fills the state.
-            "scan.watermark.alignment.group": stream.name,
-            "scan.watermark.alignment.max-drift": f"{stream.drift.seconds} s",
-            "scan.watermark.alignment.update-interval": "200 ms",
-        },
-    )
+    return _create(stream.name, lines, {**_kafka(stream.topic), **_aligned(stream)})
 
 
 def _table(table: CdcTable, prefix: str) -> str:
     """The change log as it stands on the topic: one row a change, before and after images."""
+    return _create(table.name, _changes(table), _kafka(captured_topic(table, prefix)))
+
+
+def _events(stream: EventStream) -> list[str]:
+    return [f"{identifier(EVENT_TIME)} BIGINT", *(_column(column) for column in stream.columns)]
+
+
+def _changes(table: CdcTable) -> list[str]:
     row = ", ".join(_column(column) for column in table.columns)
-    lines = [
+    return [
         f"{identifier('before')} ROW<{row}>",
         f"{identifier('after')} ROW<{row}>",
         f"{identifier('op')} STRING",
         f"{identifier('ts_ms')} BIGINT",
     ]
-    return _create(
-        table.name,
-        lines,
-        _kafka(captured_topic(table, prefix)),
-    )
+
+
+def _interval(stream: EventStream) -> str:
+    seconds = stream.disorder.seconds
+    return f"INTERVAL '{seconds}' SECOND({len(str(seconds))})"
+
+
+def _aligned(stream: EventStream) -> dict[str, str]:
+    """Keeps a replay's partitions together, or the fastest one fills the state."""
+    return {
+        "scan.watermark.alignment.group": stream.name,
+        "scan.watermark.alignment.max-drift": f"{stream.drift.seconds} s",
+        "scan.watermark.alignment.update-interval": "200 ms",
+    }
 
 
 def captured_topic(table: CdcTable, prefix: str) -> str:

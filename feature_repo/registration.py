@@ -27,6 +27,7 @@ from schemas import (
     Feature,
     FeatureService,
     FeatureView,
+    JoinedStream,
     Repository,
     Source,
     Type,
@@ -251,6 +252,8 @@ def _meaning(feature: Feature, source: Source) -> str:
 def _origin(source: Source) -> str:
     if isinstance(source, CdcTable):
         return f"table {source.schema}.{source.table}"
+    if isinstance(source, JoinedStream):
+        return " with ".join(_origin(part) for part in source.sources)
     return f"topic {source.topic}"
 
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from connectors.ddl import identifier, literal, source_ddl, sql_type
-from flink_jobs.sql import CATALOG, Job, job_sql
-from schemas import EVENT_TIME, EventStream, FeatureView, Source
+from connectors.ddl import identifier, literal, sql_type
+from flink_jobs.sql import CATALOG, Job, Part, job_sql, read_ddl
+from schemas import EVENT_TIME, EventStream, FeatureView
 
 _FORMAT = re.compile(r"'format' = '([^']+)'")
 _ALIGNMENT = re.compile(r"'(scan\.watermark\.[^']+)' = '([^']*)'")
@@ -61,7 +61,7 @@ def warm_up(views: tuple[FeatureView, ...]) -> int | None:
     """How long before its span a replay must read, in milliseconds; None from the beginning.
 
     The largest window with its tile, and the disorder the first events may have. A lifetime
-    feature needs all of the log.
+    feature needs all of the log, and so does what a stream is joined with.
     """
     longest = 0
     for view in views:
@@ -90,8 +90,9 @@ def replay_sql(
     no other entity is computed.
     """
 
-    def read(source: Source, repository: str) -> str:
-        return _read(source, repository, readings[source.name], span, apart.pace)
+    def read(source: Part, repository: str, joined_with: EventStream | None) -> str:
+        ddl = read_ddl(source, repository, joined_with)
+        return _read(source, ddl, readings[source.name], span, apart.pace)
 
     text = job_sql(job, read, keep_late=False)
     text = text.replace(f"'pipeline.name' = '{job.name}'", f"'pipeline.name' = '{apart.name}'", 1)
@@ -114,8 +115,9 @@ def restart_sql(job: Job, since: int, readings: Mapping[str, Reading]) -> str:
     `readings` begin early enough to fill the windows of all its views.
     """
 
-    def read(source: Source, repository: str) -> str:
-        return _read(source, repository, readings[source.name], Span(since, None), None)
+    def read(source: Part, repository: str, joined_with: EventStream | None) -> str:
+        ddl = read_ddl(source, repository, joined_with)
+        return _read(source, ddl, readings[source.name], Span(since, None), None)
 
     within = f"`{EVENT_TIME}` >= TO_TIMESTAMP_LTZ({since}, 3)"
     return _OUTPUT.sub(lambda m: f"{m[1]}\nWHERE {within};\n", job_sql(job, read))
@@ -129,9 +131,9 @@ def _only(keys: Mapping[str, tuple[str | int, ...]]) -> str:
     )
 
 
-def _read(source: Source, repository: str, reading: Reading, span: Span, pace: str | None) -> str:
+def _read(source: Part, ddl: str, reading: Reading, span: Span, pace: str | None) -> str:
     """The source's own DDL over those offsets; the archive's before it where there is one."""
-    log = _bounded(source_ddl(source, repository), reading, span)
+    log = _bounded(ddl, reading, span)
     if pace is not None:
         log = _paced(log, pace)
     if not isinstance(source, EventStream) or not reading.archive:

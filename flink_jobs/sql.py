@@ -2,16 +2,17 @@
 
 One job a stream, so that each record is read and parsed once for all views over it, and one job
 for all captured tables, which change rarely. The statements are those of Flink's own SQL client.
-Databases: `sources` is what is read, `inputs` the columns a view needs of it, `rolled` what becomes
-of each row, `computed` the feature values, `online` and `headwater.features` the two places they
-are written to, `late` where the rows go that came too late.
+Databases: `sources` is what is read, `joined` streams with columns of other sources, `inputs` the
+columns a view needs, `rolled` what becomes of each row, `computed` the feature values, `online` and
+`headwater.features` the two places they are written to, `late` where the rows go that came too
+late.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from connectors.ddl import (
     create_table,
@@ -21,6 +22,7 @@ from connectors.ddl import (
     source_ddl,
     sql_type,
     stream_ddl,
+    versions_ddl,
 )
 from schemas import (
     EVENT_TIME,
@@ -30,14 +32,17 @@ from schemas import (
     EventStream,
     Feature,
     FeatureView,
+    JoinedStream,
     Op,
     Repository,
-    Source,
+    TemporalJoin,
     Type,
+    parts,
 )
 
 _DATABASES = ("sources", "inputs", "rolled", "computed", "online", "late")
 _ROLLING = "io.headwater.kernel.rolling.Rolling"
+_TEMPORAL_JOIN = "io.headwater.kernel.joins.TemporalJoin"
 _AVAILABLE_AT = "available_at"
 _LATE = "late_row"
 _PLACE = (
@@ -56,63 +61,83 @@ CATALOG = {
 """The options of the Iceberg catalog in Flink SQL, with placeholders."""
 
 
+Part = EventStream | CdcTable
+Read = Callable[[Part, str, EventStream | None], str]
+
+
+def read_ddl(source: Part, prefix: str, joined_with: EventStream | None) -> str:
+    """CREATE TABLE for a source, or for one that the events of a stream are joined with."""
+    if joined_with is None:
+        return source_ddl(source, prefix)
+    return versions_ddl(source, prefix, joined_with)
+
+
 @dataclass(frozen=True)
 class Job:
     """One Flink job: the sources it reads and the views it computes.
 
+    The first source of a stream's job is the stream, the others are what it is joined with.
     The one without views keeps the records of its streams in the archive.
     """
 
     name: str
     repository: str
-    sources: tuple[Source, ...]
+    sources: tuple[EventStream | CdcTable, ...]
     views: tuple[FeatureView, ...]
+
+    @property
+    def joined(self) -> tuple[JoinedStream, ...]:
+        """The joined streams among the views' sources."""
+        sources = dict.fromkeys(view.source for view in self.views)
+        return tuple(source for source in sources if isinstance(source, JoinedStream))
+
+    def only(self, names: Iterable[str]) -> Job:
+        """The same job for the views of those names, with no more sources than they need."""
+        views = tuple(view for view in self.views if view.name in set(names))
+        read = {source for view in views for source in parts(view.source)}
+        return replace(self, sources=tuple(s for s in self.sources if s in read), views=views)
 
 
 def jobs(repository: Repository) -> tuple[Job, ...]:
     """The jobs that together compute every view, and the one that archives the streams."""
-    groups: list[tuple[str, tuple[Source, ...]]] = [
-        (stream.name, (stream,)) for stream in repository.streams
-    ]
-    if repository.tables:
-        groups.append(("tables", repository.tables))
-    archive = (("archive", repository.streams),) if repository.streams else ()
-    return tuple(
-        Job(
-            f"{repository.name}-{name}",
-            repository.name,
-            sources,
-            tuple(
-                view for view in repository.views if view.source in sources and name != "archive"
-            ),
-        )
-        for name, sources in (*groups, *archive)
-    )
+    found = []
+    for stream in repository.streams:
+        views = tuple(view for view in repository.views if view.stream == stream)
+        if views:
+            sources = dict.fromkeys((stream, *(s for view in views for s in parts(view.source))))
+            name = f"{repository.name}-{stream.name}"
+            found.append(Job(name, repository.name, tuple(sources), views))
+    facts = tuple(view for view in repository.views if view.stream is None)
+    if facts:
+        tables = tuple(t for t in repository.tables if any(v.source == t for v in facts))
+        found.append(Job(f"{repository.name}-tables", repository.name, tables, facts))
+    if repository.streams:
+        found.append(Job(f"{repository.name}-archive", repository.name, repository.streams, ()))
+    return tuple(found)
 
 
-def job_sql(
-    job: Job, read: Callable[[Source, str], str] = source_ddl, keep_late: bool = True
-) -> str:
+def job_sql(job: Job, read: Read = read_ddl, keep_late: bool = True) -> str:
     """The whole script of a job; statements end with `;` at the end of a line.
 
-    `read` gives the statements that make `sources.SOURCE`, of the source and the repository.
+    `read` gives the statements that make `sources.SOURCE`, of the source and the repository, and
+    of the stream whose events it is joined with, if it is.
     `keep_late` says whether late rows are written to a topic of their own.
     """
     if not job.views:
         return _archive_sql(job)
-    late = [s for s in job.sources if isinstance(s, EventStream)] if keep_late else []
+    late = [s for s in job.sources[:1] if isinstance(s, EventStream)] if keep_late else []
     parts = [
         f"SET 'pipeline.name' = {literal(job.name)};\n",
         *(f"CREATE DATABASE {name};\n" for name in _DATABASES),
         _catalog(),
         f"CREATE TEMPORARY SYSTEM FUNCTION rolling AS {literal(_ROLLING)};\n",
-        *(read(source, job.repository) for source in job.sources),
+        *_sources(job, read),
         *(text for view in job.views for text in view_sql(view)),
         *(_online(view, job.repository) for view in job.views),
         *(late_ddl(stream) for stream in late),
         "BEGIN STATEMENT SET;\n",
         *(text for view in job.views for text in _inserts(view)),
-        *(_insert_late(stream, [v for v in job.views if v.source == stream]) for stream in late),
+        *(_insert_late(stream, job.views) for stream in late),
         "END;\n",
     ]
     return "\n".join(parts)
@@ -149,6 +174,84 @@ def _archive(stream: EventStream) -> str:
         f"SELECT {literal(stream.topic)}, `_partition`, `_offset`, `rowtime`,\n"
         f"  {stream.version}, CURRENT_TIMESTAMP{values}\n"
         f"FROM sources.{identifier(stream.name)};\n"
+    )
+
+
+def _sources(job: Job, read: Read) -> Iterable[str]:
+    if not job.joined:
+        yield from (read(source, job.repository, None) for source in job.sources)
+        return
+    stream, *others = job.sources
+    assert isinstance(stream, EventStream)
+    yield read(stream, job.repository, None)
+    yield from (read(source, job.repository, stream) for source in others)
+    yield from joins_sql(job.joined)
+
+
+def joins_sql(joined: Iterable[JoinedStream]) -> Iterable[str]:
+    """The statements that make `joined.NAME` of each joined stream's sources."""
+    yield "CREATE DATABASE joined;\n"
+    yield f"CREATE TEMPORARY SYSTEM FUNCTION temporal_join AS {literal(_TEMPORAL_JOIN)};\n"
+    for source in joined:
+        yield from _joined(source)
+
+
+def _joined(joined: JoinedStream) -> Iterable[str]:
+    """One `temporal_join` after the other, since each needs its own key."""
+    names = [column.name for column in joined.stream.columns]
+    events = f"joined.{identifier(f'{joined.name}_0')}"
+    yield (
+        f"CREATE VIEW {events} AS\n"
+        f"SELECT {_list(names)}, `rowtime`\n"
+        f"FROM sources.{identifier(joined.stream.name)};\n"
+    )
+    for number, join in enumerate(joined.joins, 1):
+        uid = f"{joined.name}_{join.source.name}_by_{join.on}"
+        versions = f"joined.{identifier(uid)}"
+        yield f"CREATE VIEW {versions} AS\n{_versions(join)}"
+        names += [column.name for column in join.joined]
+        last = number == len(joined.joins)
+        result = f"joined.{identifier(joined.name if last else f'{joined.name}_{number}')}"
+        yield (
+            f"CREATE VIEW {result} AS\n"
+            f"SELECT {_list(names)}, `rowtime`\n"
+            "FROM temporal_join(\n"
+            f"  events => TABLE {events} PARTITION BY {identifier(join.on)},\n"
+            f"  versions => TABLE {versions} PARTITION BY {identifier(join.on)},\n"
+            f"  uid => {literal(uid)}\n"
+            ");\n"
+        )
+        events = result
+
+
+def _versions(join: TemporalJoin) -> str:
+    """The key, since when a row is true, until when or whether it is deleted, and its columns."""
+    source, key = join.source, identifier(join.matched)
+    image = "" if isinstance(source, EventStream) else "`after`."
+    if isinstance(source, EventStream):
+        since = identifier(EVENT_TIME)
+        assert join.within is not None
+        until = f"{since} + {join.within.seconds * 1000} AS `_until`"
+    else:
+        key = f"COALESCE(`after`.{key}, `before`.{key})"
+        since = (
+            f"CASE WHEN `op` = 'd' THEN `source`.`ts_ms`"
+            f" ELSE `after`.{identifier(source.updated_at)} END"
+        )
+        until = "`op` = 'd' AS `_deleted`"
+    columns = [
+        f"{key} AS {identifier(join.on)}",
+        f"{since} AS `_since`",
+        until,
+        *(
+            f"{image}{identifier(name)} AS {identifier(column.name)}"
+            for name, column in zip(join.columns, join.joined, strict=True)
+        ),
+    ]
+    lines = ",\n  ".join(columns)
+    return (
+        f"SELECT\n  {lines}\nFROM sources.{identifier(source.name)}\n"
+        f"WHERE {key} IS NOT NULL AND {since} IS NOT NULL;\n"
     )
 
 
@@ -200,7 +303,7 @@ def view_sql(view: FeatureView) -> Iterable[str]:
     if isinstance(view.source, CdcTable):
         yield _facts(view, view.source)
         return
-    yield _input(view, view.source)
+    yield _input(view)
     name = identifier(view.name)
     yield (
         f"CREATE VIEW rolled.{name} AS\n"
@@ -219,18 +322,19 @@ def view_sql(view: FeatureView) -> Iterable[str]:
     )
 
 
-def _input(view: FeatureView, stream: EventStream) -> str:
+def _input(view: FeatureView) -> str:
     """Only the columns the view needs cross the network to the operator of their key."""
     read = dict.fromkeys((*view.keys, *(f.aggregation.column for f in view.features)))
     columns = [name for name in read if name is not None]
     texts = dict.fromkeys(
         condition_text(c) for f in view.features for c in f.aggregation.conditions
     )
+    source = "joined" if isinstance(view.source, JoinedStream) else "sources"
     conditions = "".join(f",\n  ({text}) IS TRUE AS {identifier(text)}" for text in texts)
     return (
         f"CREATE VIEW inputs.{identifier(view.name)} AS\n"
         f"SELECT {_list(columns)}, `rowtime`{conditions}\n"
-        f"FROM sources.{identifier(stream.name)};\n"
+        f"FROM {source}.{identifier(view.source.name)};\n"
     )
 
 

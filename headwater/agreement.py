@@ -24,8 +24,9 @@ from connectors.redis_codec import (
     timestamp_field,
 )
 from headwater.recompute import Scalar, matches, recompute, same
+from headwater.temporal import enrich, versions
 from iceberg.tables import AVAILABLE_AT
-from schemas import EVENT_TIME, CdcTable, FeatureView, Type
+from schemas import EVENT_TIME, CdcTable, FeatureView, JoinedStream, Type
 
 Event = Mapping[str, Scalar]
 Key = tuple[str | int, ...]
@@ -121,17 +122,29 @@ def agree(
     sample: int,
     seed: int = 1,
 ) -> Agreement:
-    """Compare a sample of each view's entities; `recorded` are events and rows by source name."""
+    """Compare a sample of each view's entities.
+
+    `recorded` are events and rows by the name of their source; rows of a table that is joined need
+    the column that says since when they are true.
+    """
     result = Agreement()
     for view in views:
         groups: dict[Key, list[Event]] = defaultdict(list)
-        for event in recorded[view.source.name]:
+        for event in _recorded(view, recorded):
             groups[tuple(_key(event[name]) for name in view.keys)].append(event)
         chosen = random.Random(seed).sample(sorted(groups), min(sample, len(groups)))
         offline = places.iceberg(view, chosen)
         for key in chosen:
             _compare(view, key, groups[key], places, offline.get(key), result)
     return result
+
+
+def _recorded(view: FeatureView, recorded: Mapping[str, Sequence[Event]]) -> Sequence[Event]:
+    if not isinstance(view.source, JoinedStream):
+        return recorded[view.source.name]
+    joined = view.source
+    known = {source.name: versions(source, recorded[source.name]) for source in joined.others}
+    return enrich(joined, recorded[joined.stream.name], known)
 
 
 def _compare(

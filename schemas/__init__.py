@@ -27,7 +27,8 @@ from schemas.features import (
     total,
     variance,
 )
-from schemas.sources import EVENT_TIME, CdcTable, Entity, EventStream, Source
+from schemas.joins import JoinedStream, Source, TemporalJoin, parts
+from schemas.sources import EVENT_TIME, CdcTable, Entity, EventStream
 from schemas.types import Column, Duration, Type, days, hours, minutes, seconds
 
 __all__ = [
@@ -47,12 +48,14 @@ __all__ = [
     "FeatureService",
     "FeatureView",
     "HeadwaterError",
+    "JoinedStream",
     "OnDemandView",
     "Op",
     "Operator",
     "Repository",
     "SettingsError",
     "Source",
+    "TemporalJoin",
     "Type",
     "Window",
     "col",
@@ -69,6 +72,7 @@ __all__ = [
     "mean",
     "minutes",
     "over",
+    "parts",
     "percentile",
     "seconds",
     "share",

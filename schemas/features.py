@@ -10,7 +10,8 @@ from enum import Enum
 from schemas.conditions import Condition
 from schemas.errors import DeclarationError
 from schemas.expressions import OnDemandView
-from schemas.sources import EVENT_TIME, CdcTable, Entity, EventStream, Source
+from schemas.joins import JoinedStream, Source, parts
+from schemas.sources import EVENT_TIME, CdcTable, Entity, EventStream
 from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
 
 
@@ -322,6 +323,13 @@ class FeatureView:
         return tuple(entity.key for entity in self.entities)
 
     @property
+    def stream(self) -> EventStream | None:
+        """The stream whose events are aggregated; None over a table."""
+        if isinstance(self.source, JoinedStream):
+            return self.source.stream
+        return self.source if isinstance(self.source, EventStream) else None
+
+    @property
     def schema(self) -> tuple[Column, ...]:
         """The features as nullable columns, in declaration order."""
         columns = self.source.columns
@@ -381,7 +389,8 @@ class Repository:
                         [known.name for known in self.on_demand],
                     )
         check_unique("repository.services", (service.name for service in self.services))
-        check_unique("repository.sources", (source.name for source in self.sources))
+        everything = dict.fromkeys((*self.sources, *self.read))
+        check_unique("repository.sources", (source.name for source in everything))
         check_unique("repository.entities", (entity.name for entity in self.entities))
         declared = {view.name: view for view in self.views}
         for service in self.services:
@@ -412,14 +421,19 @@ class Repository:
         return tuple(dict.fromkeys(view.source for view in self.views))
 
     @property
+    def read(self) -> tuple[EventStream | CdcTable, ...]:
+        """The sources, joined ones taken apart."""
+        return tuple(dict.fromkeys(part for source in self.sources for part in parts(source)))
+
+    @property
     def streams(self) -> tuple[EventStream, ...]:
-        """The sources that are event streams."""
-        return tuple(source for source in self.sources if isinstance(source, EventStream))
+        """The event streams that are read."""
+        return tuple(source for source in self.read if isinstance(source, EventStream))
 
     @property
     def tables(self) -> tuple[CdcTable, ...]:
-        """The sources that are captured tables."""
-        return tuple(source for source in self.sources if isinstance(source, CdcTable))
+        """The captured tables that are read."""
+        return tuple(source for source in self.read if isinstance(source, CdcTable))
 
     @property
     def entities(self) -> tuple[Entity, ...]:

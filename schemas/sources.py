@@ -87,6 +87,3 @@ class CdcTable:
             raise DeclarationError(
                 f"{path}.updated_at", "must be a timestamp column", found.type.value, ("timestamp",)
             )
-
-
-Source = EventStream | CdcTable

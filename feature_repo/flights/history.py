@@ -177,15 +177,20 @@ def _known(rows: Iterable[dict[str, str]]) -> Iterator[dict[str, str]]:
         yield {name: "" if value == "NA" else value for name, value in row.items()}
 
 
+def _since(_: Event) -> Event:
+    """The day the registers are true from; see tables.sql."""
+    return {"updated_at": _instant("2013-01-01T00:00:00Z")}
+
+
 def _age(plane: Event) -> Event:
-    """Years since manufacture on the day the register is true from; see tables.sql."""
+    """Years since manufacture on that day."""
     year = plane["year"]
-    return {"age_years": None if year is None else 2013 - int(year)}
+    return {"age_years": None if year is None else 2013 - int(year), **_since(plane)}
 
 
 history = History(
     streams={"departures": departures, "arrivals": arrivals, "weather": weather},
     tables={"planes": planes, "airlines": airlines, "airports": airports},
-    generated={"planes": _age},
+    generated={"planes": _age, "airlines": _since, "airports": _since},
     tables_sql=Path(__file__).with_name("tables.sql"),
 )

@@ -6,6 +6,7 @@ from feature_repo.flights.views.aircraft_delays import aircraft_delays
 from feature_repo.flights.views.aircraft_facts import aircraft_facts
 from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arrival
 from feature_repo.flights.views.airport_facts import airport_facts
+from feature_repo.flights.views.carrier_context import carrier_context
 from feature_repo.flights.views.carrier_delays import carrier_delays
 from feature_repo.flights.views.carrier_facts import carrier_facts
 from feature_repo.flights.views.origin_delays import origin_delays
@@ -23,6 +24,7 @@ late_arrival = FeatureService(
         aircraft_last_arrival,
         origin_weather,
         aircraft_facts,
+        carrier_context,
     ),
     description="Before a flight leaves: will it arrive late?",
 )

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from schemas import CdcTable, Column, Entity, EventStream, Type, minutes
+from schemas import (
+    CdcTable,
+    Column,
+    Entity,
+    EventStream,
+    JoinedStream,
+    TemporalJoin,
+    Type,
+    hours,
+    minutes,
+)
 
 origin = Entity("origin", "origin", description="Airport of departure, IATA code")
 dest = Entity("dest", "dest", description="Airport of destination, IATA code")
@@ -110,4 +120,16 @@ airports = CdcTable(
         _SINCE,
     ),
     primary_key="faa",
+)
+
+departures_in_context = JoinedStream(
+    name="departures_in_context",
+    stream=departures,
+    joins=(
+        TemporalJoin(planes, on="tailnum", columns=("seats", "age_years", "manufacturer")),
+        TemporalJoin(
+            weather, on="origin", columns=("wind_speed", "visib", "precip"), within=hours(3)
+        ),
+    ),
+    description="Departures with the aircraft as it was registered, and the weather at the origin",
 )

@@ -12,17 +12,16 @@ from pyiceberg.catalog import Catalog
 from connectors.ddl import captured_topic
 from connectors.topics import KafkaUnavailable
 from flink_jobs.replay import Offsets, Reading, warm_up
-from flink_jobs.sql import Job, jobs
+from flink_jobs.sql import Job, Part, jobs
 from iceberg.archive import StreamArchive
 from schemas import (
     CdcTable,
     EventStream,
-    FeatureView,
     HeadwaterError,
     Repository,
     SettingsError,
-    Source,
     Type,
+    parts,
 )
 
 SOURCES = ("auto", "kafka", "archive")
@@ -125,10 +124,8 @@ class Planner:
                 raise SettingsError(f"no view {name!r}; choices: {', '.join(known)}")
         narrowed = []
         for job in jobs(self._repository):
-            views: tuple[FeatureView, ...] = tuple(v for v in job.views if v.name in wanted)
-            sources: tuple[Source, ...] = tuple(dict.fromkeys(view.source for view in views))
-            if views:
-                narrowed.append(Job(job.name, job.repository, sources, views))
+            if any(view.name in wanted for view in job.views):
+                narrowed.append(job.only(wanted))
         return narrowed
 
     def keys(self, wanted: Wanted) -> dict[str, tuple[str | int, ...]]:
@@ -171,7 +168,7 @@ class Planner:
         finally:
             consumer.close()
 
-    def _source(self, consumer: Consumer, source: Source, job: Job, wanted: Wanted) -> SourcePlan:
+    def _source(self, consumer: Consumer, source: Part, job: Job, wanted: Wanted) -> SourcePlan:
         before = warm_up(job.views)
         needed = None if before is None else max(wanted.start - before, 0)
         topic = topic_of(source, self._repository.name)
@@ -201,7 +198,7 @@ class Planner:
         return SourcePlan(
             source=source.name,
             topic=topic,
-            views=[view.name for view in job.views if view.source == source],
+            views=[view.name for view in job.views if source in parts(view.source)],
             warm_up_seconds=None if before is None else before // 1000,
             archive=chosen.archive,
             snapshot=archive.snapshot if archive and chosen.archive else None,
@@ -349,7 +346,7 @@ def expected(
     )
 
 
-def topic_of(source: Source, project: str) -> str:
+def topic_of(source: Part, project: str) -> str:
     """The topic of a source."""
     return captured_topic(source, project) if isinstance(source, CdcTable) else source.topic
 

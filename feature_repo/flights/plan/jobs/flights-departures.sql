@@ -48,6 +48,92 @@ CREATE TABLE sources.`departures` (
   'scan.watermark.alignment.update-interval' = '200 ms'
 );
 
+CREATE TABLE sources.`planes` (
+  `before` ROW<`tailnum` STRING, `year` BIGINT, `type` STRING, `manufacturer` STRING, `model` STRING, `engines` BIGINT, `seats` BIGINT, `engine` STRING, `age_years` BIGINT, `updated_at` BIGINT>,
+  `after` ROW<`tailnum` STRING, `year` BIGINT, `type` STRING, `manufacturer` STRING, `model` STRING, `engines` BIGINT, `seats` BIGINT, `engine` STRING, `age_years` BIGINT, `updated_at` BIGINT>,
+  `op` STRING,
+  `ts_ms` BIGINT,
+  `source` ROW<`ts_ms` BIGINT>,
+  `rowtime` AS TO_TIMESTAMP_LTZ(`source`.`ts_ms`, 3),
+  WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)
+) WITH (
+  'connector' = 'kafka-versions',
+  'topic' = 'flights.public.planes',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.group.id' = '${group}',
+  'scan.startup.mode' = 'earliest-offset',
+  'format' = 'json'
+);
+
+CREATE TABLE sources.`weather` (
+  `event_time` BIGINT,
+  `origin` STRING,
+  `temp` DOUBLE,
+  `dewp` DOUBLE,
+  `humid` DOUBLE,
+  `wind_dir` DOUBLE,
+  `wind_speed` DOUBLE,
+  `wind_gust` DOUBLE,
+  `precip` DOUBLE,
+  `pressure` DOUBLE,
+  `visib` DOUBLE,
+  `rowtime` AS TO_TIMESTAMP_LTZ(`event_time`, 3),
+  WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)
+) WITH (
+  'connector' = 'kafka-versions',
+  'topic' = 'flights.weather',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.group.id' = '${group}',
+  'scan.startup.mode' = 'earliest-offset',
+  'format' = 'json'
+);
+
+CREATE DATABASE joined;
+
+CREATE TEMPORARY SYSTEM FUNCTION temporal_join AS 'io.headwater.kernel.joins.TemporalJoin';
+
+CREATE VIEW joined.`departures_in_context_0` AS
+SELECT `carrier`, `flight`, `tailnum`, `origin`, `dest`, `scheduled`, `dep_delay`, `distance`, `rowtime`
+FROM sources.`departures`;
+
+CREATE VIEW joined.`departures_in_context_planes_by_tailnum` AS
+SELECT
+  COALESCE(`after`.`tailnum`, `before`.`tailnum`) AS `tailnum`,
+  CASE WHEN `op` = 'd' THEN `source`.`ts_ms` ELSE `after`.`updated_at` END AS `_since`,
+  `op` = 'd' AS `_deleted`,
+  `after`.`seats` AS `seats`,
+  `after`.`age_years` AS `age_years`,
+  `after`.`manufacturer` AS `manufacturer`
+FROM sources.`planes`
+WHERE COALESCE(`after`.`tailnum`, `before`.`tailnum`) IS NOT NULL AND CASE WHEN `op` = 'd' THEN `source`.`ts_ms` ELSE `after`.`updated_at` END IS NOT NULL;
+
+CREATE VIEW joined.`departures_in_context_1` AS
+SELECT `carrier`, `flight`, `tailnum`, `origin`, `dest`, `scheduled`, `dep_delay`, `distance`, `seats`, `age_years`, `manufacturer`, `rowtime`
+FROM temporal_join(
+  events => TABLE joined.`departures_in_context_0` PARTITION BY `tailnum`,
+  versions => TABLE joined.`departures_in_context_planes_by_tailnum` PARTITION BY `tailnum`,
+  uid => 'departures_in_context_planes_by_tailnum'
+);
+
+CREATE VIEW joined.`departures_in_context_weather_by_origin` AS
+SELECT
+  `origin` AS `origin`,
+  `event_time` AS `_since`,
+  `event_time` + 10800000 AS `_until`,
+  `wind_speed` AS `wind_speed`,
+  `visib` AS `visib`,
+  `precip` AS `precip`
+FROM sources.`weather`
+WHERE `origin` IS NOT NULL AND `event_time` IS NOT NULL;
+
+CREATE VIEW joined.`departures_in_context` AS
+SELECT `carrier`, `flight`, `tailnum`, `origin`, `dest`, `scheduled`, `dep_delay`, `distance`, `seats`, `age_years`, `manufacturer`, `wind_speed`, `visib`, `precip`, `rowtime`
+FROM temporal_join(
+  events => TABLE joined.`departures_in_context_1` PARTITION BY `origin`,
+  versions => TABLE joined.`departures_in_context_weather_by_origin` PARTITION BY `origin`,
+  uid => 'departures_in_context_weather_by_origin'
+);
+
 CREATE VIEW inputs.`origin_delays` AS
 SELECT `origin`, `dep_delay`, `carrier`, `rowtime`,
   (`dep_delay` > 15) IS TRUE AS ```dep_delay`` > 15`
@@ -98,6 +184,26 @@ FROM rolling(
 CREATE VIEW computed.`aircraft_delays` AS
 SELECT `tailnum`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `distance_sum_6h`, `distance_sum_1d`, `distance_sum_7d`, `event_time`
 FROM rolled.`aircraft_delays`
+WHERE `late_row` IS NULL;
+
+CREATE VIEW inputs.`carrier_context` AS
+SELECT `carrier`, `seats`, `manufacturer`, `wind_speed`, `dep_delay`, `rowtime`,
+  (`age_years` > 20) IS TRUE AS ```age_years`` > 20`,
+  (`visib` < 3 AND `wind_speed` > 10) IS TRUE AS ```visib`` < 3 AND ``wind_speed`` > 10`,
+  (`precip` > 0) IS TRUE AS ```precip`` > 0`
+FROM joined.`departures_in_context`;
+
+CREATE VIEW rolled.`carrier_context` AS
+SELECT *
+FROM rolling(
+  input => TABLE inputs.`carrier_context` PARTITION BY `carrier`,
+  spec => '{"time":"rowtime","features":[{"name":"seats_mean_6h","op":"mean","column":"seats","window_ms":21600000,"tile_ms":300000},{"name":"seats_mean_7d","op":"mean","column":"seats","window_ms":604800000,"tile_ms":3600000},{"name":"old_aircraft_share_6h","op":"share","column":"`age_years` > 20","window_ms":21600000,"tile_ms":300000},{"name":"old_aircraft_share_7d","op":"share","column":"`age_years` > 20","window_ms":604800000,"tile_ms":3600000},{"name":"manufacturer_distinct_6h","op":"distinct","column":"manufacturer","window_ms":21600000,"tile_ms":300000},{"name":"manufacturer_distinct_7d","op":"distinct","column":"manufacturer","window_ms":604800000,"tile_ms":3600000},{"name":"wind_speed_mean_6h","op":"mean","column":"wind_speed","window_ms":21600000,"tile_ms":300000},{"name":"wind_speed_mean_7d","op":"mean","column":"wind_speed","window_ms":604800000,"tile_ms":3600000},{"name":"poor_weather_share_6h","op":"share","column":"`visib` < 3 AND `wind_speed` > 10","window_ms":21600000,"tile_ms":300000},{"name":"poor_weather_share_7d","op":"share","column":"`visib` < 3 AND `wind_speed` > 10","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_where_rain_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000,"filter":"`precip` > 0"},{"name":"dep_delay_mean_where_rain_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000,"filter":"`precip` > 0"}]}',
+  uid => 'carrier_context'
+);
+
+CREATE VIEW computed.`carrier_context` AS
+SELECT `carrier`, `seats_mean_6h`, `seats_mean_7d`, `old_aircraft_share_6h`, `old_aircraft_share_7d`, `manufacturer_distinct_6h`, `manufacturer_distinct_7d`, `wind_speed_mean_6h`, `wind_speed_mean_7d`, `poor_weather_share_6h`, `poor_weather_share_7d`, `dep_delay_mean_where_rain_6h`, `dep_delay_mean_where_rain_7d`, `event_time`
+FROM rolled.`carrier_context`
 WHERE `late_row` IS NULL;
 
 CREATE TABLE online.`origin_delays` (
@@ -178,6 +284,31 @@ CREATE TABLE online.`aircraft_delays` (
   'project' = 'flights',
   'view' = 'aircraft_delays',
   'entity-keys' = 'tailnum',
+  'event-time' = 'event_time',
+  'epoch' = '${epoch}'
+);
+
+CREATE TABLE online.`carrier_context` (
+  `carrier` STRING,
+  `seats_mean_6h` DOUBLE,
+  `seats_mean_7d` DOUBLE,
+  `old_aircraft_share_6h` DOUBLE,
+  `old_aircraft_share_7d` DOUBLE,
+  `manufacturer_distinct_6h` BIGINT,
+  `manufacturer_distinct_7d` BIGINT,
+  `wind_speed_mean_6h` DOUBLE,
+  `wind_speed_mean_7d` DOUBLE,
+  `poor_weather_share_6h` DOUBLE,
+  `poor_weather_share_7d` DOUBLE,
+  `dep_delay_mean_where_rain_6h` DOUBLE,
+  `dep_delay_mean_where_rain_7d` DOUBLE,
+  `event_time` TIMESTAMP_LTZ(3)
+) WITH (
+  'connector' = 'feast-redis',
+  'url' = '${redis}',
+  'project' = 'flights',
+  'view' = 'carrier_context',
+  'entity-keys' = 'carrier',
   'event-time' = 'event_time',
   'epoch' = '${epoch}'
 );
@@ -270,6 +401,27 @@ SELECT `tailnum`, `event_time`,
   `distance_sum_7d`
 FROM computed.`aircraft_delays`;
 
+INSERT INTO online.`carrier_context`
+SELECT `carrier`, `seats_mean_6h`, `seats_mean_7d`, `old_aircraft_share_6h`, `old_aircraft_share_7d`, `manufacturer_distinct_6h`, `manufacturer_distinct_7d`, `wind_speed_mean_6h`, `wind_speed_mean_7d`, `poor_weather_share_6h`, `poor_weather_share_7d`, `dep_delay_mean_where_rain_6h`, `dep_delay_mean_where_rain_7d`, `event_time`
+FROM computed.`carrier_context`;
+
+INSERT INTO headwater.features.`carrier_context`
+SELECT `carrier`, `event_time`,
+  CURRENT_TIMESTAMP AS `available_at`,
+  `seats_mean_6h`,
+  `seats_mean_7d`,
+  `old_aircraft_share_6h`,
+  `old_aircraft_share_7d`,
+  `manufacturer_distinct_6h`,
+  `manufacturer_distinct_7d`,
+  `wind_speed_mean_6h`,
+  `wind_speed_mean_7d`,
+  `poor_weather_share_6h`,
+  `poor_weather_share_7d`,
+  `dep_delay_mean_where_rain_6h`,
+  `dep_delay_mean_where_rain_7d`
+FROM computed.`carrier_context`;
+
 INSERT INTO late.`departures`
 SELECT 'origin_delays', MAP['origin', CAST(`origin` AS STRING)], `event_time`, `late_row`
 FROM rolled.`origin_delays` WHERE `late_row` IS NOT NULL
@@ -278,6 +430,9 @@ SELECT 'carrier_delays', MAP['carrier', CAST(`carrier` AS STRING)], `event_time`
 FROM rolled.`carrier_delays` WHERE `late_row` IS NOT NULL
 UNION ALL
 SELECT 'aircraft_delays', MAP['tailnum', CAST(`tailnum` AS STRING)], `event_time`, `late_row`
-FROM rolled.`aircraft_delays` WHERE `late_row` IS NOT NULL;
+FROM rolled.`aircraft_delays` WHERE `late_row` IS NOT NULL
+UNION ALL
+SELECT 'carrier_context', MAP['carrier', CAST(`carrier` AS STRING)], `event_time`, `late_row`
+FROM rolled.`carrier_context` WHERE `late_row` IS NOT NULL;
 
 END;

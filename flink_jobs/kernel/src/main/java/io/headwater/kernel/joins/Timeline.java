@@ -1,0 +1,224 @@
+package io.headwater.kernel.joins;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+import java.util.function.BiConsumer;
+import org.apache.flink.core.memory.DataInputDeserializer;
+import org.apache.flink.core.memory.DataOutputSerializer;
+import org.apache.flink.core.memory.MemorySegmentFactory;
+import org.apache.flink.table.data.binary.BinaryRowData;
+import org.apache.flink.table.data.binary.BinarySegmentUtils;
+import org.apache.flink.util.FlinkRuntimeException;
+
+/**
+ * What is known of one key: the events that wait for the watermark, and the versions that they or
+ * later ones may still need. Both in order of time, both rows in Flink's binary format.
+ *
+ * <p>The version in force at {@code t} is the newest of those true since {@code t} or before. Of
+ * two versions since the same instant the later one in the log replaces the other, or, where there
+ * are ties, the greater one stays, whichever comes first. A deletion is a version without a row.
+ *
+ * <p>Encoded: a version byte and a fingerprint of the columns, then for both lists the number of
+ * columns, the length, and for each row its time or times, the length of its bytes and these. A
+ * later kernel writes a higher version and reads the lower ones.
+ */
+final class Timeline {
+
+  static final long FOR_EVER = Long.MAX_VALUE;
+
+  private static final byte VERSION = 1;
+
+  /** A version with the last instant at which it counts, or an event. */
+  private record Timed(long time, long until, BinaryRowData row) {}
+
+  private final int fingerprint;
+  private final List<Timed> versions;
+  private final List<Timed> events;
+
+  /** Events before this position were handed out. */
+  private int firstEvent;
+
+  /** The instant of the timer that is set; not stored, for a second one does no harm. */
+  long timer = FOR_EVER;
+
+  Timeline(int fingerprint) {
+    this(fingerprint, new ArrayList<>(1), new ArrayList<>(2));
+  }
+
+  private Timeline(int fingerprint, List<Timed> versions, List<Timed> events) {
+    this.fingerprint = fingerprint;
+    this.versions = versions;
+    this.events = events;
+  }
+
+  /** Refuses the state of other columns, whose bytes would mean something else. */
+  void check(int wanted) {
+    if (fingerprint != wanted) {
+      throw new FlinkRuntimeException(
+          "temporal_join: the state was written by a call with other columns. "
+              + "Changed columns are a changed state: give the call a new uid and replay.");
+    }
+  }
+
+  /** Keeps an event until its time is due. Events come nearly in order. */
+  void addEvent(long time, BinaryRowData row) {
+    events.add(positionAfter(events, firstEvent, time), new Timed(time, time, row));
+  }
+
+  /**
+   * Takes in a version.
+   *
+   * @param until the last instant at which it counts, or {@link #FOR_EVER}
+   * @param row null for a deletion
+   * @param ties decides between versions since one instant; null if the later call does
+   * @param watermark events up to then were handed out
+   * @return whether the version is late: events that were handed out may have missed it
+   */
+  boolean addVersion(
+      long since, long until, BinaryRowData row, Comparator<BinaryRowData> ties, long watermark) {
+    boolean changed = insert(new Timed(since, until, row), ties);
+    prune(watermark);
+    return changed && since <= watermark;
+  }
+
+  private boolean insert(Timed version, Comparator<BinaryRowData> ties) {
+    int position = positionAfter(versions, 0, version.time);
+    if (position == 0 || versions.get(position - 1).time < version.time) {
+      versions.add(position, version);
+      return true;
+    }
+    Timed known = versions.get(position - 1);
+    if (known.equals(version) || ties != null && ties.compare(version.row, known.row) < 0) {
+      return false;
+    }
+    versions.set(position - 1, version);
+    return true;
+  }
+
+  /** The row in force at an instant, or null. */
+  BinaryRowData at(long time) {
+    int position = positionAfter(versions, 0, time) - 1;
+    return position >= 0 && time <= versions.get(position).until
+        ? versions.get(position).row
+        : null;
+  }
+
+  /** Hands out the events that are due, each with the row in force at its time, or null. */
+  void advance(long watermark, BiConsumer<BinaryRowData, BinaryRowData> out) {
+    while (firstEvent < events.size() && events.get(firstEvent).time <= watermark) {
+      Timed event = events.set(firstEvent++, null);
+      out.accept(event.row, at(event.time));
+    }
+    if (firstEvent > 16 && firstEvent > events.size() / 2 || firstEvent == events.size()) {
+      events.subList(0, firstEvent).clear();
+      firstEvent = 0;
+    }
+    prune(watermark);
+  }
+
+  /** When there is something to hand out or to forget; {@link #FOR_EVER} if never. */
+  long due() {
+    long due = FOR_EVER;
+    if (firstEvent < events.size()) {
+      due = events.get(firstEvent).time;
+    }
+    if (versions.size() > 1) {
+      due = Math.min(due, versions.get(1).time);
+    }
+    return versions.isEmpty() ? due : Math.min(due, versions.get(0).until);
+  }
+
+  /**
+   * Forgets the versions that no event after {@code time} can need: all but the newest of those
+   * since then or before, and that one too once it is too old. A deletion stays, so that an older
+   * version that comes late does not come back to life.
+   */
+  private void prune(long time) {
+    int newest = positionAfter(versions, 0, time) - 1;
+    if (newest >= 0 && time >= versions.get(newest).until) {
+      newest++;
+    }
+    if (newest > 0) {
+      versions.subList(0, newest).clear();
+    }
+  }
+
+  boolean isEmpty() {
+    return versions.isEmpty() && events.isEmpty();
+  }
+
+  /** The first position, from {@code first} on, whose time is after {@code time}. */
+  private static int positionAfter(List<Timed> rows, int first, long time) {
+    int position = rows.size();
+    while (position > first && rows.get(position - 1).time > time) {
+      position--;
+    }
+    return position;
+  }
+
+  byte[] encode() {
+    DataOutputSerializer out = new DataOutputSerializer(128);
+    try {
+      out.writeByte(VERSION);
+      out.writeInt(fingerprint);
+      write(versions, 0, true, out);
+      write(events, firstEvent, false, out);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+    return out.getCopyOfBuffer();
+  }
+
+  static Timeline decode(byte[] bytes) {
+    DataInputDeserializer in = new DataInputDeserializer(bytes);
+    try {
+      byte version = in.readByte();
+      if (version != VERSION) {
+        throw new IOException("state of version " + version + ", this kernel reads " + VERSION);
+      }
+      return new Timeline(in.readInt(), read(true, in), read(false, in));
+    } catch (IOException e) {
+      throw new UncheckedIOException("temporal_join: cannot read state", e);
+    }
+  }
+
+  private static void write(List<Timed> rows, int first, boolean until, DataOutputSerializer out)
+      throws IOException {
+    out.writeInt(rows.size() - first);
+    for (Timed timed : rows.subList(first, rows.size())) {
+      BinaryRowData row = timed.row;
+      out.writeLong(timed.time);
+      if (until) {
+        out.writeLong(timed.until);
+      }
+      out.writeShort(row == null ? -1 : row.getArity());
+      if (row != null) {
+        out.writeInt(row.getSizeInBytes());
+        out.write(
+            BinarySegmentUtils.getBytes(row.getSegments(), row.getOffset(), row.getSizeInBytes()));
+      }
+    }
+  }
+
+  private static List<Timed> read(boolean until, DataInputDeserializer in) throws IOException {
+    int size = in.readInt();
+    List<Timed> rows = new ArrayList<>(size);
+    for (int i = 0; i < size; i++) {
+      long time = in.readLong();
+      long last = until ? in.readLong() : time;
+      int arity = in.readShort();
+      BinaryRowData row = null;
+      if (arity >= 0) {
+        row = new BinaryRowData(arity);
+        byte[] bytes = new byte[in.readInt()];
+        in.readFully(bytes);
+        row.pointTo(MemorySegmentFactory.wrap(bytes), 0, bytes.length);
+      }
+      rows.add(new Timed(time, last, row));
+    }
+    return rows;
+  }
+}

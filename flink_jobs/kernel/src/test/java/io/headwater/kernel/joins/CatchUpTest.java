@@ -1,0 +1,100 @@
+package io.headwater.kernel.joins;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import org.apache.flink.api.common.eventtime.Watermark;
+import org.apache.flink.api.common.eventtime.WatermarkOutput;
+import org.apache.flink.api.common.eventtime.WatermarkOutputMultiplexer;
+import org.junit.jupiter.api.Test;
+
+/** As Flink's sources use it: through the output that combines a source's partitions. */
+class CatchUpTest {
+
+  private final StringBuilder told = new StringBuilder();
+  private final WatermarkOutputMultiplexer source =
+      new WatermarkOutputMultiplexer(
+          new WatermarkOutput() {
+            @Override
+            public void emitWatermark(Watermark watermark) {
+              told.append('h');
+            }
+
+            @Override
+            public void markIdle() {
+              told.append('i');
+            }
+
+            @Override
+            public void markActive() {}
+          });
+  private long now = 1_000_000;
+  private final CatchUp first = partition("0");
+  private final CatchUp second = partition("1");
+
+  private CatchUp partition(String id) {
+    source.registerNewOutput(id);
+    return new CatchUp(() -> now);
+  }
+
+  private void read(CatchUp partition, String id, long age) {
+    partition.onEvent(null, now - age, source.getImmediateOutput(id));
+  }
+
+  /** What the source says after `seconds` more. */
+  private char after(long seconds) {
+    now += seconds * 1000;
+    told.setLength(0);
+    first.onPeriodicEmit(source.getDeferredOutput("0"));
+    second.onPeriodicEmit(source.getDeferredOutput("1"));
+    source.onPeriodicEmit();
+    return told.charAt(told.length() - 1);
+  }
+
+  @Test
+  void itHoldsUntilTheFirstRecordOrForThirtySeconds() {
+    assertEquals('h', after(0));
+    assertEquals('h', after(29));
+    assertEquals('i', after(1));
+  }
+
+  @Test
+  void itHoldsWhileRecordsAreOldAndLetsGoWhenTheyAreNew() {
+    after(0);
+    read(first, "0", 3_600_000);
+    read(second, "1", 5);
+    assertEquals('h', after(1));
+    read(first, "0", 5);
+    assertEquals('i', after(1));
+  }
+
+  @Test
+  void itLetsGoWhenNothingComesAnyMore() {
+    after(0);
+    read(first, "0", 3_600_000);
+    read(second, "1", 3_600_000);
+    assertEquals('h', after(9));
+    assertEquals('i', after(1));
+  }
+
+  @Test
+  void itHoldsAgainAtOnceWhenAnOldRecordComes() {
+    after(0);
+    assertEquals('i', after(30));
+    told.setLength(0);
+    read(first, "0", 3_600_000);
+    assertEquals("h", told.toString());
+    read(second, "1", 5);
+    assertEquals('h', after(5));
+    assertEquals('i', after(6));
+  }
+
+  @Test
+  void newsAloneHoldNothing() {
+    after(0);
+    for (int i = 0; i < 100; i++) {
+      read(first, "0", 50);
+      read(second, "1", 50);
+      assertEquals('i', after(1));
+    }
+  }
+}
