@@ -248,7 +248,7 @@ def script(backend: str, files: dict[str, Path], sink: Path) -> str:
     def reading(path):
         return f"WITH ('connector' = 'filesystem', 'path' = '{path.as_uri()}', 'format' = 'json')"
 
-    (job,) = jobs(Repository("r", (VIEW,), ()))
+    job, _ = jobs(Repository("r", (VIEW,), ()))  # the other archives
     kept = []
     for statement in job_sql(job).split(";\n"):
         statement = statement.strip()
@@ -423,5 +423,5 @@ def test_what_is_only_joined_is_read_too():
     repository = Repository("r", (VIEW,), ())
     assert repository.streams == (CLICKS, MOODS)
     assert repository.tables == (USERS,)
-    (job,) = jobs(repository)  # no job of its own for what no view aggregates
+    job, _ = jobs(repository)  # none for what no view aggregates; the other archives
     assert job.sources == (CLICKS, USERS, MOODS)

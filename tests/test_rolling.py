@@ -290,7 +290,7 @@ def script(of: FeatureView, backend: str, source: Path, sink: Path) -> str:
         options = {"connector": "filesystem", "path": path.as_uri(), "format": "json"}
         return create_table(name, columns, options).removesuffix(";\n")
 
-    (job,) = jobs(Repository("r", (of,), ()))
+    job, _ = jobs(Repository("r", (of,), ()))  # the other archives
     derived = job_sql(job).split(";\n")
     kept = [s.strip() for s in derived if "CREATE VIEW" in s or "FUNCTION" in s or "DATABASE" in s]
     time = "`rowtime`"
