@@ -5,7 +5,7 @@ BIN := build/envs/serving/bin
 DEBIAN := prometheus prometheus-alertmanager debootstrap
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
-.PHONY: help setup demo up down plan lint format test bench-engine bench-joins bench-sink bench-serving bench-replay kill-replay soak protocol lock clean tools check-deploy compose check-images audit check-terraform
+.PHONY: help setup demo up down plan lint format test bench-engine bench-joins bench-sink bench-serving soak protocol lock clean tools check-deploy compose check-images audit check-terraform
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -135,12 +135,6 @@ soak: setup ## The API under load while Redis is killed and started again (10 mi
 
 protocol: setup ## Make the Python of the gRPC protocol
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. api/protocol/features.proto
-
-bench-replay: setup ## Replays beside their bare source, the archive and Feast, and what serving notices
-	$(BIN)/python -m bench.replay
-
-kill-replay: setup ## kill -9 at thirty random points of replays (15 minutes)
-	HEADWATER_KILLS=30 $(BIN)/pytest -q tests/test_replay_kills.py
 
 lock: build/boot/.ready ## Pin all requirements anew, with hashes
 	for name in boot flink dev serving tools; do \

@@ -18,14 +18,24 @@ from pyiceberg.table.update import AssertTableUUID
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from schemas import HeadwaterError
+
+
+class CommitError(HeadwaterError):
+    """Tables cannot be committed together; the text says why."""
+
 
 def commit_together(catalog: Catalog, transactions: Sequence[Transaction]) -> None:
-    """Commit the transactions, one a table, at once.
+    """Commit the transactions, one a table, at once; CommitError unless the catalog is SQL.
 
     CommitFailedException if a table has changed since its transaction began; nothing is changed
     then. The files of a commit that failed stay behind, and go with a table's orphans.
     """
-    assert isinstance(catalog, SqlCatalog)
+    if not isinstance(catalog, SqlCatalog):
+        raise CommitError(
+            f"a catalog of type {type(catalog).__name__} cannot commit several tables as one: a SQL"
+            " catalog can"
+        )
     staged = []
     for transaction in transactions:
         table = transaction._table
@@ -63,8 +73,11 @@ def commit_together(catalog: Catalog, transactions: Sequence[Transaction]) -> No
 def load_together(catalog: Catalog, names: Iterable[str]) -> dict[str, Table]:
     """Tables by name, all as of one instant: none is from before a common commit, another after.
 
-    NoSuchTableError names one that is not there.
+    NoSuchTableError names one that is not there. A catalog that is not SQL has no such instant: of
+    it each table is as it is found.
     """
+    if not isinstance(catalog, SqlCatalog):
+        return {name: catalog.load_table(name) for name in names}
     wanted = list(dict.fromkeys(names))
     while True:
         before = _locations(catalog, wanted)
@@ -73,8 +86,7 @@ def load_together(catalog: Catalog, names: Iterable[str]) -> dict[str, Table]:
             return tables
 
 
-def _locations(catalog: Catalog, names: Sequence[str]) -> dict[str, str | None]:
-    assert isinstance(catalog, SqlCatalog)
+def _locations(catalog: SqlCatalog, names: Sequence[str]) -> dict[str, str | None]:
     with Session(catalog.engine) as session:
         rows = session.execute(
             select(

@@ -30,7 +30,7 @@ from headwater.replays import promote as promotion
 from headwater.replays.journal import Journal, Replay
 from headwater.replays.promote import PromotionError, promote, roll_back
 from iceberg.catalog import branch_files, create_tables, drop_branch, empty_branch
-from iceberg.together import commit_together, load_together
+from iceberg.together import CommitError, commit_together, load_together
 from schemas import Type
 
 # Both lie in the hash of one aircraft.
@@ -309,6 +309,19 @@ def test_a_crash_at_any_step_leaves_one_state_and_the_same_command_finishes(
             break
         steps += 1
     assert steps > 6
+
+
+def test_a_catalog_that_is_not_sql_gives_tables_one_by_one_and_commits_none_together():
+    catalog = InMemoryLike({"features.a": "table a"})
+    assert load_together(catalog, ["features.a"]) == {"features.a": "table a"}
+    with pytest.raises(CommitError, match="InMemoryLike cannot commit several tables"):
+        commit_together(catalog, [])
+
+
+class InMemoryLike(dict):
+    """A catalog of another kind, as far as it is asked."""
+
+    load_table = dict.__getitem__
 
 
 def test_one_replay_is_switched_at_a_time(world):
