@@ -423,5 +423,6 @@ def test_what_is_only_joined_is_read_too():
     repository = Repository("r", (VIEW,), ())
     assert repository.streams == (CLICKS, MOODS)
     assert repository.tables == (USERS,)
-    job, _ = jobs(repository)  # none for what no view aggregates; the other archives
+    job, archive = jobs(repository)  # no job of its own for what no view aggregates
     assert job.sources == (CLICKS, USERS, MOODS)
+    assert archive.sources == (CLICKS, MOODS)
