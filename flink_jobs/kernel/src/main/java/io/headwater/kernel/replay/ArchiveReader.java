@@ -83,6 +83,14 @@ final class ArchiveReader implements SourceReader<RowData, ArchiveSplit> {
 
   @Override
   public void start() {
+    ready();
+  }
+
+  /** Opens the table, once: a restored reader is given its splits before it is started. */
+  private void ready() {
+    if (table != null) {
+      return;
+    }
     loader.open();
     table = loader.loadTable();
     List<Types.NestedField> fields = new ArrayList<>();
@@ -191,6 +199,7 @@ final class ArchiveReader implements SourceReader<RowData, ArchiveSplit> {
 
   @Override
   public void addSplits(List<ArchiveSplit> added) {
+    ready();
     for (ArchiveSplit split : added) {
       splits.put(
           split.splitId(),
