@@ -5,7 +5,7 @@ BIN := build/envs/serving/bin
 DEBIAN := prometheus prometheus-alertmanager debootstrap
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
-.PHONY: help setup demo up down plan lint format test bench-engine bench-joins bench-sink bench-serving soak protocol lock clean tools check-deploy compose check-images audit check-terraform
+.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving soak protocol lock clean tools check-deploy compose check-images audit check-terraform
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,9 +111,6 @@ audit: build/envs/tools/.ready ## Look the pinned packages up among the known vu
 
 bench-engine: setup ## Rolling features beside Flink's OVER and the bare source (12 minutes)
 	$(BIN)/python -m bench.engine
-
-bench-joins: setup ## Temporal joins beside Flink's own and the bare source (8 minutes)
-	$(BIN)/python -m bench.joins
 
 # Debian's package, unpacked where it stands: no root, nothing installed.
 build/tools/redis-benchmark:
