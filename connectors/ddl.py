@@ -1,4 +1,4 @@
-"""Flink SQL that reads a source from Kafka.
+"""Flink SQL that reads a source from Kafka, and sets aside what cannot be read.
 
 Addresses stand in it as placeholders, `${kafka}`, filled in when a job is submitted, so that the
 same text holds on a laptop and in production. Sources live in the Flink database `sources`.
@@ -6,9 +6,39 @@ same text holds on a laptop and in production. Sources live in the Flink databas
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 
-from schemas import EVENT_TIME, CdcTable, Column, EventStream, Type
+from schemas import EVENT_TIME, CdcTable, Column, EventStream, Expectation, Type
+
+REASON = "dead_reason"
+"""Why a record is a dead letter; null for every row that a view may see."""
+
+HEARTBEAT = "heartbeat"
+"""The reason of a record that is a time alone: no event and no dead letter."""
+
+_PAYLOAD = "dead_payload"
+PARTITION, OFFSET = "kafka_partition", "kafka_offset"
+"""The columns that say where on its topic a record stands."""
+
+NO_RECORD = {
+    REASON: "STRING",
+    _PAYLOAD: "BYTES",
+    PARTITION: "INT",
+    OFFSET: "BIGINT",
+    "kafka_time": "TIMESTAMP_LTZ(3)",
+}
+"""What a source has beside its values: all null for one that is not read from Kafka."""
+
+_DEAD = (
+    f"`{REASON}` STRING METADATA FROM 'value.reason' VIRTUAL",
+    f"`{_PAYLOAD}` BYTES METADATA FROM 'value.payload' VIRTUAL",
+    "`kafka_partition` INT METADATA FROM 'partition' VIRTUAL",
+    "`kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL",
+    "`kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL",
+)
+DEAD_MESSAGE_BYTES = 2 << 20
+"""A dead letter is its record and more: the largest that its topic takes."""
 
 _SQL = {
     Type.STRING: "STRING",
@@ -33,7 +63,7 @@ def literal(text: str) -> str:
 def source_ddl(source: EventStream | CdcTable, prefix: str) -> str:
     """CREATE TABLE for one source; `prefix` begins the topic of a captured table."""
     if isinstance(source, EventStream):
-        return stream_ddl(source)
+        return _stream(source)
     return _table(source, prefix)
 
 
@@ -53,37 +83,55 @@ def versions_ddl(source: EventStream | CdcTable, prefix: str, stream: EventStrea
         f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({time}, 3)",
         f"WATERMARK FOR {identifier('rowtime')} AS {identifier('rowtime')} - {_interval(stream)}",
     ]
-    return _create(source.name, lines, _kafka(topic) | {"connector": "kafka-versions"})
+    return _create(
+        source.name, lines, _kafka(topic) | {"connector": "kafka-versions", "format": "json"}
+    )
 
 
-def stream_ddl(stream: EventStream, more: Iterable[str] = ()) -> str:
-    """CREATE TABLE for a stream; `more` are further columns, such as Kafka's metadata."""
+def _stream(stream: EventStream) -> str:
     lines = [
         *_events(stream),
-        *more,
+        *_DEAD,
         f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({identifier(EVENT_TIME)}, 3)",
         f"WATERMARK FOR {identifier('rowtime')} AS {identifier('rowtime')} - {_interval(stream)}",
     ]
-    return _create(stream.name, lines, {**_kafka(stream.topic), **_aligned(stream)})
+    times = [c.name for c in stream.columns if c.type is Type.TIMESTAMP]
+    return _create(
+        stream.name,
+        lines,
+        {
+            **_kafka(stream.topic),
+            **_aligned(stream),
+            **_checks(
+                [EVENT_TIME, *(c.name for c in stream.columns if c.required)], [EVENT_TIME, *times]
+            ),
+            "headwater-json.event-time": EVENT_TIME,
+            "headwater-json.ahead": f"{stream.ahead.seconds} s",
+            **_expect(stream.expectations, ""),
+        },
+    )
 
 
 def _table(table: CdcTable, prefix: str) -> str:
     """The change log as it stands on the topic: one row a change, before and after images."""
-    return _create(table.name, _changes(table), _kafka(captured_topic(table, prefix)))
+    # Of a deleted row PostgreSQL tells no more than its key.
+    required = ["ts_ms", f"before.{table.primary_key}"]
+    required += [f"after.{column.name}" for column in table.columns if column.required]
+    times = [f"after.{column.name}" for column in table.columns if column.type is Type.TIMESTAMP]
+    return _create(
+        table.name,
+        [*_changes(table), *_DEAD],
+        {
+            **_kafka(captured_topic(table, prefix)),
+            **_checks(required, ["ts_ms", *times]),
+            "headwater-json.debezium": "true",
+            **_expect(table.expectations, "after."),
+        },
+    )
 
 
 def _events(stream: EventStream) -> list[str]:
     return [f"{identifier(EVENT_TIME)} BIGINT", *(_column(column) for column in stream.columns)]
-
-
-def _changes(table: CdcTable) -> list[str]:
-    row = ", ".join(_column(column) for column in table.columns)
-    return [
-        f"{identifier('before')} ROW<{row}>",
-        f"{identifier('after')} ROW<{row}>",
-        f"{identifier('op')} STRING",
-        f"{identifier('ts_ms')} BIGINT",
-    ]
 
 
 def _interval(stream: EventStream) -> str:
@@ -98,6 +146,96 @@ def _aligned(stream: EventStream) -> dict[str, str]:
         "scan.watermark.alignment.max-drift": f"{stream.drift.seconds} s",
         "scan.watermark.alignment.update-interval": "200 ms",
     }
+
+
+def _changes(table: CdcTable) -> list[str]:
+    row = ", ".join(_column(column) for column in table.columns)
+    return [
+        f"{identifier('before')} ROW<{row}>",
+        f"{identifier('after')} ROW<{row}>",
+        f"{identifier('op')} STRING",
+        f"{identifier('ts_ms')} BIGINT",
+    ]
+
+
+def _checks(required: Iterable[str], timestamps: Iterable[str]) -> dict[str, str]:
+    return {
+        "headwater-json.required": ";".join(required),
+        "headwater-json.timestamps": ";".join(timestamps),
+    }
+
+
+def _expect(expectations: Iterable[Expectation], prefix: str) -> dict[str, str]:
+    """What the format counts, or rejects, as JSON."""
+    told = []
+    for expectation in expectations:
+        one: dict[str, object] = {
+            "name": expectation.name,
+            "column": f"{prefix}{expectation.column}",
+            "min": expectation.low,
+            "max": expectation.high,
+            "in": list(expectation.values) or None,
+            "present": expectation.not_null or None,
+            "reject": expectation.reject or None,
+        }
+        told.append({key: value for key, value in one.items() if value is not None})
+    if not told:
+        return {}
+    return {"headwater-json.expect": json.dumps(told, separators=(",", ":"), ensure_ascii=False)}
+
+
+def source_topic(source: EventStream | CdcTable, prefix: str) -> str:
+    """The topic a source is read from; `prefix` begins that of a captured table."""
+    return source.topic if isinstance(source, EventStream) else captured_topic(source, prefix)
+
+
+def dead_topic(topic: str) -> str:
+    """Where the records of `topic` go that cannot be read."""
+    return f"{topic}.dead"
+
+
+def dead_ddl(source: EventStream | CdcTable, prefix: str) -> str:
+    """CREATE TABLE for the dead letters of a source.
+
+    Not by transactions: after a restart a letter may come twice, known by its source offset, and
+    none is lost when a job comes back later than Kafka keeps a transaction.
+    """
+    return create_table(
+        f"dead.{identifier(source.name)}",
+        [
+            "`payload` BYTES",
+            "`headers` MAP<STRING, BYTES> METADATA",
+            "`time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'",
+        ],
+        {
+            "connector": "kafka",
+            "topic": dead_topic(source_topic(source, prefix)),
+            "properties.bootstrap.servers": "${kafka}",
+            "properties.max.request.size": str(DEAD_MESSAGE_BYTES),
+            "format": "raw",
+        },
+    )
+
+
+def dead_insert(source: EventStream | CdcTable, prefix: str) -> str:
+    """Send what cannot be read to the dead letters; the record's own time stays."""
+    headers = {
+        "reason": identifier(REASON),
+        "topic": literal(source_topic(source, prefix)),
+        "partition": "CAST(`kafka_partition` AS STRING)",
+        "offset": "CAST(`kafka_offset` AS STRING)",
+    }
+    entries = ",\n  ".join(
+        f"{literal(name)}, ENCODE({value}, 'UTF-8')" for name, value in headers.items()
+    )
+    return (
+        f"INSERT INTO dead.{identifier(source.name)}\n"
+        f"SELECT `{_PAYLOAD}`, MAP[\n  {entries}\n],\n"
+        # Kafka stores a time before 1970, and then refuses to take it again.
+        "  CASE WHEN `kafka_time` >= TO_TIMESTAMP_LTZ(0, 3) THEN `kafka_time` END\n"
+        f"FROM sources.{identifier(source.name)}\n"
+        f"WHERE `{REASON}` <> {literal(HEARTBEAT)};\n"
+    )
 
 
 def captured_topic(table: CdcTable, prefix: str) -> str:
@@ -145,7 +283,7 @@ def _kafka(topic: str) -> dict[str, str]:
         "properties.bootstrap.servers": "${kafka}",
         "properties.group.id": "${group}",
         "scan.startup.mode": "earliest-offset",
-        "format": "json",
+        "format": "headwater-json",
     }
 
 

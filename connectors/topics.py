@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
 from connectors.access import KafkaAccess
-from connectors.ddl import captured_topic, late_topic
+from connectors.ddl import DEAD_MESSAGE_BYTES, captured_topic, dead_topic, late_topic
 from schemas import HeadwaterError, Repository
 
 PARTITIONS = 2
@@ -17,20 +20,29 @@ class KafkaUnavailable(HeadwaterError):
     """Kafka does not answer; the text has its address and what it said."""
 
 
-def topics(repository: Repository) -> dict[str, int]:
-    """Each topic with its number of partitions.
+@dataclass(frozen=True)
+class Topic:
+    """A topic as it must be."""
+
+    partitions: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+def topics(repository: Repository) -> dict[str, Topic]:
+    """Each topic of the repository, by name, those of dead letters and late rows too.
 
     A captured table has one partition: its changes are few, and their order is plain to see. So
     have late rows.
     """
-    return {
-        **{stream.topic: PARTITIONS for stream in repository.streams},
-        **{late_topic(stream): 1 for stream in repository.streams},
-        **{captured_topic(table, repository.name): 1 for table in repository.tables},
+    read = {stream.topic: Topic(PARTITIONS) for stream in repository.streams} | {
+        captured_topic(table, repository.name): Topic(1) for table in repository.tables
     }
+    letters = Topic(1, {"max.message.bytes": str(DEAD_MESSAGE_BYTES)})
+    late = {late_topic(stream): Topic(1) for stream in repository.streams}
+    return read | {dead_topic(name): letters for name in read} | late
 
 
-def create_topics(access: KafkaAccess, wanted: dict[str, int]) -> list[str]:
+def create_topics(access: KafkaAccess, wanted: Mapping[str, Topic]) -> list[str]:
     """Create the topics that are missing and return their names; KafkaUnavailable if it cannot.
 
     Each has as many replicas as the cluster gives by default.
@@ -44,7 +56,17 @@ def create_topics(access: KafkaAccess, wanted: dict[str, int]) -> list[str]:
     try:
         missing = sorted(set(wanted) - set(admin.list_topics()))
         if missing:
-            admin.create_topics([NewTopic(name, wanted[name], _AS_CONFIGURED) for name in missing])
+            admin.create_topics(
+                [
+                    NewTopic(
+                        name,
+                        wanted[name].partitions,
+                        _AS_CONFIGURED,
+                        topic_configs=dict(wanted[name].config),
+                    )
+                    for name in missing
+                ]
+            )
         return missing
     finally:
         admin.close()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from connectors.ddl import identifier, literal, sql_type
+from connectors.ddl import NO_RECORD, REASON, identifier, literal, sql_type
 from flink_jobs.sql import CATALOG, Job, Part, job_sql, read_ddl
 from schemas import EVENT_TIME, EventStream, FeatureView
 
@@ -94,13 +94,15 @@ def replay_sql(
         ddl = read_ddl(source, repository, joined_with)
         return _read(source, ddl, readings[source.name], span, apart.pace)
 
-    text = job_sql(job, read, keep_late=False)
+    text = job_sql(job, read, live=False)
     text = text.replace(f"'pipeline.name' = '{job.name}'", f"'pipeline.name' = '{apart.name}'", 1)
     text = text.replace(f"'project' = '{job.repository}'", f"'project' = '{apart.version}'")
     text = _BRANCH.sub(rf"\1 /*+ OPTIONS('branch'='{apart.branch}') */", text)
     if keys:
         only = _only(keys)
-        text = _INPUT.sub(lambda m: f"{m[1]}\nWHERE {only}{m[3]}", text)
+        text = _INPUT.sub(
+            lambda m: f"{m[1]}\n{'  AND' if 'WHERE' in m[1] else 'WHERE'} {only}{m[3]}", text
+        )
     within = [f"`{EVENT_TIME}` >= TO_TIMESTAMP_LTZ({span.start}, 3)"]
     if span.end is not None:
         within.append(f"`{EVENT_TIME}` < TO_TIMESTAMP_LTZ({span.end}, 3)")
@@ -143,7 +145,10 @@ def _read(source: Part, ddl: str, reading: Reading, span: Span, pace: str | None
         return _archive(source, log, name, reading, pace)
     first, then = (f"sources.{identifier(f'{source.name}_{part}')}" for part in ("archive", "log"))
     columns = ", ".join(
-        map(identifier, (EVENT_TIME, *(column.name for column in source.columns), "rowtime"))
+        map(
+            identifier,
+            (EVENT_TIME, *(column.name for column in source.columns), *_no_record(log), "rowtime"),
+        )
     )
     return "\n".join(
         [
@@ -153,6 +158,11 @@ def _read(source: Part, ddl: str, reading: Reading, span: Span, pace: str | None
             f"SELECT {columns} FROM {first}\nUNION ALL\nSELECT {columns} FROM {then};\n",
         ]
     )
+
+
+def _no_record(ddl: str) -> dict[str, str]:
+    """The columns of dead letters, for a source that has them."""
+    return NO_RECORD if identifier(REASON) in ddl else {}
 
 
 def _bounded(ddl: str, reading: Reading, span: Span) -> str:
@@ -195,6 +205,10 @@ def _archive(stream: EventStream, ddl: str, name: str, reading: Reading, pace: s
     lines = [
         f"{identifier(EVENT_TIME)} BIGINT",
         *(f"{identifier(column.name)} {sql_type(column.type)}" for column in stream.columns),
+        *(
+            f"{identifier(name)} AS CAST(NULL AS {type_})"
+            for name, type_ in _no_record(ddl).items()
+        ),
         f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({identifier(EVENT_TIME)}, 3)",
         found[0],
     ]

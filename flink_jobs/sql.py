@@ -2,10 +2,10 @@
 
 One job a stream, so that each record is read and parsed once for all views over it, and one job
 for all captured tables, which change rarely. The statements are those of Flink's own SQL client.
-Databases: `sources` is what is read, `joined` streams with columns of other sources, `inputs` the
-columns a view needs, `rolled` what becomes of each row, `computed` the feature values, `online` and
-`headwater.features` the two places they are written to, `late` where the rows go that came too
-late.
+Databases: `sources` is what is read, `dead` where the records go that cannot be, `joined` streams
+with columns of other sources, `inputs` the columns a view needs, `rolled` what becomes of each row,
+`computed` the feature values, `online` and `headwater.features` where they are written to, `late`
+where the rows go that came too late.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from connectors.ddl import (
+    OFFSET,
+    PARTITION,
+    REASON,
     create_table,
+    dead_ddl,
+    dead_insert,
     identifier,
     late_ddl,
     literal,
     source_ddl,
     sql_type,
-    stream_ddl,
     versions_ddl,
 )
 from schemas import (
@@ -40,15 +44,11 @@ from schemas import (
     parts,
 )
 
-_DATABASES = ("sources", "inputs", "rolled", "computed", "online", "late")
+_DATABASES = ("sources", "dead", "inputs", "rolled", "computed", "online", "late")
 _ROLLING = "io.headwater.kernel.rolling.Rolling"
 _TEMPORAL_JOIN = "io.headwater.kernel.joins.TemporalJoin"
 _AVAILABLE_AT = "available_at"
 _LATE = "late_row"
-_PLACE = (
-    "`_partition` INT METADATA FROM 'partition' VIRTUAL",
-    "`_offset` BIGINT METADATA FROM 'offset' VIRTUAL",
-)
 CATALOG = {
     "type": "iceberg",
     "catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
@@ -116,31 +116,39 @@ def jobs(repository: Repository) -> tuple[Job, ...]:
     return tuple(found)
 
 
-def job_sql(job: Job, read: Read = read_ddl, keep_late: bool = True) -> str:
+def job_sql(job: Job, read: Read = read_ddl, live: bool = True) -> str:
     """The whole script of a job; statements end with `;` at the end of a line.
 
     `read` gives the statements that make `sources.SOURCE`, of the source and the repository, and
     of the stream whose events it is joined with, if it is.
-    `keep_late` says whether late rows are written to a topic of their own.
+    A job that is not `live` leaves dead letters and late rows to the one that is.
     """
     if not job.views:
         return _archive_sql(job)
-    late = [s for s in job.sources[:1] if isinstance(s, EventStream)] if keep_late else []
+    apart = _own(job) if live else ()
+    late = [source for source in apart if isinstance(source, EventStream)]
     parts = [
         f"SET 'pipeline.name' = {literal(job.name)};\n",
         *(f"CREATE DATABASE {name};\n" for name in _DATABASES),
         _catalog(),
         f"CREATE TEMPORARY SYSTEM FUNCTION rolling AS {literal(_ROLLING)};\n",
         *_sources(job, read),
+        *(dead_ddl(source, job.repository) for source in apart),
         *(text for view in job.views for text in view_sql(view)),
         *(_online(view, job.repository) for view in job.views),
         *(late_ddl(stream) for stream in late),
         "BEGIN STATEMENT SET;\n",
+        *(dead_insert(source, job.repository) for source in apart),
         *(text for view in job.views for text in _inserts(view)),
         *(_insert_late(stream, job.views) for stream in late),
         "END;\n",
     ]
     return "\n".join(parts)
+
+
+def _own(job: Job) -> tuple[Part, ...]:
+    """The sources whose records the job sets apart: what it joins with, others read as well."""
+    return job.sources[:1] if isinstance(job.sources[0], EventStream) else job.sources
 
 
 def _catalog() -> str:
@@ -156,7 +164,7 @@ def _archive_sql(job: Job) -> str:
             f"SET 'pipeline.name' = {literal(job.name)};\n",
             "CREATE DATABASE sources;\n",
             _catalog(),
-            *(stream_ddl(stream, _PLACE) for stream in streams),
+            *(source_ddl(stream, job.repository) for stream in streams),
             "BEGIN STATEMENT SET;\n",
             *(_archive(stream) for stream in streams),
             "END;\n",
@@ -171,9 +179,10 @@ def _archive(stream: EventStream) -> str:
     return (
         f"INSERT INTO headwater.`raw`.{identifier(stream.name)}\n"
         f"  ({_list((*names, *(c.name for c in stream.columns)))})\n"
-        f"SELECT {literal(stream.topic)}, `_partition`, `_offset`, `rowtime`,\n"
+        f"SELECT {literal(stream.topic)}, {_list((PARTITION, OFFSET))}, `rowtime`,\n"
         f"  {stream.version}, CURRENT_TIMESTAMP{values}\n"
-        f"FROM sources.{identifier(stream.name)};\n"
+        f"FROM sources.{identifier(stream.name)}\n"
+        f"WHERE {identifier(REASON)} IS NULL;\n"
     )
 
 
@@ -203,7 +212,8 @@ def _joined(joined: JoinedStream) -> Iterable[str]:
     yield (
         f"CREATE VIEW {events} AS\n"
         f"SELECT {_list(names)}, `rowtime`\n"
-        f"FROM sources.{identifier(joined.stream.name)};\n"
+        f"FROM sources.{identifier(joined.stream.name)}\n"
+        f"WHERE {identifier(REASON)} IS NULL;\n"
     )
     for number, join in enumerate(joined.joins, 1):
         uid = f"{joined.name}_{join.source.name}_by_{join.on}"
@@ -330,11 +340,12 @@ def _input(view: FeatureView) -> str:
         condition_text(c) for f in view.features for c in f.aggregation.conditions
     )
     source = "joined" if isinstance(view.source, JoinedStream) else "sources"
+    whole = f"\nWHERE {identifier(REASON)} IS NULL" if source == "sources" else ""
     conditions = "".join(f",\n  ({text}) IS TRUE AS {identifier(text)}" for text in texts)
     return (
         f"CREATE VIEW inputs.{identifier(view.name)} AS\n"
         f"SELECT {_list(columns)}, `rowtime`{conditions}\n"
-        f"FROM {source}.{identifier(view.source.name)};\n"
+        f"FROM {source}.{identifier(view.source.name)}{whole};\n"
     )
 
 
@@ -354,7 +365,8 @@ def _facts(view: FeatureView, table: CdcTable) -> str:
         f"  TO_TIMESTAMP_LTZ(CASE WHEN `op` = 'd' THEN `ts_ms` ELSE {since} END, 3)"
         f" AS {identifier(EVENT_TIME)},\n"
         "  `op` = 'd' AS `deleted`\n"
-        f"FROM sources.{identifier(table.name)};\n"
+        f"FROM sources.{identifier(table.name)}\n"
+        f"WHERE {identifier(REASON)} IS NULL;\n"
     )
 
 

@@ -6,14 +6,21 @@ import sys
 
 import click
 
+from headwater.commands.audit import audit
+from headwater.commands.connectors import connectors
 from headwater.commands.data import apply, load, produce_
+from headwater.commands.deadletters import deadletters
 from headwater.commands.demo import demo
+from headwater.commands.heartbeat import heartbeat
 from headwater.commands.jobs import jobs_group
 from headwater.commands.keys import keys_group
 from headwater.commands.local import down, logs, status, up
+from headwater.commands.online import online
 from headwater.commands.plan import plan
 from headwater.commands.replay import replay
+from headwater.commands.schemas import schemas
 from headwater.commands.snapshots import snapshots
+from headwater.commands.tables import tables
 from headwater.demo import DemoFailed
 from headwater.local.part import PartFailed
 from headwater.replays.plan import ReplayError
@@ -39,6 +46,13 @@ for command in (
     snapshots,
     replay,
     keys_group,
+    deadletters,
+    audit,
+    schemas,
+    connectors,
+    tables,
+    online,
+    heartbeat,
     demo,
 ):
     headwater.add_command(command)

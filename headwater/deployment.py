@@ -44,12 +44,16 @@ def _objects(repository: Repository) -> dict[str, object]:
             }
         },
         "jobs": {job.name: _job(job) for job in jobs(repository)},
-        "topics": {name: {"partitions": count} for name, count in topics(repository).items()},
+        "topics": {
+            name: {"partitions": topic.partitions}
+            | ({"config": dict(topic.config)} if topic.config else {})
+            for name, topic in topics(repository).items()
+        },
     }
     if repository.tables:
         config = {
             key: value
-            for key, value in connector_document(repository, _NOWHERE).items()
+            for key, value in connector_document(repository, _NOWHERE, prepared=False).items()
             # Where the tables are is the deployment's to say, how many replicas the cluster's.
             if not key.startswith("database.")
             and key != "topic.creation.default.replication.factor"

@@ -2,6 +2,7 @@
 
 from schemas.conditions import Comparison, Condition, Operator, col
 from schemas.errors import DeclarationError, EventError, HeadwaterError, SettingsError
+from schemas.expectations import Expectation, among, present, within
 from schemas.expressions import Computed, OnDemandView, given, since, stored, when
 from schemas.features import (
     Aggregation,
@@ -44,6 +45,7 @@ __all__ = [
     "Entity",
     "EventError",
     "EventStream",
+    "Expectation",
     "Feature",
     "FeatureService",
     "FeatureView",
@@ -58,6 +60,7 @@ __all__ = [
     "TemporalJoin",
     "Type",
     "Window",
+    "among",
     "col",
     "count",
     "days",
@@ -74,6 +77,7 @@ __all__ = [
     "over",
     "parts",
     "percentile",
+    "present",
     "seconds",
     "share",
     "since",
@@ -83,4 +87,5 @@ __all__ = [
     "total",
     "variance",
     "when",
+    "within",
 ]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas.errors import DeclarationError
+from schemas.expectations import Expectation, check_expectations
 from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
 
 EVENT_TIME = "event_time"
 _FIVE_MINUTES = Duration(300)
+_A_DAY = Duration(86_400)
 _ONE_HOUR = Duration(3_600)
 
 
@@ -39,7 +41,11 @@ class EventStream:
 
     Every event has `event_time`, milliseconds since 1970 UTC; it is not listed in `columns`.
     `disorder` is how much later than a newer event of the same stream an event may come; one
-    that comes later still is late. `partition_by` is the column that keys the Kafka record.
+    that comes later still is late. `ahead` is how far its time may be ahead of the clock of the
+    machine that reads it: one event of the year 9000 would make all that follow late.
+    `heartbeat` is how often `headwater heartbeat` tells each partition what time it is, so that
+    features move while no event comes; it is for streams whose events are of the present.
+    `partition_by` is the column that keys the Kafka record.
     `drift` is how far, in event time, a job may read one partition ahead of another while it
     catches up; what lies between waits in its state.
     """
@@ -49,6 +55,9 @@ class EventStream:
     columns: tuple[Column, ...]
     partition_by: str
     disorder: Duration = _FIVE_MINUTES
+    ahead: Duration = _A_DAY
+    heartbeat: Duration | None = None
+    expectations: tuple[Expectation, ...] = ()
     drift: Duration = _ONE_HOUR
     version: int = 1
     description: str = ""
@@ -58,6 +67,7 @@ class EventStream:
         path = f"stream.{self.name}"
         check_unique(f"{path}.columns", (*(c.name for c in self.columns), EVENT_TIME))
         check_column(f"{path}.partition_by", self.columns, self.partition_by)
+        check_expectations(f"{path}.expectations", self.expectations, self.columns)
         if self.version < 1:
             raise DeclarationError(f"{path}.version", "must be 1 or more", self.version)
 
@@ -75,6 +85,7 @@ class CdcTable:
     primary_key: str
     updated_at: str = "updated_at"
     schema: str = "public"
+    expectations: tuple[Expectation, ...] = ()
     description: str = ""
 
     def __post_init__(self) -> None:
@@ -82,6 +93,7 @@ class CdcTable:
         path = f"table.{self.name}"
         check_unique(f"{path}.columns", (c.name for c in self.columns))
         check_column(f"{path}.primary_key", self.columns, self.primary_key)
+        check_expectations(f"{path}.expectations", self.expectations, self.columns)
         found = check_column(f"{path}.updated_at", self.columns, self.updated_at)
         if found.type is not Type.TIMESTAMP:
             raise DeclarationError(

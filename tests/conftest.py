@@ -5,20 +5,32 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
+from threading import Event, Thread
 
+import psycopg
 import pytest
+import redis
 
 from connectors.producer import between, produce
+from connectors.redis_codec import decode_value, entity_key, feature_field, timestamp_field
 from headwater.local.platform import Platform
 from headwater.settings import Ports, Settings
-from schemas import EVENT_TIME
+from schemas import EVENT_TIME, FeatureView
 from tests.containers import containers_for, docker_answers
+from tests.shop import CUSTOMERS
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The kill campaign comes last: it takes the cluster's other jobs with it."""
+    items.sort(key=lambda item: item.path.name == "test_chaos.py")
 
 
 def free_ports() -> dict[str, str]:
@@ -119,3 +131,82 @@ def running():
         if (state / "logs").exists():
             shutil.copytree(state / "logs", logs)
         shutil.rmtree(state, ignore_errors=True)
+
+
+class Shop:
+    """The second repository on the same platform: the platform knows nothing of either."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self.settings = running.settings
+        self.environ = (
+            os.environ | running.environ | {"HEADWATER_REPOSITORY": "tests.shop:repository"}
+        )
+        self.written = 0
+        """How many customers were inserted while the connector was applied."""
+
+    def headwater(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command, on the shop instead of the flights."""
+        return subprocess.run(
+            [sys.executable, "-m", "headwater", *arguments],
+            cwd=ROOT,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+
+    def values(self, view: FeatureView, key: str) -> dict[str, object] | None:
+        """What Redis holds of a customer, by feature; None for one that never was."""
+        fields = [feature_field(view.name, column.name) for column in view.schema]
+        entity = entity_key("shop", view.entities, {"customer": key})
+        with redis.Redis(port=self.settings.ports.redis) as online:
+            time, *found = online.hmget(entity, timestamp_field(view.name), *fields)
+        if time is None:
+            return None
+        decoded = (None if value is None else decode_value(value) for value in found)
+        return dict(zip((column.name for column in view.schema), decoded, strict=True))
+
+    def sql(self, statement: str, *values: object) -> None:
+        """Run one statement in the shop's database, and commit it."""
+        url = self.settings.postgres_url("shop")
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(statement, values or None)
+
+
+@pytest.fixture(scope="session")
+def shop(running):
+    """The shop's database, topics, tables, connector and jobs, with one customer."""
+    url = running.settings.postgres_url("postgres")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE shop")
+    shop = Shop(running)
+    shop.sql(CUSTOMERS)
+    shop.sql(
+        "INSERT INTO customers (customer, points)"
+        " SELECT 'old ' || n, n FROM generate_series(1, 500) n"
+    )
+    stop = Event()
+
+    def write() -> None:
+        """Rows from before, during and after the connector's first snapshot."""
+        while not stop.is_set():
+            shop.written += 1
+            shop.sql(
+                "INSERT INTO customers (customer, points) VALUES (%s, %s)",
+                f"new {shop.written}",
+                shop.written,
+            )
+            time.sleep(0.02)
+
+    writer = Thread(target=write)
+    writer.start()
+    try:
+        done = shop.headwater("apply")
+    finally:
+        stop.set()
+        writer.join()
+    assert done.returncode == 0, done.stderr
+    done = shop.headwater("jobs", "submit")
+    assert done.returncode == 0, done.stderr
+    return shop

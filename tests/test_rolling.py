@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors.ddl import create_table, identifier, sql_type
+from connectors.ddl import REASON, create_table, identifier, sql_type
 from flink_jobs.sql import condition_text, job_sql, jobs, rolling_spec
 from headwater.local.flink import environment, jobmanager
 from headwater.recompute import holds, instants, matches, recompute
@@ -297,6 +297,7 @@ def script(of: FeatureView, backend: str, source: Path, sink: Path) -> str:
     read = [
         "`event_time` BIGINT",
         *(f"{identifier(c.name)} {sql_type(c.type)}" for c in VISITS.columns),
+        f"{identifier(REASON)} STRING",
         f"{time} AS TO_TIMESTAMP_LTZ(`event_time`, 3)",
         f"WATERMARK FOR {time} AS {time} - INTERVAL '{VISITS.disorder.seconds}' SECOND(3)",
     ]

@@ -10,8 +10,11 @@ from schemas import (
     JoinedStream,
     TemporalJoin,
     Type,
+    among,
     hours,
     minutes,
+    present,
+    within,
 )
 
 origin = Entity("origin", "origin", description="Airport of departure, IATA code")
@@ -39,6 +42,11 @@ departures = EventStream(
     ),
     partition_by="origin",
     disorder=minutes(5),
+    expectations=(
+        among("origin", "EWR", "JFK", "LGA", reject=True),
+        within("dep_delay", -180, 2880),
+        within("distance", 0, 6000),
+    ),
     description="An aircraft has left the gate; the event time is the actual departure",
 )
 
@@ -72,6 +80,7 @@ weather = EventStream(
     ),
     partition_by="origin",
     disorder=minutes(5),
+    expectations=(within("temp", -40, 130), within("dewp", -60, 100), present("temp")),
     description="Hourly observation at an airport of departure",
 )
 

@@ -22,8 +22,11 @@ CREATE TABLE sources.`departures` (
   `scheduled` BIGINT,
   `dep_delay` DOUBLE,
   `distance` DOUBLE,
-  `_partition` INT METADATA FROM 'partition' VIRTUAL,
-  `_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
+  `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
+  `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
+  `kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
   `rowtime` AS TO_TIMESTAMP_LTZ(`event_time`, 3),
   WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)
 ) WITH (
@@ -32,10 +35,15 @@ CREATE TABLE sources.`departures` (
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
-  'format' = 'json',
+  'format' = 'headwater-json',
   'scan.watermark.alignment.group' = 'departures',
   'scan.watermark.alignment.max-drift' = '3600 s',
-  'scan.watermark.alignment.update-interval' = '200 ms'
+  'scan.watermark.alignment.update-interval' = '200 ms',
+  'headwater-json.required' = 'event_time;carrier;flight;tailnum;origin;dest;scheduled;dep_delay;distance',
+  'headwater-json.timestamps' = 'event_time;scheduled',
+  'headwater-json.event-time' = 'event_time',
+  'headwater-json.ahead' = '86400 s',
+  'headwater-json.expect' = '[{"name":"origin_among","column":"origin","in":["EWR","JFK","LGA"],"reject":true},{"name":"dep_delay_within","column":"dep_delay","min":-180,"max":2880},{"name":"distance_within","column":"distance","min":0,"max":6000}]'
 );
 
 CREATE TABLE sources.`arrivals` (
@@ -48,8 +56,11 @@ CREATE TABLE sources.`arrivals` (
   `scheduled` BIGINT,
   `arr_delay` DOUBLE,
   `air_time` DOUBLE,
-  `_partition` INT METADATA FROM 'partition' VIRTUAL,
-  `_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
+  `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
+  `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
+  `kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
   `rowtime` AS TO_TIMESTAMP_LTZ(`event_time`, 3),
   WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)
 ) WITH (
@@ -58,10 +69,14 @@ CREATE TABLE sources.`arrivals` (
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
-  'format' = 'json',
+  'format' = 'headwater-json',
   'scan.watermark.alignment.group' = 'arrivals',
   'scan.watermark.alignment.max-drift' = '3600 s',
-  'scan.watermark.alignment.update-interval' = '200 ms'
+  'scan.watermark.alignment.update-interval' = '200 ms',
+  'headwater-json.required' = 'event_time;carrier;flight;tailnum;origin;dest;scheduled;arr_delay;air_time',
+  'headwater-json.timestamps' = 'event_time;scheduled',
+  'headwater-json.event-time' = 'event_time',
+  'headwater-json.ahead' = '86400 s'
 );
 
 CREATE TABLE sources.`weather` (
@@ -76,8 +91,11 @@ CREATE TABLE sources.`weather` (
   `precip` DOUBLE,
   `pressure` DOUBLE,
   `visib` DOUBLE,
-  `_partition` INT METADATA FROM 'partition' VIRTUAL,
-  `_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
+  `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
+  `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
+  `kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
   `rowtime` AS TO_TIMESTAMP_LTZ(`event_time`, 3),
   WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)
 ) WITH (
@@ -86,17 +104,22 @@ CREATE TABLE sources.`weather` (
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
-  'format' = 'json',
+  'format' = 'headwater-json',
   'scan.watermark.alignment.group' = 'weather',
   'scan.watermark.alignment.max-drift' = '3600 s',
-  'scan.watermark.alignment.update-interval' = '200 ms'
+  'scan.watermark.alignment.update-interval' = '200 ms',
+  'headwater-json.required' = 'event_time;origin',
+  'headwater-json.timestamps' = 'event_time',
+  'headwater-json.event-time' = 'event_time',
+  'headwater-json.ahead' = '86400 s',
+  'headwater-json.expect' = '[{"name":"temp_within","column":"temp","min":-40,"max":130},{"name":"dewp_within","column":"dewp","min":-60,"max":100},{"name":"temp_present","column":"temp","present":true}]'
 );
 
 BEGIN STATEMENT SET;
 
 INSERT INTO headwater.`raw`.`departures`
   (`_topic`, `_partition`, `_offset`, `event_time`, `_schema_version`, `_archived_at`, `carrier`, `flight`, `tailnum`, `origin`, `dest`, `scheduled`, `dep_delay`, `distance`)
-SELECT 'flights.departures', `_partition`, `_offset`, `rowtime`,
+SELECT 'flights.departures', `kafka_partition`, `kafka_offset`, `rowtime`,
   1, CURRENT_TIMESTAMP,
   `carrier`,
   `flight`,
@@ -106,11 +129,12 @@ SELECT 'flights.departures', `_partition`, `_offset`, `rowtime`,
   TO_TIMESTAMP_LTZ(`scheduled`, 3),
   `dep_delay`,
   `distance`
-FROM sources.`departures`;
+FROM sources.`departures`
+WHERE `dead_reason` IS NULL;
 
 INSERT INTO headwater.`raw`.`arrivals`
   (`_topic`, `_partition`, `_offset`, `event_time`, `_schema_version`, `_archived_at`, `carrier`, `flight`, `tailnum`, `origin`, `dest`, `scheduled`, `arr_delay`, `air_time`)
-SELECT 'flights.arrivals', `_partition`, `_offset`, `rowtime`,
+SELECT 'flights.arrivals', `kafka_partition`, `kafka_offset`, `rowtime`,
   1, CURRENT_TIMESTAMP,
   `carrier`,
   `flight`,
@@ -120,11 +144,12 @@ SELECT 'flights.arrivals', `_partition`, `_offset`, `rowtime`,
   TO_TIMESTAMP_LTZ(`scheduled`, 3),
   `arr_delay`,
   `air_time`
-FROM sources.`arrivals`;
+FROM sources.`arrivals`
+WHERE `dead_reason` IS NULL;
 
 INSERT INTO headwater.`raw`.`weather`
   (`_topic`, `_partition`, `_offset`, `event_time`, `_schema_version`, `_archived_at`, `origin`, `temp`, `dewp`, `humid`, `wind_dir`, `wind_speed`, `wind_gust`, `precip`, `pressure`, `visib`)
-SELECT 'flights.weather', `_partition`, `_offset`, `rowtime`,
+SELECT 'flights.weather', `kafka_partition`, `kafka_offset`, `rowtime`,
   1, CURRENT_TIMESTAMP,
   `origin`,
   `temp`,
@@ -136,6 +161,7 @@ SELECT 'flights.weather', `_partition`, `_offset`, `rowtime`,
   `precip`,
   `pressure`,
   `visib`
-FROM sources.`weather`;
+FROM sources.`weather`
+WHERE `dead_reason` IS NULL;
 
 END;

@@ -2,6 +2,8 @@ SET 'pipeline.name' = 'flights-arrivals';
 
 CREATE DATABASE sources;
 
+CREATE DATABASE dead;
+
 CREATE DATABASE inputs;
 
 CREATE DATABASE rolled;
@@ -34,6 +36,11 @@ CREATE TABLE sources.`arrivals` (
   `scheduled` BIGINT,
   `arr_delay` DOUBLE,
   `air_time` DOUBLE,
+  `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
+  `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
+  `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
+  `kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
   `rowtime` AS TO_TIMESTAMP_LTZ(`event_time`, 3),
   WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)
 ) WITH (
@@ -42,15 +49,32 @@ CREATE TABLE sources.`arrivals` (
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
-  'format' = 'json',
+  'format' = 'headwater-json',
   'scan.watermark.alignment.group' = 'arrivals',
   'scan.watermark.alignment.max-drift' = '3600 s',
-  'scan.watermark.alignment.update-interval' = '200 ms'
+  'scan.watermark.alignment.update-interval' = '200 ms',
+  'headwater-json.required' = 'event_time;carrier;flight;tailnum;origin;dest;scheduled;arr_delay;air_time',
+  'headwater-json.timestamps' = 'event_time;scheduled',
+  'headwater-json.event-time' = 'event_time',
+  'headwater-json.ahead' = '86400 s'
+);
+
+CREATE TABLE dead.`arrivals` (
+  `payload` BYTES,
+  `headers` MAP<STRING, BYTES> METADATA,
+  `time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'flights.arrivals.dead',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.max.request.size' = '2097152',
+  'format' = 'raw'
 );
 
 CREATE VIEW inputs.`route_delays` AS
 SELECT `origin`, `dest`, `arr_delay`, `air_time`, `rowtime`
-FROM sources.`arrivals`;
+FROM sources.`arrivals`
+WHERE `dead_reason` IS NULL;
 
 CREATE VIEW rolled.`route_delays` AS
 SELECT *
@@ -67,7 +91,8 @@ WHERE `late_row` IS NULL;
 
 CREATE VIEW inputs.`aircraft_last_arrival` AS
 SELECT `tailnum`, `arr_delay`, `air_time`, `origin`, `dest`, `rowtime`
-FROM sources.`arrivals`;
+FROM sources.`arrivals`
+WHERE `dead_reason` IS NULL;
 
 CREATE VIEW rolled.`aircraft_last_arrival` AS
 SELECT *
@@ -138,6 +163,17 @@ CREATE TABLE late.`arrivals` (
 );
 
 BEGIN STATEMENT SET;
+
+INSERT INTO dead.`arrivals`
+SELECT `dead_payload`, MAP[
+  'reason', ENCODE(`dead_reason`, 'UTF-8'),
+  'topic', ENCODE('flights.arrivals', 'UTF-8'),
+  'partition', ENCODE(CAST(`kafka_partition` AS STRING), 'UTF-8'),
+  'offset', ENCODE(CAST(`kafka_offset` AS STRING), 'UTF-8')
+],
+  CASE WHEN `kafka_time` >= TO_TIMESTAMP_LTZ(0, 3) THEN `kafka_time` END
+FROM sources.`arrivals`
+WHERE `dead_reason` <> 'heartbeat';
 
 INSERT INTO online.`route_delays`
 SELECT `origin`, `dest`, `count_1d`, `count_7d`, `arr_delay_mean_1d`, `arr_delay_mean_7d`, `arr_delay_max_1d`, `arr_delay_max_7d`, `air_time_mean_1d`, `air_time_mean_7d`, `event_time`

@@ -2,6 +2,8 @@ SET 'pipeline.name' = 'flights-departures';
 
 CREATE DATABASE sources;
 
+CREATE DATABASE dead;
+
 CREATE DATABASE inputs;
 
 CREATE DATABASE rolled;
@@ -34,6 +36,11 @@ CREATE TABLE sources.`departures` (
   `scheduled` BIGINT,
   `dep_delay` DOUBLE,
   `distance` DOUBLE,
+  `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
+  `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
+  `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
+  `kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
   `rowtime` AS TO_TIMESTAMP_LTZ(`event_time`, 3),
   WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)
 ) WITH (
@@ -42,10 +49,15 @@ CREATE TABLE sources.`departures` (
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
-  'format' = 'json',
+  'format' = 'headwater-json',
   'scan.watermark.alignment.group' = 'departures',
   'scan.watermark.alignment.max-drift' = '3600 s',
-  'scan.watermark.alignment.update-interval' = '200 ms'
+  'scan.watermark.alignment.update-interval' = '200 ms',
+  'headwater-json.required' = 'event_time;carrier;flight;tailnum;origin;dest;scheduled;dep_delay;distance',
+  'headwater-json.timestamps' = 'event_time;scheduled',
+  'headwater-json.event-time' = 'event_time',
+  'headwater-json.ahead' = '86400 s',
+  'headwater-json.expect' = '[{"name":"origin_among","column":"origin","in":["EWR","JFK","LGA"],"reject":true},{"name":"dep_delay_within","column":"dep_delay","min":-180,"max":2880},{"name":"distance_within","column":"distance","min":0,"max":6000}]'
 );
 
 CREATE TABLE sources.`planes` (
@@ -94,7 +106,8 @@ CREATE TEMPORARY SYSTEM FUNCTION temporal_join AS 'io.headwater.kernel.joins.Tem
 
 CREATE VIEW joined.`departures_in_context_0` AS
 SELECT `carrier`, `flight`, `tailnum`, `origin`, `dest`, `scheduled`, `dep_delay`, `distance`, `rowtime`
-FROM sources.`departures`;
+FROM sources.`departures`
+WHERE `dead_reason` IS NULL;
 
 CREATE VIEW joined.`departures_in_context_planes_by_tailnum` AS
 SELECT
@@ -134,10 +147,23 @@ FROM temporal_join(
   uid => 'departures_in_context_weather_by_origin'
 );
 
+CREATE TABLE dead.`departures` (
+  `payload` BYTES,
+  `headers` MAP<STRING, BYTES> METADATA,
+  `time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'flights.departures.dead',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.max.request.size' = '2097152',
+  'format' = 'raw'
+);
+
 CREATE VIEW inputs.`origin_delays` AS
 SELECT `origin`, `dep_delay`, `carrier`, `rowtime`,
   (`dep_delay` > 15) IS TRUE AS ```dep_delay`` > 15`
-FROM sources.`departures`;
+FROM sources.`departures`
+WHERE `dead_reason` IS NULL;
 
 CREATE VIEW rolled.`origin_delays` AS
 SELECT *
@@ -154,7 +180,8 @@ WHERE `late_row` IS NULL;
 
 CREATE VIEW inputs.`carrier_delays` AS
 SELECT `carrier`, `dep_delay`, `rowtime`
-FROM sources.`departures`;
+FROM sources.`departures`
+WHERE `dead_reason` IS NULL;
 
 CREATE VIEW rolled.`carrier_delays` AS
 SELECT *
@@ -171,7 +198,8 @@ WHERE `late_row` IS NULL;
 
 CREATE VIEW inputs.`aircraft_delays` AS
 SELECT `tailnum`, `dep_delay`, `distance`, `rowtime`
-FROM sources.`departures`;
+FROM sources.`departures`
+WHERE `dead_reason` IS NULL;
 
 CREATE VIEW rolled.`aircraft_delays` AS
 SELECT *
@@ -330,6 +358,17 @@ CREATE TABLE late.`departures` (
 );
 
 BEGIN STATEMENT SET;
+
+INSERT INTO dead.`departures`
+SELECT `dead_payload`, MAP[
+  'reason', ENCODE(`dead_reason`, 'UTF-8'),
+  'topic', ENCODE('flights.departures', 'UTF-8'),
+  'partition', ENCODE(CAST(`kafka_partition` AS STRING), 'UTF-8'),
+  'offset', ENCODE(CAST(`kafka_offset` AS STRING), 'UTF-8')
+],
+  CASE WHEN `kafka_time` >= TO_TIMESTAMP_LTZ(0, 3) THEN `kafka_time` END
+FROM sources.`departures`
+WHERE `dead_reason` <> 'heartbeat';
 
 INSERT INTO online.`origin_delays`
 SELECT `origin`, `count_15m`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_15m`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `dep_delay_max_15m`, `dep_delay_max_1h`, `dep_delay_max_6h`, `dep_delay_max_1d`, `dep_delay_max_7d`, `dep_delay_stddev_15m`, `dep_delay_stddev_1h`, `dep_delay_stddev_6h`, `dep_delay_stddev_1d`, `dep_delay_stddev_7d`, `late_share_1h`, `late_share_1d`, `dep_delay_p90_1h`, `dep_delay_p90_1d`, `carrier_distinct_1h`, `carrier_distinct_1d`, `event_time`

@@ -2,6 +2,8 @@ SET 'pipeline.name' = 'flights-tables';
 
 CREATE DATABASE sources;
 
+CREATE DATABASE dead;
+
 CREATE DATABASE inputs;
 
 CREATE DATABASE rolled;
@@ -28,42 +30,102 @@ CREATE TABLE sources.`planes` (
   `before` ROW<`tailnum` STRING, `year` BIGINT, `type` STRING, `manufacturer` STRING, `model` STRING, `engines` BIGINT, `seats` BIGINT, `engine` STRING, `age_years` BIGINT, `updated_at` BIGINT>,
   `after` ROW<`tailnum` STRING, `year` BIGINT, `type` STRING, `manufacturer` STRING, `model` STRING, `engines` BIGINT, `seats` BIGINT, `engine` STRING, `age_years` BIGINT, `updated_at` BIGINT>,
   `op` STRING,
-  `ts_ms` BIGINT
+  `ts_ms` BIGINT,
+  `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
+  `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
+  `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
+  `kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL
 ) WITH (
   'connector' = 'kafka',
   'topic' = 'flights.public.planes',
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
-  'format' = 'json'
+  'format' = 'headwater-json',
+  'headwater-json.required' = 'ts_ms;before.tailnum;after.tailnum;after.updated_at',
+  'headwater-json.timestamps' = 'ts_ms;after.updated_at',
+  'headwater-json.debezium' = 'true'
 );
 
 CREATE TABLE sources.`airlines` (
   `before` ROW<`carrier` STRING, `name` STRING, `updated_at` BIGINT>,
   `after` ROW<`carrier` STRING, `name` STRING, `updated_at` BIGINT>,
   `op` STRING,
-  `ts_ms` BIGINT
+  `ts_ms` BIGINT,
+  `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
+  `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
+  `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
+  `kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL
 ) WITH (
   'connector' = 'kafka',
   'topic' = 'flights.public.airlines',
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
-  'format' = 'json'
+  'format' = 'headwater-json',
+  'headwater-json.required' = 'ts_ms;before.carrier;after.carrier;after.name;after.updated_at',
+  'headwater-json.timestamps' = 'ts_ms;after.updated_at',
+  'headwater-json.debezium' = 'true'
 );
 
 CREATE TABLE sources.`airports` (
   `before` ROW<`faa` STRING, `name` STRING, `lat` DOUBLE, `lon` DOUBLE, `alt` BIGINT, `tzone` STRING, `updated_at` BIGINT>,
   `after` ROW<`faa` STRING, `name` STRING, `lat` DOUBLE, `lon` DOUBLE, `alt` BIGINT, `tzone` STRING, `updated_at` BIGINT>,
   `op` STRING,
-  `ts_ms` BIGINT
+  `ts_ms` BIGINT,
+  `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
+  `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
+  `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
+  `kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL
 ) WITH (
   'connector' = 'kafka',
   'topic' = 'flights.public.airports',
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
-  'format' = 'json'
+  'format' = 'headwater-json',
+  'headwater-json.required' = 'ts_ms;before.faa;after.faa;after.name;after.lat;after.lon;after.alt;after.updated_at',
+  'headwater-json.timestamps' = 'ts_ms;after.updated_at',
+  'headwater-json.debezium' = 'true'
+);
+
+CREATE TABLE dead.`planes` (
+  `payload` BYTES,
+  `headers` MAP<STRING, BYTES> METADATA,
+  `time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'flights.public.planes.dead',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.max.request.size' = '2097152',
+  'format' = 'raw'
+);
+
+CREATE TABLE dead.`airlines` (
+  `payload` BYTES,
+  `headers` MAP<STRING, BYTES> METADATA,
+  `time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'flights.public.airlines.dead',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.max.request.size' = '2097152',
+  'format' = 'raw'
+);
+
+CREATE TABLE dead.`airports` (
+  `payload` BYTES,
+  `headers` MAP<STRING, BYTES> METADATA,
+  `time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'flights.public.airports.dead',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.max.request.size' = '2097152',
+  'format' = 'raw'
 );
 
 CREATE VIEW computed.`aircraft_facts` AS
@@ -78,7 +140,8 @@ SELECT
   `after`.`engine` AS `engine`,
   TO_TIMESTAMP_LTZ(CASE WHEN `op` = 'd' THEN `ts_ms` ELSE `after`.`updated_at` END, 3) AS `event_time`,
   `op` = 'd' AS `deleted`
-FROM sources.`planes`;
+FROM sources.`planes`
+WHERE `dead_reason` IS NULL;
 
 CREATE VIEW computed.`carrier_facts` AS
 SELECT
@@ -86,7 +149,8 @@ SELECT
   `after`.`name` AS `name`,
   TO_TIMESTAMP_LTZ(CASE WHEN `op` = 'd' THEN `ts_ms` ELSE `after`.`updated_at` END, 3) AS `event_time`,
   `op` = 'd' AS `deleted`
-FROM sources.`airlines`;
+FROM sources.`airlines`
+WHERE `dead_reason` IS NULL;
 
 CREATE VIEW computed.`airport_facts` AS
 SELECT
@@ -98,7 +162,8 @@ SELECT
   `after`.`tzone` AS `tzone`,
   TO_TIMESTAMP_LTZ(CASE WHEN `op` = 'd' THEN `ts_ms` ELSE `after`.`updated_at` END, 3) AS `event_time`,
   `op` = 'd' AS `deleted`
-FROM sources.`airports`;
+FROM sources.`airports`
+WHERE `dead_reason` IS NULL;
 
 CREATE TABLE online.`aircraft_facts` (
   `tailnum` STRING,
@@ -159,6 +224,39 @@ CREATE TABLE online.`airport_facts` (
 );
 
 BEGIN STATEMENT SET;
+
+INSERT INTO dead.`planes`
+SELECT `dead_payload`, MAP[
+  'reason', ENCODE(`dead_reason`, 'UTF-8'),
+  'topic', ENCODE('flights.public.planes', 'UTF-8'),
+  'partition', ENCODE(CAST(`kafka_partition` AS STRING), 'UTF-8'),
+  'offset', ENCODE(CAST(`kafka_offset` AS STRING), 'UTF-8')
+],
+  CASE WHEN `kafka_time` >= TO_TIMESTAMP_LTZ(0, 3) THEN `kafka_time` END
+FROM sources.`planes`
+WHERE `dead_reason` <> 'heartbeat';
+
+INSERT INTO dead.`airlines`
+SELECT `dead_payload`, MAP[
+  'reason', ENCODE(`dead_reason`, 'UTF-8'),
+  'topic', ENCODE('flights.public.airlines', 'UTF-8'),
+  'partition', ENCODE(CAST(`kafka_partition` AS STRING), 'UTF-8'),
+  'offset', ENCODE(CAST(`kafka_offset` AS STRING), 'UTF-8')
+],
+  CASE WHEN `kafka_time` >= TO_TIMESTAMP_LTZ(0, 3) THEN `kafka_time` END
+FROM sources.`airlines`
+WHERE `dead_reason` <> 'heartbeat';
+
+INSERT INTO dead.`airports`
+SELECT `dead_payload`, MAP[
+  'reason', ENCODE(`dead_reason`, 'UTF-8'),
+  'topic', ENCODE('flights.public.airports', 'UTF-8'),
+  'partition', ENCODE(CAST(`kafka_partition` AS STRING), 'UTF-8'),
+  'offset', ENCODE(CAST(`kafka_offset` AS STRING), 'UTF-8')
+],
+  CASE WHEN `kafka_time` >= TO_TIMESTAMP_LTZ(0, 3) THEN `kafka_time` END
+FROM sources.`airports`
+WHERE `dead_reason` <> 'heartbeat';
 
 INSERT INTO online.`aircraft_facts`
 SELECT `tailnum`, `age_years`, `year`, `manufacturer`, `model`, `engines`, `seats`, `engine`, `event_time`, `deleted`

@@ -2,6 +2,8 @@ SET 'pipeline.name' = 'flights-weather';
 
 CREATE DATABASE sources;
 
+CREATE DATABASE dead;
+
 CREATE DATABASE inputs;
 
 CREATE DATABASE rolled;
@@ -36,6 +38,11 @@ CREATE TABLE sources.`weather` (
   `precip` DOUBLE,
   `pressure` DOUBLE,
   `visib` DOUBLE,
+  `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
+  `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
+  `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
+  `kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
   `rowtime` AS TO_TIMESTAMP_LTZ(`event_time`, 3),
   WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)
 ) WITH (
@@ -44,15 +51,33 @@ CREATE TABLE sources.`weather` (
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
-  'format' = 'json',
+  'format' = 'headwater-json',
   'scan.watermark.alignment.group' = 'weather',
   'scan.watermark.alignment.max-drift' = '3600 s',
-  'scan.watermark.alignment.update-interval' = '200 ms'
+  'scan.watermark.alignment.update-interval' = '200 ms',
+  'headwater-json.required' = 'event_time;origin',
+  'headwater-json.timestamps' = 'event_time',
+  'headwater-json.event-time' = 'event_time',
+  'headwater-json.ahead' = '86400 s',
+  'headwater-json.expect' = '[{"name":"temp_within","column":"temp","min":-40,"max":130},{"name":"dewp_within","column":"dewp","min":-60,"max":100},{"name":"temp_present","column":"temp","present":true}]'
+);
+
+CREATE TABLE dead.`weather` (
+  `payload` BYTES,
+  `headers` MAP<STRING, BYTES> METADATA,
+  `time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'flights.weather.dead',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.max.request.size' = '2097152',
+  'format' = 'raw'
 );
 
 CREATE VIEW inputs.`origin_weather` AS
 SELECT `origin`, `temp`, `humid`, `wind_dir`, `wind_speed`, `precip`, `pressure`, `visib`, `rowtime`
-FROM sources.`weather`;
+FROM sources.`weather`
+WHERE `dead_reason` IS NULL;
 
 CREATE VIEW rolled.`origin_weather` AS
 SELECT *
@@ -104,6 +129,17 @@ CREATE TABLE late.`weather` (
 );
 
 BEGIN STATEMENT SET;
+
+INSERT INTO dead.`weather`
+SELECT `dead_payload`, MAP[
+  'reason', ENCODE(`dead_reason`, 'UTF-8'),
+  'topic', ENCODE('flights.weather', 'UTF-8'),
+  'partition', ENCODE(CAST(`kafka_partition` AS STRING), 'UTF-8'),
+  'offset', ENCODE(CAST(`kafka_offset` AS STRING), 'UTF-8')
+],
+  CASE WHEN `kafka_time` >= TO_TIMESTAMP_LTZ(0, 3) THEN `kafka_time` END
+FROM sources.`weather`
+WHERE `dead_reason` <> 'heartbeat';
 
 INSERT INTO online.`origin_weather`
 SELECT `origin`, `temp`, `humid`, `wind_dir`, `wind_speed`, `precip`, `pressure`, `visib`, `event_time`

@@ -1,0 +1,235 @@
+"""Dead letters: the records of a topic that could not be read, kept until somebody decides.
+
+A letter stands on `<topic>.dead` with the untouched payload, the time of its record, and headers
+`reason`, `topic`, `partition` and `offset`. Its id is `topic/partition/offset`: after a restart the
+job may send a letter again, and the same id is the same letter. What happened to a letter stands
+on the same topic, as a note: a record with a header `note` and a JSON list of ids.
+
+    sending    about to be sent to its topic again, whose ends were `ends`
+    replayed   sent
+    purged     the payload is removed, the letter stays counted
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from confluent_kafka import Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from connectors.ddl import DEAD_MESSAGE_BYTES, dead_topic
+from connectors.log import Log
+from connectors.topics import KafkaUnavailable
+from schemas import HeadwaterError
+
+AGAIN = "headwater.dead"
+"""The header of a record that was a dead letter: the letter's id."""
+
+_SECONDS = 10
+_NOTES = 5000
+_STATES = ("open", "sending", "replayed", "purged")
+
+
+class UnknownLetter(HeadwaterError):
+    """There is no such dead letter; the text names it."""
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One dead letter."""
+
+    topic: str
+    """The topic of the record, not of the letter."""
+
+    partition: int
+    offset: int
+    reason: str
+    """`kind: what was expected - where`, never a value."""
+
+    time: int
+    """Of the record, milliseconds since 1970 UTC."""
+
+    state: str = "open"
+    payload: bytes | None = None
+    place: int = -1
+    """The letter's own offset on the dead topic."""
+
+    @property
+    def id(self) -> str:
+        """`topic/partition/offset`."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+    @property
+    def kind(self) -> str:
+        """The first word of the reason."""
+        return self.reason.partition(":")[0]
+
+
+class DeadLetters:
+    """The dead letters of some topics on the Kafka at `bootstrap`."""
+
+    def __init__(self, bootstrap: str, topics: Iterable[str]) -> None:
+        self._bootstrap = bootstrap
+        self._log = Log(bootstrap)
+        self.topics = tuple(topics)
+
+    def read(self, topic: str, payloads: bool = False) -> list[Letter]:
+        """All letters of a topic, each once, in the order in which they first came."""
+        return list(self._fold(topic, payloads)[0].values())
+
+    def find(self, id_: str) -> Letter:
+        """The letter of that id, payload included; UnknownLetter if there is none."""
+        topic = id_.rsplit("/", 2)[0]
+        if topic not in self.topics:
+            raise UnknownLetter(f"no dead letter {id_!r}: topics are {', '.join(self.topics)}")
+        found = {letter.id: letter for letter in self.read(topic, payloads=True)}
+        if id_ not in found:
+            raise UnknownLetter(f"no dead letter {id_!r}")
+        return found[id_]
+
+    def replay(self, topic: str, wanted: Iterable[Letter]) -> int:
+        """Send letters to their topic again, each to its own partition; how many were sent.
+
+        Those replayed or purged before are left alone. Interrupted, the next run finds on the
+        topic which letters had been sent already.
+        """
+        letters, ends = self._fold(topic, payloads=True)
+        ids = [letter.id for letter in wanted]
+        for id_ in ids:
+            if id_ not in letters:
+                raise UnknownLetter(f"no dead letter {id_!r}")
+        chosen = [letters[id_] for id_ in ids if letters[id_].state in ("open", "sending")]
+        begun = [letter.id for letter in chosen if letter.state == "sending"]
+        there = self._sent_already(topic, ends) if begun else set()
+        sent = 0
+        for batch in _batches(chosen, _NOTES):
+            missing = [letter for letter in batch if letter.id not in there]
+            self._note(topic, "sending", missing, {"ends": self._log.ends(topic)})
+            self._send(
+                (topic, letter.payload, letter.partition, letter.time, {AGAIN: letter.id})
+                for letter in missing
+            )
+            self._note(topic, "replayed", batch)
+            sent += len(missing)
+        return sent
+
+    def purge(self, topic: str, before: int | None = None) -> int:
+        """Remove the payloads of letters whose records are older than `before`; how many.
+
+        None removes all. The letters stay counted: their ids and reasons are written down anew.
+        Kafka removes a topic's beginning only, so that a letter behind a newer one stays.
+        """
+        letters = self.read(topic)
+        going = []
+        for letter in sorted((x for x in letters if x.place >= 0), key=lambda x: x.place):
+            if before is not None and letter.time >= before:
+                break
+            going.append(letter)
+        if not going:
+            return 0
+        end = going[-1].place + 1
+        for batch in _batches(going, _NOTES):
+            self._note(topic, "purged", batch)
+        # Purged before: their notes may stand where Kafka now removes.
+        for batch in _batches([x for x in letters if x.state == "purged"], _NOTES):
+            self._note(topic, "purged", batch)
+        admin = AdminClient({"bootstrap.servers": self._bootstrap})
+        where = TopicPartition(dead_topic(topic), 0, end)
+        for future in admin.delete_records([where], operation_timeout=_SECONDS).values():
+            future.result()
+        return len(going)
+
+    def _fold(self, topic: str, payloads: bool) -> tuple[dict[str, Letter], list[dict[str, int]]]:
+        """Letters by id, and the topic's ends before each replay that was begun."""
+        letters: dict[str, Letter] = {}
+        ends: list[dict[str, int]] = []
+        for message in self._log.messages(dead_topic(topic)):
+            headers = _headers(message)
+            if "note" in headers:
+                note = json.loads(message.value() or b"{}")
+                if "ends" in note:
+                    ends.append(note["ends"])
+                for partition, offset, reason, time in note["letters"]:
+                    letter = Letter(topic, partition, offset, reason, time)
+                    known = letters.get(letter.id, letter)
+                    state = headers["note"].decode()
+                    if _STATES.index(state) >= _STATES.index(known.state):
+                        letters[letter.id] = replace(known, state=state)
+                continue
+            if "offset" not in headers:
+                continue  # not ours
+            letter = Letter(
+                topic,
+                int(headers["partition"]),
+                int(headers["offset"]),
+                headers["reason"].decode("utf-8", "replace"),
+                message.timestamp()[1],
+                payload=message.value() if payloads else None,
+                place=message.offset() or 0,
+            )
+            known = letters.get(letter.id, letter)
+            letters[letter.id] = replace(letter, state=known.state)
+        return letters, ends
+
+    def _sent_already(self, topic: str, ends: list[dict[str, int]]) -> set[str]:
+        starts: dict[int, int] = {}
+        for known in ends:
+            for partition, offset in known.items():
+                starts[int(partition)] = min(offset, starts.get(int(partition), offset))
+        return {
+            headers[AGAIN].decode()
+            for message in self._log.messages(topic, starts)
+            if AGAIN in (headers := _headers(message))
+        }
+
+    def _note(
+        self, topic: str, note: str, letters: list[Letter], more: Mapping[str, Any] | None = None
+    ) -> None:
+        if letters:
+            told = [[x.partition, x.offset, x.reason, x.time] for x in letters]
+            value = json.dumps({"letters": told, **(more or {})}).encode()
+            time = max(letter.time for letter in letters)
+            self._send([(dead_topic(topic), value, 0, time, {"note": note})])
+
+    def _send(self, records: Iterable[tuple[str, bytes | None, int, int, dict[str, str]]]) -> None:
+        failed: list[str] = []
+        producer = Producer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "enable.idempotence": True,
+                "message.max.bytes": DEAD_MESSAGE_BYTES,
+                "log_level": 0,
+            }
+        )
+        for topic, value, partition, time, headers in records:
+            while True:
+                try:
+                    producer.produce(
+                        topic,
+                        value,
+                        partition=partition,
+                        timestamp=time,
+                        headers=list(headers.items()),
+                        on_delivery=lambda error, _: failed.append(error.str()) if error else None,
+                    )
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+        left = producer.flush(60)
+        if left or failed:
+            raise KafkaUnavailable(
+                f"Kafka at {self._bootstrap}: {failed[0] if failed else 'no acknowledgement'}"
+            )
+
+
+def _headers(message: Message) -> dict[str, bytes]:
+    found: Any = message.headers() or ()  # its annotation leaves out what it is
+    return {name: value or b"" for name, value in found}
+
+
+def _batches(letters: list[Letter], size: int) -> Iterator[list[Letter]]:
+    for first in range(0, len(letters), size):
+        yield letters[first : first + size]

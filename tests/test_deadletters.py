@@ -1,0 +1,166 @@
+"""Nothing that comes is lost: every bad record is a dead letter, every good one a value."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+from confluent_kafka import Producer
+
+from connectors.deadletters import AGAIN, DeadLetters, UnknownLetter
+from flink_jobs.rest import FlinkCluster
+from tests.conftest import eventually
+from tests.corpus import NOON, cases, equal
+from tests.shop import last_purchase, purchases
+
+CASES = cases()
+BAD = [case for case in CASES if case.reason is not None]
+GOOD = [case for case in CASES if case.reason is None]
+
+
+def send(running, records):
+    """Produce (payload, partition) pairs; the id that each would have as a dead letter."""
+    ids = {}
+    producer = Producer(
+        {"bootstrap.servers": running.settings.kafka, "message.max.bytes": 2_000_000}
+    )
+    for number, (payload, partition) in enumerate(records):
+
+        def told(error, message, number=number):
+            assert error is None, error
+            ids[number] = f"{message.topic()}/{message.partition()}/{message.offset()}"
+
+        producer.produce(
+            purchases.topic, payload, partition=partition, timestamp=NOON, on_delivery=told
+        )
+        producer.poll(0)
+    assert producer.flush(60) == 0
+    return [ids[number] for number in range(len(ids))]
+
+
+def close(running, minutes):
+    """An event that much later on each partition: all windows before it come to their values."""
+    event = {"event_time": NOON + minutes * 60_000, "customer": "closing"}
+    send(running, [(json.dumps(event).encode(), partition) for partition in (0, 1)])
+
+
+@pytest.fixture(scope="module")
+def sent(running, shop):
+    """The whole corpus, sent through the shop's job; the id of each case by its name."""
+    ids = send(running, [(case.payload, number % 2) for number, case in enumerate(CASES)])
+    close(running, 10)
+    return dict(zip((case.name for case in CASES), ids, strict=True))
+
+
+def test_every_bad_record_is_a_dead_letter_with_its_reason_and_its_bytes(running, shop, sent):
+    letters = DeadLetters(running.settings.kafka, [purchases.topic])
+
+    eventually(lambda: len(letters.read(purchases.topic)) >= len(BAD))
+    found = {letter.id: letter for letter in letters.read(purchases.topic, payloads=True)}
+    wrong = []
+    for case in BAD:
+        letter = found.pop(sent[case.name], None)
+        if letter is None:
+            wrong.append(f"{case.name}: no letter")
+        elif (letter.kind, letter.payload) != (case.reason, case.payload):
+            wrong.append(f"{case.name}: {letter.reason}, not {case.reason}")
+        elif letter.time != NOON:
+            wrong.append(f"{case.name}: of another time")
+    assert not wrong
+    assert not found, "no letter that should not be"
+
+
+def test_every_good_record_is_its_values(running, shop, sent):
+    def wrong():
+        different = []
+        for case in GOOD:
+            found = shop.values(last_purchase, case.customer) or {}
+            for name, value in case.values:
+                if not equal(found.get(name, "nothing"), value):
+                    different.append((case.name, name, found.get(name, "nothing"), value))
+        return different
+
+    assert eventually(lambda: not wrong()), wrong()
+    assert shop.values(last_purchase, "nobody") is None
+
+
+def test_no_record_stopped_the_job(running, shop, sent):
+    cluster = FlinkCluster(running.settings.flink_url)
+    (job,) = (job for job in cluster.jobs() if job.name == "shop-purchases")
+    assert job.state == "RUNNING"
+    assert cluster.exception(job.id) == ""
+
+
+def test_letters_are_counted_by_reason(running, shop, sent):
+    reasons = Counter(case.reason for case in BAD)
+    done = shop.headwater("deadletters", "list", "--json")
+    assert done.returncode == 1, "open letters are for somebody to look at"
+    assert {row["reason"]: row["count"] for row in json.loads(done.stdout)} == reasons
+    cluster = FlinkCluster(running.settings.flink_url)
+    (job,) = (job for job in cluster.jobs() if job.name == "shop-purchases")
+    for reason, number in reasons.items():
+        counted = lambda: cluster.metric(job.id, f"reason.{reason}", "deadLetters")  # noqa: B023, E731
+        assert eventually(lambda: counted() == number), (reason, counted(), number)  # noqa: B023
+
+
+def test_a_letter_is_shown_with_its_payload(running, shop, sent):
+    id_ = sent["an event and text"]
+    done = shop.headwater("deadletters", "show", id_, "--json")
+    shown = json.loads(done.stdout)
+    payload = next(case.payload for case in BAD if case.name == "an event and text")
+    assert bytes.fromhex(shown["payload_hex"]) == payload
+    assert shown["reason"].startswith("malformed: not JSON - at byte")
+    assert "nobody" not in shown["reason"], "a reason holds no values"
+    unknown = shop.headwater("deadletters", "show", "shop.purchases/0/999999")
+    assert unknown.returncode == 2
+    assert "shop.purchases/0/999999" in unknown.stderr
+
+
+def test_a_replayed_letter_comes_again_and_once(running, shop, sent):
+    letters = DeadLetters(running.settings.kafka, [purchases.topic])
+    before = len(letters.read(purchases.topic))
+    chosen = [letters.find(sent[name]) for name in ("no payload", "an empty object")]
+    assert letters.replay(purchases.topic, chosen) == 2
+    assert letters.replay(purchases.topic, chosen) == 0
+    # Nothing was fixed: they are new letters, of the same reasons.
+    assert eventually(lambda: len(letters.read(purchases.topic)) == before + 2)
+    states = {letter.id: letter.state for letter in letters.read(purchases.topic)}
+    assert [states[letter.id] for letter in chosen] == ["replayed", "replayed"]
+    assert Counter(states.values()) == {"open": before, "replayed": 2}
+    with pytest.raises(UnknownLetter, match="/0/999999"):
+        letters.find("shop.purchases/0/999999")
+
+
+def test_a_replay_that_was_interrupted_sends_no_letter_twice(running, shop, sent, monkeypatch):
+    letters = DeadLetters(running.settings.kafka, [purchases.topic])
+    chosen = [letters.find(sent[name]) for name in ("an array", "a string", "a number")]
+    note, again = letters._note, []
+
+    def die_after_sending(topic, state, batch, more=None):
+        if state == "replayed":
+            raise KeyboardInterrupt
+        note(topic, state, batch, more)
+
+    monkeypatch.setattr(letters, "_note", die_after_sending)
+    with pytest.raises(KeyboardInterrupt):
+        letters.replay(purchases.topic, chosen[:2])
+    monkeypatch.undo()
+    assert letters.replay(purchases.topic, chosen) == 1
+    for message in letters._log.messages(purchases.topic):
+        again += [value.decode() for name, value in message.headers() or () if name == AGAIN]
+    assert [again.count(letter.id) for letter in chosen] == [1, 1, 1]
+
+
+def test_a_purged_letter_has_no_payload_and_still_counts(running, shop, sent):
+    letters = DeadLetters(running.settings.kafka, [purchases.topic])
+    eventually(lambda: len(letters.read(purchases.topic)) == len(BAD) + 5)
+    before = {letter.id for letter in letters.read(purchases.topic)}
+    done = shop.headwater("deadletters", "purge", purchases.topic, "--json")
+    assert json.loads(done.stdout) == {"purged": len(before)}
+    found = letters.read(purchases.topic, payloads=True)
+    assert {letter.id for letter in found} == before
+    assert {(letter.state, letter.payload) for letter in found} == {("purged", None)}
+    assert letters.purge(purchases.topic) == 0
+    listed = shop.headwater("deadletters", "list")
+    assert listed.returncode == 0, listed.stdout
