@@ -8,9 +8,11 @@ from typing import Any
 
 import requests
 
+from connectors.capture import HEARTBEAT_QUERY, SIGNALS
 from schemas import HeadwaterError, Repository
 
 _SECONDS = 10
+_PREPARED = ("heartbeat.action.query", "signal.enabled.channels", "signal.data.collection")
 
 
 class ConnectError(HeadwaterError):
@@ -32,15 +34,29 @@ class Database:
     password: str
 
 
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a connector as it is and as it should be; None where there is none."""
+
+    found: str | None
+    wanted: str | None
+
+
 def connector_name(repository: Repository) -> str:
     """The connector's name on the Connect cluster."""
     return f"{repository.name}-tables"
 
 
-def connector_document(repository: Repository, database: Database) -> dict[str, str]:
-    """The configuration of the connector that captures every CdcTable of `repository`."""
+def connector_document(
+    repository: Repository, database: Database, prepared: bool = True
+) -> dict[str, str]:
+    """The configuration of the connector that captures every CdcTable of `repository`.
+
+    A database that is not `prepared` by `connectors.capture` has a publication that Debezium
+    makes, and neither heartbeats of its own nor snapshots on demand.
+    """
     captured = ",".join(f"{table.schema}.{table.table}" for table in repository.tables)
-    return {
+    document = {
         "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
         "plugin.name": "pgoutput",
         "database.hostname": database.host,
@@ -52,7 +68,8 @@ def connector_document(repository: Repository, database: Database) -> dict[str, 
         "table.include.list": captured,
         "slot.name": f"headwater_{repository.name}",
         "publication.name": f"headwater_{repository.name}",
-        "publication.autocreate.mode": "filtered",
+        # `headwater connectors apply` makes it, and with it what it publishes.
+        "publication.autocreate.mode": "disabled",
         "snapshot.mode": "initial",
         # Milliseconds, as event producers send them.
         "time.precision.mode": "connect",
@@ -60,7 +77,12 @@ def connector_document(repository: Repository, database: Database) -> dict[str, 
         "tombstones.on.delete": "false",
         # An idle database would otherwise keep its write-ahead log for ever.
         "heartbeat.interval.ms": "10000",
+        "heartbeat.action.query": HEARTBEAT_QUERY,
         "topic.heartbeat.prefix": "__debezium-heartbeat",
+        "signal.enabled.channels": "source",
+        "signal.data.collection": SIGNALS,
+        # TRUNCATE is no change of a row: it is not passed on.
+        "skipped.operations": "t",
         "topic.creation.default.partitions": "1",
         "topic.creation.default.replication.factor": "1",
         "key.converter": "org.apache.kafka.connect.json.JsonConverter",
@@ -71,6 +93,11 @@ def connector_document(repository: Repository, database: Database) -> dict[str, 
         "errors.max.retries": "-1",
         "retriable.restart.connector.wait.ms": "2000",
     }
+    if not prepared:
+        document["publication.autocreate.mode"] = "filtered"
+        for name in _PREPARED:
+            del document[name]
+    return document
 
 
 class ConnectCluster:
@@ -79,14 +106,32 @@ class ConnectCluster:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def apply(self, name: str, document: dict[str, str]) -> bool:
-        """Create or change a connector; False if it is already what it should be."""
+    def difference(self, name: str, document: dict[str, str]) -> dict[str, Setting]:
+        """What `apply` would change, by the name of the setting."""
+        found: dict[str, str] = {}
         if name in self._call("GET", "/connectors"):
             found = self._call("GET", f"/connectors/{name}/config")
-            if {k: v for k, v in found.items() if k != "name"} == document:
-                return False
+            found.pop("name", None)
+        return {
+            key: Setting(found.get(key), document.get(key))
+            for key in sorted({*found, *document})
+            if found.get(key) != document.get(key)
+        }
+
+    def apply(self, name: str, document: dict[str, str]) -> bool:
+        """Create or change a connector; False if it is already what it should be."""
+        if not self.difference(name, document):
+            return False
         self._call("PUT", f"/connectors/{name}/config", document)
         return True
+
+    def pause(self, name: str) -> None:
+        """Stop reading; changes wait in the database's log, which grows meanwhile."""
+        self._call("PUT", f"/connectors/{name}/pause")
+
+    def resume(self, name: str) -> None:
+        """Go on where it was paused."""
+        self._call("PUT", f"/connectors/{name}/resume")
 
     def status(self, name: str) -> dict[str, str]:
         """The state of the connector and of each task; a failed one with its first line."""
@@ -101,8 +146,8 @@ class ConnectCluster:
         }
 
     def restart(self, name: str) -> None:
-        """Restart the connector and its failed tasks."""
-        self._call("POST", f"/connectors/{name}/restart?includeTasks=true&onlyFailed=true")
+        """Restart the connector and its tasks; it goes on from the offset it has stored."""
+        self._call("POST", f"/connectors/{name}/restart?includeTasks=true&onlyFailed=false")
 
     def wait(self, name: str, seconds: float) -> None:
         """Return once the connector and a task run; ConnectError if they do not in time."""

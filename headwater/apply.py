@@ -10,6 +10,7 @@ import redis
 from pyiceberg.catalog import Catalog
 
 from connectors.access import KafkaAccess
+from connectors.capture import Capture
 from connectors.debezium import ConnectCluster, Database, connector_document, connector_name
 from connectors.registered import DIGEST, DOCUMENT, encode, registered_key, served
 from connectors.topics import create_topics, topics
@@ -86,6 +87,21 @@ def apply_connector(settings: Settings, repository: Repository, report: Report) 
     """The connector, running; its tables must exist."""
     if not repository.tables:
         return
+    for change in capture(settings, repository).apply():
+        report(f"PostgreSQL: {change}")
+    cluster, name = ConnectCluster(settings.connect_url), connector_name(repository)
+    changed = cluster.apply(name, document(settings, repository))
+    cluster.wait(name, 60)
+    report(f"connector {name}: {'applied' if changed else 'as it should be'}, running")
+
+
+def capture(settings: Settings, repository: Repository) -> Capture:
+    """The captured tables in the source database."""
+    return Capture(settings.postgres_url(repository.name), repository)
+
+
+def document(settings: Settings, repository: Repository) -> dict[str, str]:
+    """The connector's configuration on this platform."""
     host, _, port = settings.postgres.rpartition(":")
     database = Database(
         host=host,
@@ -94,10 +110,7 @@ def apply_connector(settings: Settings, repository: Repository, report: Report) 
         user="headwater",
         password=f"${{file:{settings.password_file}:password}}",
     )
-    cluster, name = ConnectCluster(settings.connect_url), connector_name(repository)
-    changed = cluster.apply(name, connector_document(repository, database))
-    cluster.wait(name, 60)
-    report(f"connector {name}: {'applied' if changed else 'as it should be'}, running")
+    return connector_document(repository, database)
 
 
 KINDS: dict[str, Callable[[Settings, Repository, Report], None]] = {

@@ -1,0 +1,219 @@
+"""What a PostgreSQL database needs before its tables can be captured, and keeps beside them.
+
+A schema `headwater` with two tables: `heartbeat`, written by the connector now and then, so that
+the write-ahead log of a database whose captured tables rest does not pile up; and `signals`, by
+which a snapshot is asked for. Both are published together with the captured tables.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from connectors.tables import DatabaseError
+from schemas import CdcTable, Repository, Type
+
+HEARTBEAT = "headwater.heartbeat"
+SIGNALS = "headwater.signals"
+HEARTBEAT_QUERY = (
+    f"INSERT INTO {HEARTBEAT} (id, at) VALUES (1, now())"
+    " ON CONFLICT (id) DO UPDATE SET at = EXCLUDED.at"
+)
+_TABLES = f"""
+CREATE SCHEMA IF NOT EXISTS headwater;
+CREATE TABLE IF NOT EXISTS {HEARTBEAT} (id integer PRIMARY KEY, at timestamptz NOT NULL);
+CREATE TABLE IF NOT EXISTS {SIGNALS} (
+  id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data varchar(2048)
+);
+"""
+
+# What Debezium makes of a type under the connector's settings, as far as a column can hold it.
+_READ_AS = {
+    "int2": (Type.INT64,),
+    "int4": (Type.INT64,),
+    "int8": (Type.INT64,),
+    "float4": (Type.FLOAT64,),
+    "float8": (Type.FLOAT64,),
+    "numeric": (Type.FLOAT64,),
+    "bool": (Type.BOOL,),
+    "text": (Type.STRING,),
+    "varchar": (Type.STRING,),
+    "bpchar": (Type.STRING,),
+    "citext": (Type.STRING,),
+    "uuid": (Type.STRING,),
+    "json": (Type.STRING,),
+    "jsonb": (Type.STRING,),
+    "inet": (Type.STRING,),
+    "timestamp": (Type.TIMESTAMP,),
+    "timestamptz": (Type.TIMESTAMP,),
+    "date": (Type.INT64,),
+    "time": (Type.INT64,),
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something in the database that is not as it must be."""
+
+    what: str
+    found: str
+    wanted: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.found} -> {self.wanted}"
+
+
+class Capture:
+    """The captured tables of a repository in the database at `url`."""
+
+    def __init__(self, url: str, repository: Repository) -> None:
+        self._url = url
+        self._repository = repository
+        self.publication = f"headwater_{repository.name}"
+
+    def changes(self) -> list[Change]:
+        """What `apply` would do; DatabaseError if there is no such table."""
+        with self._connect() as connection:
+            return [change for change, _ in self._steps(connection)]
+
+    def apply(self) -> list[Change]:
+        """Make everything as it must be, in one transaction; what was changed."""
+        with self._connect() as connection:
+            steps = list(self._steps(connection))
+            for _, statement in steps:
+                connection.execute(statement)
+            return [change for change, _ in steps]
+
+    def drift(self) -> list[str]:
+        """Declared columns that the database does not have, or has with another type."""
+        told = []
+        with self._connect() as connection:
+            for table in self._repository.tables:
+                there: dict[str, str] = dict(
+                    connection.execute(
+                        "SELECT a.attname, t.typname FROM pg_attribute a"
+                        " JOIN pg_type t ON t.oid = a.atttypid"
+                        " WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0"
+                        " AND NOT a.attisdropped",
+                        (_quoted(table),),
+                    ).fetchall()
+                )
+                for column in table.columns:
+                    where = f"{table.schema}.{table.table}.{column.name}"
+                    type_ = there.get(column.name)
+                    if type_ is None:
+                        told.append(f"{where}: declared, and not in the table")
+                    elif column.type not in _READ_AS.get(type_, ()):
+                        told.append(f"{where}: declared {column.type.value}, in the table {type_}")
+        return told
+
+    def snapshot(self, tables: Iterable[CdcTable]) -> str:
+        """Ask the connector to send the present rows of tables again; the signal's id.
+
+        It reads them piece by piece beside the changes: a row that changes meanwhile is sent as it
+        is after the change.
+        """
+        id_ = f"headwater-{uuid.uuid4().hex}"
+        data = {
+            "data-collections": [f"{table.schema}.{table.table}" for table in tables],
+            "type": "incremental",
+        }
+        with self._connect() as connection:
+            connection.execute(
+                sql.SQL("INSERT INTO {} VALUES (%s, 'execute-snapshot', %s)").format(
+                    sql.SQL(SIGNALS)
+                ),
+                (id_, json.dumps(data)),
+            )
+        return id_
+
+    def lag(self) -> int | None:
+        """Bytes of write-ahead log that the connector has not confirmed; None before its start."""
+        with self._connect() as connection:
+            row = connection.execute(
+                "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)"
+                " FROM pg_replication_slots WHERE slot_name = %s",
+                (self.publication,),
+            ).fetchone()
+        return None if row is None or row[0] is None else int(row[0])
+
+    def _steps(
+        self, connection: psycopg.Connection
+    ) -> Iterable[tuple[Change, sql.SQL | sql.Composed]]:
+        tables = self._repository.tables
+        for table in tables:
+            found = connection.execute(
+                "SELECT relreplident::text FROM pg_class WHERE oid = to_regclass(%s)",
+                (_quoted(table),),
+            ).fetchone()
+            if found is None:
+                raise DatabaseError(f"PostgreSQL: no table {table.schema}.{table.table}")
+            if needs_full_identity(table) and found[0] != "f":
+                yield (
+                    Change(
+                        f"{table.schema}.{table.table} replica identity",
+                        _IDENTITY[found[0]],
+                        "full",
+                    ),
+                    sql.SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(
+                        sql.Identifier(table.schema, table.table)
+                    ),
+                )
+        kept = connection.execute(
+            "SELECT to_regclass(%s) IS NOT NULL AND to_regclass(%s) IS NOT NULL",
+            (HEARTBEAT, SIGNALS),
+        ).fetchone()
+        if kept != (True,):
+            yield Change("schema headwater", "absent", f"{HEARTBEAT}, {SIGNALS}"), sql.SQL(_TABLES)
+        wanted = sorted({(t.schema, t.table) for t in tables} | {_pair(HEARTBEAT), _pair(SIGNALS)})
+        published = sorted(
+            connection.execute(
+                "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = %s",
+                (self.publication,),
+            ).fetchall()
+        )
+        names = sql.SQL(", ").join(sql.Identifier(*pair) for pair in wanted)
+        exists = connection.execute(
+            "SELECT 1 FROM pg_publication WHERE pubname = %s", (self.publication,)
+        ).fetchone()
+        if published != wanted or exists is None:
+            verb = "ALTER PUBLICATION {} SET TABLE {}" if exists else _CREATE_PUBLICATION
+            yield (
+                Change(f"publication {self.publication}", _list(published), _list(wanted)),
+                sql.SQL(verb).format(sql.Identifier(self.publication), names),
+            )
+
+    def _connect(self) -> psycopg.Connection:
+        try:
+            return psycopg.connect(self._url, connect_timeout=5)
+        except psycopg.Error as error:
+            raise DatabaseError(f"PostgreSQL: {str(error).strip()}") from error
+
+
+_IDENTITY = {"d": "default", "n": "nothing", "f": "full", "i": "index"}
+_CREATE_PUBLICATION = "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete')"
+
+
+def needs_full_identity(table: CdcTable) -> bool:
+    """Whether a change must carry all columns: large texts that did not change are left out."""
+    return any(
+        column.type is Type.STRING and column.name != table.primary_key for column in table.columns
+    )
+
+
+def _quoted(table: CdcTable) -> str:
+    return ".".join('"' + part.replace('"', '""') + '"' for part in (table.schema, table.table))
+
+
+def _pair(name: str) -> tuple[str, str]:
+    schema, _, table = name.partition(".")
+    return schema, table
+
+
+def _list(pairs: Iterable[tuple[str, ...]]) -> str:
+    return ", ".join(".".join(pair) for pair in pairs) or "absent"

@@ -1,0 +1,136 @@
+"""`headwater connectors`: the Debezium connector that captures the tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+
+import click
+
+from connectors.capture import Capture
+from connectors.debezium import ConnectCluster, connector_name
+from headwater.apply import apply_connector, capture, document
+from headwater.settings import Settings
+from schemas import Repository, SettingsError
+from schemas.loading import load_repository
+
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+
+
+@click.group()
+def connectors() -> None:
+    """The connector that captures the repository's PostgreSQL tables."""
+
+
+class _Connector:
+    """The repository's one connector, and all that is asked of it."""
+
+    def __init__(self) -> None:
+        self.settings = Settings.read(os.environ)
+        self.repository: Repository = load_repository(self.settings.repository)
+        if not self.repository.tables:
+            raise SettingsError(f"{self.repository.name}: no captured tables are declared")
+        self.name = connector_name(self.repository)
+        self.cluster = ConnectCluster(self.settings.connect_url)
+
+    @property
+    def capture(self) -> Capture:
+        return capture(self.settings, self.repository)
+
+
+@connectors.command()
+@click.option("--check", is_flag=True, help="Change nothing; exit with 1 on a difference.")
+@_json
+def apply(check: bool, as_json: bool) -> None:
+    """Show what differs, in PostgreSQL and in Connect, then make it as declared."""
+    it = _Connector()
+    changes = it.capture.changes()
+    settings = it.cluster.difference(it.name, document(it.settings, it.repository))
+    drift = it.capture.drift()
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "postgres": [asdict(change) for change in changes],
+                    "connector": {name: asdict(one) for name, one in settings.items()},
+                    "drift": drift,
+                },
+                indent=2,
+            )
+        )
+    else:
+        for change in changes:
+            click.echo(f"PostgreSQL: {change}")
+        for name, one in settings.items():
+            if one.found is not None:
+                click.echo(f"- {name} = {one.found}")
+            if one.wanted is not None:
+                click.echo(f"+ {name} = {one.wanted}")
+        for text in drift:
+            click.echo(f"drift: {text}")
+    if check:
+        sys.exit(1 if changes or settings or drift else 0)
+    if drift:
+        click.echo("the tables are not as declared: nothing is applied", err=True)
+        sys.exit(1)
+    apply_connector(it.settings, it.repository, (lambda _: None) if as_json else click.echo)
+
+
+@connectors.command()
+@_json
+def status(as_json: bool) -> None:
+    """The connector, its task, what it has still to read, and drift; exits with 1 unless well."""
+    it = _Connector()
+    states = it.cluster.status(it.name)
+    drift, lag = it.capture.drift(), it.capture.lag()
+    if as_json:
+        click.echo(json.dumps({"states": states, "lag_bytes": lag, "drift": drift}, indent=2))
+    else:
+        for part, state in states.items():
+            click.echo(f"{part}: {state}")
+        click.echo("not started" if lag is None else f"{lag:,} bytes of PostgreSQL's log to read")
+        for text in drift:
+            click.echo(f"drift: {text}")
+    sys.exit(0 if set(states.values()) == {"RUNNING"} and not drift else 1)
+
+
+@connectors.command()
+def restart() -> None:
+    """Restart the connector and its task, and wait until they run."""
+    it = _Connector()
+    it.cluster.restart(it.name)
+    it.cluster.wait(it.name, 60)
+    click.echo(f"{it.name} runs")
+
+
+@connectors.command()
+def pause() -> None:
+    """Stop reading; PostgreSQL keeps its log until `resume`."""
+    it = _Connector()
+    it.cluster.pause(it.name)
+    click.echo(f"{it.name} is paused")
+
+
+@connectors.command()
+def resume() -> None:
+    """Go on after `pause`."""
+    it = _Connector()
+    it.cluster.resume(it.name)
+    it.cluster.wait(it.name, 60)
+    click.echo(f"{it.name} runs")
+
+
+@connectors.command()
+@click.argument("tables", nargs=-1)
+def snapshot(tables: tuple[str, ...]) -> None:
+    """Send the present rows of TABLES (of all if none is named) again, beside the changes."""
+    it = _Connector()
+    known = {table.name: table for table in it.repository.tables}
+    for name in tables:
+        if name not in known:
+            raise SettingsError(f"no table {name!r}; choices: {', '.join(known)}")
+    chosen = [known[name] for name in tables or known]
+    it.capture.snapshot(chosen)
+    click.echo(f"asked for a snapshot of {', '.join(table.name for table in chosen)}")
