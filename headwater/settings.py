@@ -119,6 +119,8 @@ class Settings:
     """HEADWATER_IDLE_SECONDS: how long a silent partition holds the others' event time up. Events
     of the past that come to it later than that, after the others went on, may be late."""
 
+    schema_registry: str = ""
+    """HEADWATER_SCHEMA_REGISTRY: a schema registry of the Confluent protocol; none by default."""
     alert_webhook: str = ""
     """HEADWATER_ALERT_WEBHOOK: where Alertmanager posts alerts; nowhere if it is not set."""
 
@@ -152,6 +154,12 @@ class Settings:
                     f"HEADWATER_IDLE_SECONDS: expected whole seconds such as 30, got {idle!r}"
                 )
             given["idle_seconds"] = int(idle)
+        if registry := environ.get("HEADWATER_SCHEMA_REGISTRY"):
+            if not registry.startswith(("http://", "https://")):
+                raise SettingsError(
+                    f"HEADWATER_SCHEMA_REGISTRY: expected http:// or https://, got {registry!r}"
+                )
+            given["schema_registry"] = registry
         names = environ.get("HEADWATER_EXTERNAL", "").split(",")
         external = frozenset(name.strip() for name in names if name.strip())
         return cls(

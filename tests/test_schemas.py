@@ -1,0 +1,103 @@
+"""Event schemas evolve without breaking a reader of the whole log."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from feature_repo.flights.sources import departures, weather
+from schemas import Column, Type
+from schemas.compatibility import Level, incompatibilities
+from schemas.event import json_schema
+from tests.conftest import ROOT
+
+
+def changed(stream, name, **to):
+    columns = tuple(replace(c, **to) if c.name == name else c for c in stream.columns)
+    return replace(stream, columns=columns)
+
+
+def without(stream, name):
+    return replace(stream, columns=tuple(c for c in stream.columns if c.name != name))
+
+
+def more(stream, column):
+    return replace(stream, columns=(*stream.columns, column))
+
+
+@pytest.mark.parametrize(
+    ("new", "backward", "forward"),
+    [
+        (weather, [], []),
+        (more(weather, Column("uv", Type.FLOAT64, required=False)), [], []),
+        (
+            more(weather, Column("uv", Type.FLOAT64)),
+            ["$.uv: required by readers, not there in the events"],
+            [],
+        ),
+        (without(weather, "visib"), [], []),
+        (
+            changed(weather, "visib", required=True),
+            ["$.visib: required by readers, optional in the events"],
+            [],
+        ),
+        (
+            changed(weather, "origin", required=False),
+            [],
+            ["$.origin: required by readers, optional in the events"],
+        ),
+        (
+            changed(weather, "visib", type=Type.STRING),
+            ["$.visib: number in the events, null or string for readers"],
+            ["$.visib: string in the events, null or number for readers"],
+        ),
+        (
+            changed(weather, "visib", type=Type.INT64),
+            ["$.visib: number in the events, integer or null for readers"],
+            [],
+        ),
+    ],
+)
+def test_a_change_is_held_against_the_last_release(new, backward, forward):
+    old, new = json_schema(weather), json_schema(new)
+    backward = [f"backward: {text}" for text in backward]
+    forward = [f"forward: {text}" for text in forward]
+    assert incompatibilities(old, new, Level.BACKWARD) == backward
+    assert incompatibilities(old, new, Level.FORWARD) == forward
+    assert incompatibilities(old, new, Level.FULL) == backward + forward
+
+
+def check(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "headwater", "schemas", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_declared_schemas_follow_the_released_ones():
+    done = check("check")
+    assert done.returncode == 0, done.stdout
+
+
+def test_check_and_release_refuse_a_break_and_name_the_field(tmp_path):
+    assert check("release", "--root", str(tmp_path)).returncode == 0
+    path = tmp_path / "schemas" / "released" / f"{departures.topic}.json"
+    released = json.loads(path.read_text("utf-8"))
+    del released["properties"]["tailnum"]
+    released["required"].remove("tailnum")
+    path.write_text(json.dumps(released), "utf-8")
+    done = check("check", "--root", str(tmp_path), "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)[departures.topic] == [
+        "backward: $.tailnum: required by readers, not there in the events"
+    ]
+    refused = check("release", "--root", str(tmp_path))
+    assert refused.returncode == 1
+    assert "$.tailnum" in refused.stderr
+    assert json.loads(path.read_text("utf-8")) == released
