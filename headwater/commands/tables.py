@@ -1,0 +1,122 @@
+"""`headwater tables list | maintain`: care for the Iceberg tables."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, replace
+from datetime import timedelta
+
+import click
+from pyiceberg.catalog import Catalog
+from rich.console import Console
+from rich.table import Table
+
+from headwater.apply import catalog
+from headwater.settings import Settings
+from iceberg.maintenance import Care, Done, TableState, maintain, states, utc_now
+from observability.tables import exposition
+from schemas import SettingsError
+
+_names = click.argument("names", nargs=-1)
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+
+
+@click.group()
+def tables() -> None:
+    """The Iceberg tables: what they look like, and care for them."""
+
+
+def _known(names: tuple[str, ...]) -> tuple[Catalog, list[str]]:
+    found = catalog(Settings.read(os.environ))
+    known = sorted(
+        ".".join(table)
+        for namespace in found.list_namespaces()
+        for table in found.list_tables(namespace)
+    )
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"no table {name!r}; choices: {', '.join(known)}")
+    return found, list(names) or known
+
+
+@tables.command(name="list")
+@_names
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "json", "prometheus"]),
+    default="text",
+    show_default=True,
+)
+def list_(names: tuple[str, ...], style: str) -> None:
+    """Rows, files, snapshots and the last commit of the tables called NAMES, or of all."""
+    tables, wanted = _known(names)
+    found = states(tables, wanted, Care(), utc_now())
+    if style == "json":
+        click.echo(json.dumps([asdict(state) for state in found], indent=2))
+    elif style == "prometheus":
+        click.echo(exposition([asdict(state) for state in found]), nl=False)
+    else:
+        Console().print(_table(found))
+
+
+@tables.command(name="maintain")
+@_names
+@click.option("--target-mb", default=128, show_default=True, help="Size files are put together to.")
+@click.option(
+    "--min-files", default=5, show_default=True, help="Small ones in a partition, or more."
+)
+@click.option("--keep-snapshots", "snapshots", default=120.0, show_default=True, help="Hours.")
+@click.option(
+    "--keep-orphans",
+    "orphans",
+    default=72.0,
+    show_default=True,
+    help="Hours. Never shorter than a job may take from writing a file to committing it.",
+)
+@_json
+def maintain_(
+    names: tuple[str, ...],
+    target_mb: int,
+    min_files: int,
+    snapshots: float,
+    orphans: float,
+    as_json: bool,
+) -> None:
+    """Put small files together, forget old snapshots, remove orphans; safe beside running jobs."""
+    care = replace(
+        Care(),
+        target_bytes=target_mb << 20,
+        min_files=max(2, min_files),
+        keep_snapshots=timedelta(hours=snapshots),
+        keep_orphans=timedelta(hours=orphans),
+    )
+    found, wanted = _known(names)
+    done: list[Done] = []
+    for name in wanted:
+        done.append(maintain(found, name, care, utc_now()))
+        if not as_json:
+            one = done[-1]
+            click.echo(
+                f"{name}: {one.files_before} files became {one.files_after},"
+                f" {one.snapshots} snapshots expired, {one.orphans} orphans removed"
+            )
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in done], indent=2))
+
+
+def _table(found: list[TableState]) -> Table:
+    table = Table(*("table", "rows", "files", "small", "MB", "snapshots", "since commit"), box=None)
+    for state in found:
+        since = state.seconds_since_commit
+        table.add_row(
+            state.name,
+            f"{state.rows:,}",
+            str(state.files),
+            str(state.small_files),
+            f"{state.bytes / 1e6:,.1f}",
+            str(state.snapshots),
+            "never" if since is None else f"{since:,.0f} s",
+        )
+    return table

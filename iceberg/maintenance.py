@@ -1,0 +1,319 @@
+"""Care for the tables: fewer and larger files, old snapshots and orphans gone.
+
+All of it is safe beside running jobs. Files are rewritten in commits that fail if anyone else
+committed, and are tried again. A job that comes back looks for its last commit among the
+snapshots, and would write again what it does not find: expiry keeps that commit of every job that
+may still come back, and all that came after it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlparse
+
+import pyarrow as pa  # type: ignore[import-untyped]
+from pyarrow import fs
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException, ValidationException
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.io.pyarrow import ArrowScan, PyArrowFileIO, _dataframe_to_data_files
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.transforms import IdentityTransform
+
+from schemas import EVENT_TIME, HeadwaterError
+
+JOB = "flink.job-id"
+CHECKPOINT = "flink.max-committed-checkpoint-id"
+_OPERATOR = "flink.operator-id"
+_COMMITS = 20
+_MARK = {"headwater.maintenance": "compacted"}
+
+
+class MaintenanceError(HeadwaterError):
+    """A table could not be taken care of; the text names it and says why."""
+
+
+@dataclass(frozen=True)
+class Care:
+    """What is asked for."""
+
+    target_bytes: int = 128 << 20
+    """Files below three quarters of it are small; they are put together up to it."""
+
+    min_files: int = 5
+    """A partition with fewer small files is left as it is."""
+
+    keep_snapshots: timedelta = timedelta(days=5)
+    keep_orphans: timedelta = timedelta(days=3)
+    """A file nobody knows may be one that a job is about to commit."""
+
+    keep_jobs: timedelta = timedelta(days=7)
+    """A job that committed in this time may still come back from a savepoint."""
+
+
+@dataclass(frozen=True)
+class TableState:
+    """A table in numbers."""
+
+    name: str
+    rows: int
+    files: int
+    small_files: int
+    bytes: int
+    snapshots: int
+    seconds_since_commit: float | None
+    """None: it was never written to."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was done to a table."""
+
+    name: str
+    files_before: int
+    files_after: int
+    """Of those that were put together."""
+
+    snapshots: int
+    """Expired."""
+
+    orphans: int
+    """Files removed that no snapshot knows."""
+
+
+def states(catalog: Catalog, names: Iterable[str], care: Care, now: datetime) -> list[TableState]:
+    """What each table looks like."""
+    found = []
+    for name in names:
+        table = catalog.load_table(name)
+        files = [task.file for task in table.scan().plan_files()]
+        snapshots = table.snapshots()
+        newest = max((s.timestamp_ms for s in snapshots), default=None)
+        found.append(
+            TableState(
+                name,
+                sum(file.record_count for file in files),
+                len(files),
+                sum(_is_small(file, care) for file in files),
+                sum(file.file_size_in_bytes for file in files),
+                len(snapshots),
+                None if newest is None else now.timestamp() - newest / 1000,
+            )
+        )
+    return found
+
+
+def maintain(catalog: Catalog, name: str, care: Care, now: datetime) -> Done:
+    """Everything, on one table."""
+    before, after = compact(catalog, name, care)
+    expired = expire(catalog, name, care, now)
+    return Done(name, before, after, expired, remove_orphans(catalog, name, care, now))
+
+
+def compact(catalog: Catalog, name: str, care: Care) -> tuple[int, int]:
+    """Put the small files of each partition together; how many they were, and have become."""
+    before = after = conflicts = 0
+    done: set[str] = set()
+    while True:
+        table = catalog.load_table(name)
+        groups = [
+            group
+            for group in _small_groups(table, care)
+            if not done & {repr(task.file.partition) for task in group}
+        ]
+        if not groups:
+            return before, after
+        group = groups[0]  # one a commit: what a conflict undoes is small
+        try:
+            after += _rewrite(table, group)
+        except (CommitFailedException, ValidationException) as error:  # a job committed in between
+            conflicts += 1
+            if conflicts > _COMMITS:
+                raise MaintenanceError(
+                    f"{name}: the table changed {_COMMITS} times; try again"
+                ) from error
+            time.sleep(0.05 * conflicts)
+            continue
+        before += len(group)
+        conflicts = 0
+        if sum(repr(g[0].file.partition) == repr(group[0].file.partition) for g in groups) == 1:
+            done.add(repr(group[0].file.partition))
+
+
+def expire(catalog: Catalog, name: str, care: Care, now: datetime) -> int:
+    """Forget old snapshots that nobody needs; how many."""
+    for attempt in range(_COMMITS):
+        table = catalog.load_table(name)
+        needed = needed_snapshots(table, care, now)
+        until = (now - care.keep_snapshots).timestamp() * 1000
+        going = [
+            snapshot.snapshot_id
+            for snapshot in table.snapshots()
+            if snapshot.snapshot_id not in needed and snapshot.timestamp_ms < until
+        ]
+        if not going:
+            return 0
+        try:
+            table.maintenance.expire_snapshots().by_ids(going).commit()
+            return len(going)
+        except CommitFailedException:
+            time.sleep(0.05 * (attempt + 1))
+    raise MaintenanceError(f"{name}: the table changed {_COMMITS} times; try again")
+
+
+def needed_snapshots(table: Table, care: Care, now: datetime) -> set[int]:
+    """The heads of all branches and tags, and what a job that comes back must find.
+
+    Flink walks from the head of a branch to the last commit of the job it restores: no snapshot
+    on that way may be missing.
+    """
+    since = (now - care.keep_jobs).timestamp() * 1000
+    needed = set()
+    for ref in table.refs().values():
+        way: list[int] = []
+        jobs: set[tuple[str, str]] = set()
+        latest = True
+        for snapshot in lineage(table, ref.snapshot_id):
+            way.append(snapshot.snapshot_id)
+            if len(way) == 1:
+                needed.add(snapshot.snapshot_id)
+            job = _committed_by(snapshot)
+            if job is None or job in jobs:
+                continue
+            jobs.add(job)
+            # The last job that wrote is kept whatever its age: it may be one that rests.
+            if latest or snapshot.timestamp_ms >= since:
+                needed.update(way)
+                latest = False
+    return needed
+
+
+def lineage(table: Table, snapshot_id: int | None) -> Iterator[Snapshot]:
+    """A snapshot and its ancestors, newest first, as far as they are there."""
+    while snapshot_id is not None:
+        snapshot = table.snapshot_by_id(snapshot_id)
+        if snapshot is None:
+            return
+        yield snapshot
+        snapshot_id = snapshot.parent_snapshot_id
+
+
+def remove_orphans(catalog: Catalog, name: str, care: Care, now: datetime) -> int:
+    """Remove old files below the table's location that no snapshot knows; how many."""
+    table = catalog.load_table(name)
+    # Listed before the references are read: a file of a newer commit is not in the list.
+    until = now - care.keep_orphans
+    scheme, netloc, location = _split(table.location())
+    assert isinstance(table.io, PyArrowFileIO)
+    files = table.io.fs_by_scheme(scheme, netloc)
+    listed = [
+        info.path
+        for info in files.get_file_info(fs.FileSelector(location, recursive=True))
+        if info.type == fs.FileType.File and info.mtime < until
+    ]
+    known = {_split(path)[2] for path in _referenced(catalog.load_table(name))}
+    orphans = [path for path in listed if path not in known]
+    for path in orphans:
+        files.delete_file(path)
+    return len(orphans)
+
+
+def _small_groups(table: Table, care: Care) -> list[list[FileScanTask]]:
+    """Small files that can become one, by partition."""
+    partitions: dict[str, list[FileScanTask]] = defaultdict(list)
+    for task in table.scan().plan_files():
+        if _is_small(task.file, care) and not task.delete_files:
+            partitions[repr(task.file.partition)].append(task)
+    groups = []
+    for tasks in partitions.values():
+        if len(tasks) < care.min_files:
+            continue
+        group: list[FileScanTask] = []
+        size = 0
+        for task in tasks:
+            if group and size + task.file.file_size_in_bytes > care.target_bytes:
+                groups.append(group)
+                group, size = [], 0
+            group.append(task)
+            size += task.file.file_size_in_bytes
+        groups.append(group)
+    return [group for group in groups if len(group) > 1]
+
+
+def _rewrite(table: Table, group: list[FileScanTask]) -> int:
+    scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
+    rows: pa.Table = scan.to_table(group).sort_by(_order(table))
+    written = list(_dataframe_to_data_files(table.metadata, rows, table.io))
+    try:
+        with (
+            table.transaction() as transaction,
+            transaction.update_snapshot(snapshot_properties=_MARK).overwrite() as update,
+        ):
+            for task in group:
+                update.delete_data_file(task.file)
+            for file in written:
+                update.append_data_file(file)
+    except (CommitFailedException, ValidationException):
+        for file in written:
+            table.io.delete(file.file_path)
+        raise
+    return len(written)
+
+
+def _order(table: Table) -> list[tuple[str, str]]:
+    """As the table is declared to be sorted, or by event time."""
+    fields = [
+        table.schema().find_column_name(field.source_id)
+        for field in table.sort_order().fields
+        if isinstance(field.transform, IdentityTransform)
+    ]
+    return [(name, "ascending") for name in fields if name] or [(EVENT_TIME, "ascending")]
+
+
+def _is_small(file: DataFile, care: Care) -> bool:
+    return file.file_size_in_bytes < care.target_bytes * 3 // 4
+
+
+def _committed_by(snapshot: Snapshot) -> tuple[str, str] | None:
+    summary = snapshot.summary
+    if summary is None:
+        return None
+    told = summary.additional_properties
+    return (told[JOB], told.get(_OPERATOR, "")) if JOB in told else None
+
+
+def _referenced(table: Table) -> Iterator[str]:
+    yield table.metadata_location
+    for log in table.metadata.metadata_log:
+        yield log.metadata_file
+    for statistics in (*table.metadata.statistics, *table.metadata.partition_statistics):
+        yield statistics.statistics_path
+    seen: set[str] = set()
+    for snapshot in table.snapshots():
+        yield snapshot.manifest_list
+        for manifest in snapshot.manifests(table.io):
+            if manifest.manifest_path in seen:
+                continue
+            seen.add(manifest.manifest_path)
+            yield manifest.manifest_path
+            for entry in manifest.fetch_manifest_entry(table.io):
+                yield entry.data_file.file_path
+
+
+def _split(location: str) -> tuple[str, str, str]:
+    """Scheme, host and path, as PyIceberg's files are opened; `file:///a` and `file:/a` alike."""
+    parsed = urlparse(location)
+    if parsed.scheme in ("", "file"):
+        return "file", "", parsed.path
+    return parsed.scheme, parsed.netloc, f"{parsed.netloc}{parsed.path}"
+
+
+def utc_now() -> datetime:
+    """The present, for those who care for tables now."""
+    return datetime.now(UTC)

@@ -1,0 +1,147 @@
+"""Tables stay small in files and snapshots, and lose no row and no commit that a job needs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Thread
+from urllib.parse import urlparse
+
+import pyarrow as pa
+import pytest
+
+from feature_repo.flights.views.origin_weather import origin_weather
+from iceberg.catalog import create_tables, open_catalog
+from iceberg.maintenance import JOB, Care, compact, expire, maintain, needed_snapshots, states
+from observability.tables import exposition
+
+NAME = "features.origin_weather"
+NOW = datetime.now(UTC) + timedelta(days=30)
+AT_ONCE = Care(keep_snapshots=timedelta(0), keep_orphans=timedelta(days=29))
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    catalog = open_catalog(f"sqlite:///{tmp_path}/catalog.db", f"file://{tmp_path}/warehouse")
+    create_tables(catalog, [origin_weather])
+    return catalog
+
+
+def rows(first, count, day=1):
+    return [
+        {
+            "origin": "JFK",
+            "event_time": datetime(2013, 1, day, tzinfo=UTC) + timedelta(seconds=n),
+            "available_at": datetime(2013, 1, 2, tzinfo=UTC),
+        }
+        for n in range(first, first + count)
+    ]
+
+
+def append(catalog, first, count=10, job=None, day=1):
+    table = catalog.load_table(NAME)
+    schema = table.schema().as_arrow()
+    written = [dict.fromkeys(schema.names) | row for row in rows(first, count, day)]
+    table.append(
+        pa.Table.from_pylist(written, schema=schema),
+        snapshot_properties={} if job is None else {JOB: job},
+    )
+
+
+def times(catalog):
+    return sorted(catalog.load_table(NAME).scan().to_arrow()["event_time"].to_pylist())
+
+
+def files(catalog):
+    return [task.file for task in catalog.load_table(NAME).scan().plan_files()]
+
+
+def test_small_files_become_one_a_partition_and_no_row_changes(catalog):
+    for n in range(6):
+        append(catalog, n * 10)
+        append(catalog, n * 10, day=2)
+    append(catalog, 0, day=3)
+    before = catalog.load_table(NAME).scan().to_arrow().sort_by("event_time")
+    assert compact(catalog, NAME, Care()) == (12, 2)
+    assert len(files(catalog)) == 3, "a partition of one file stays"
+    assert catalog.load_table(NAME).scan().to_arrow().sort_by("event_time") == before
+    assert compact(catalog, NAME, Care()) == (0, 0)
+
+
+def test_rows_that_come_meanwhile_stay(catalog):
+    for n in range(8):
+        append(catalog, n * 10)
+
+    def write():
+        for n in range(8, 20):
+            append(catalog, n * 10)
+
+    writer = Thread(target=write)
+    writer.start()
+    done = 0
+    while writer.is_alive():
+        done += compact(catalog, NAME, Care(min_files=2))[0]
+    writer.join()
+    assert done > 0
+    assert times(catalog) == [row["event_time"] for row in rows(0, 200)]
+
+
+def test_expiry_keeps_the_last_commit_of_the_job_and_all_after_it(catalog):
+    append(catalog, 0, job="old")
+    append(catalog, 10, job="live")
+    append(catalog, 20, job="live")
+    live = catalog.load_table(NAME).current_snapshot().snapshot_id
+    compact(catalog, NAME, Care(min_files=2))
+    append(catalog, 30)
+    table = catalog.load_table(NAME)
+    heads = {ref.snapshot_id for ref in table.refs().values()}
+    needed = needed_snapshots(table, AT_ONCE, NOW)
+    assert live in needed
+    assert heads <= needed
+    kept = len(needed)
+    assert expire(catalog, NAME, AT_ONCE, NOW) == len(table.snapshots()) - kept
+    table = catalog.load_table(NAME)
+    walked, snapshot = [], table.current_snapshot()
+    while snapshot is not None and snapshot.snapshot_id != live:
+        walked.append(snapshot.snapshot_id)
+        snapshot = table.snapshot_by_id(snapshot.parent_snapshot_id)
+    assert snapshot is not None, "Flink must be able to walk from the head to its commit"
+    assert len(walked) == 2
+    assert times(catalog) == [row["event_time"] for row in rows(0, 40)]
+
+
+def test_a_job_that_may_come_back_is_kept_as_long_as_it_may(catalog):
+    append(catalog, 0, job="before")
+    before = catalog.load_table(NAME).current_snapshot().snapshot_id
+    append(catalog, 10, job="after")
+    table = catalog.load_table(NAME)
+    assert before in needed_snapshots(table, AT_ONCE, datetime.now(UTC))
+    assert before not in needed_snapshots(table, AT_ONCE, NOW)
+
+
+def test_orphans_go_and_nothing_that_is_known_or_young(catalog):
+    for n in range(6):
+        append(catalog, n * 10)
+    location = Path(urlparse(catalog.load_table(NAME).location()).path)
+    orphan = location / "data" / "left-behind.parquet"
+    orphan.write_bytes(b"x")
+    young = Care(keep_snapshots=timedelta(0), keep_orphans=timedelta(days=31))
+    assert maintain(catalog, NAME, young, NOW).orphans == 0
+    assert orphan.exists()
+    done = maintain(catalog, NAME, AT_ONCE, NOW)
+    assert done.orphans > 1, "the file, and those of expired snapshots"
+    assert not orphan.exists()
+    assert times(catalog) == [row["event_time"] for row in rows(0, 60)]
+    append(catalog, 60)
+    assert maintain(catalog, NAME, AT_ONCE, NOW).orphans <= 3, "what the last ones left"
+    assert times(catalog) == [row["event_time"] for row in rows(0, 70)]
+
+
+def test_tables_are_metrics(catalog):
+    append(catalog, 0)
+    (state,) = states(catalog, [NAME], Care(), NOW)
+    assert (state.rows, state.files, state.small_files) == (10, 1, 1)
+    assert state.seconds_since_commit > 29 * 86_400
+    text = exposition([vars(state)])
+    assert f'headwater_table_small_files{{table="{NAME}"}} 1.0' in text
+    assert f'headwater_table_seconds_since_commit{{table="{NAME}"}}' in text
