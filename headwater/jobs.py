@@ -12,8 +12,11 @@ from pathlib import Path
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
 from flink_jobs.sql import Job, job_sql, jobs
 from flink_jobs.upgrade import breaks
+from headwater.apply import catalog
 from headwater.local.flink import environment
+from headwater.savepoints import check_anew, check_savepoint, newest_checkpoint
 from headwater.settings import Settings
+from iceberg.catalog import ARCHIVE, NAMESPACE
 from schemas import Repository, SettingsError
 
 Report = Callable[[str], None]
@@ -53,16 +56,29 @@ class Jobs:
         """The repository's jobs that have not ended, by name."""
         return {job.name: job for job in self.cluster.jobs() if job.name in self.known}
 
-    def submit(self, names: Iterable[str], report: Report) -> None:
-        """Submit the jobs that do not run, each from its last savepoint if there is one."""
+    def submit(
+        self,
+        names: Iterable[str],
+        report: Report,
+        savepoint: str | None = None,
+        anew: bool = False,
+    ) -> None:
+        """Submit the jobs that do not run, each from where it was last.
+
+        That is its savepoint if it was stopped, and its newest checkpoint if it was lost.
+        `savepoint` is another one, for one job. OldSavepoint if to go on from there, or to begin
+        `anew`, would write rows again.
+        """
         wanted = self._select(names)
+        if savepoint is not None and len(wanted) != 1:
+            raise SettingsError("a savepoint is of one job: name that job")
         running = self.running()
         for job in wanted:
             if job.name in running:
                 report(f"{job.name} runs already ({running[job.name].state})")
         missing = [job for job in wanted if job.name not in running]
         if missing:
-            self._run([self._request(job) for job in missing], report)
+            self._run([self._request(job, savepoint, anew) for job in missing], report)
 
     def changes(self, job: Job) -> list[str]:
         """Why a job cannot go on from the state of its last submission; empty if it can."""
@@ -140,12 +156,14 @@ class Jobs:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
 
-    def _request(self, job: Job) -> dict[str, object]:
-        kept, sql = self._savepoint(job), job_sql(job)
+    def _request(self, job: Job, savepoint: str | None, anew: bool) -> dict[str, object]:
+        sql = job_sql(job)
         declared, last = self._kept(job, "declared.sql"), self._kept(job, "sql")
+        if savepoint is None and not anew:
+            savepoint = self._last(job)
         if declared.exists() and last.exists():
             reasons = self.changes(job)
-            if kept.exists() and reasons:
+            if savepoint is not None and reasons:
                 raise FlinkError(
                     f"{job.name} cannot go on from its savepoint: {'; '.join(reasons)}."
                     " `headwater replay run VIEW… --from T --promote` computes the past anew and"
@@ -154,10 +172,32 @@ class Jobs:
             if declared.read_text("utf-8") == sql:
                 sql = last.read_text("utf-8")
         configuration = {} if job.views else dict(_ARCHIVE)
-        if kept.exists():
-            configuration[RECOVERY] = kept.read_text("utf-8").strip()
+        tables = [f"{NAMESPACE}.{view.name}" for view in job.views]
+        tables = tables or [f"{ARCHIVE}.{source.name}" for source in job.sources]
+        if savepoint is not None:
+            check_savepoint(catalog(self.settings), tables, savepoint)
+            configuration[RECOVERY] = savepoint
+        elif not anew:
+            check_anew(catalog(self.settings), tables)
         self._keep(job, sql)
         return self._script(job.name, sql, configuration)
+
+    def _last(self, job: Job) -> str | None:
+        """Where a job was when it was stopped or lost; None if it never came to a checkpoint."""
+        kept, known = self._savepoint(job), self._kept(job, "json")
+        if kept.exists():
+            return kept.read_text("utf-8").strip()
+        if not known.exists():
+            return None
+        last = json.loads(known.read_text("utf-8"))
+        found = newest_checkpoint(self.settings.state / "checkpoints", last["id"])
+        return found or last["from"]
+
+    def _remember(self, job: Job, id_: str, requests: list[dict[str, object]]) -> None:
+        known = self._kept(job, "json")
+        known.parent.mkdir(parents=True, exist_ok=True)
+        known.write_text(json.dumps({"id": id_, "from": _begun_from(requests, job.name)}), "utf-8")
+        self._savepoint(job).unlink(missing_ok=True)
 
     def _script(
         self, name: str, sql: str, configuration: Mapping[str, str] | None = None
@@ -220,12 +260,20 @@ class Jobs:
                     report(f"{job['name']} is submitted as {job['id']}")
                     submitted[job["name"]] = job["id"]
                     if job["name"] in self.known:
-                        self._savepoint(self.known[job["name"]]).unlink(missing_ok=True)
+                        self._remember(self.known[job["name"]], job["id"], requests)
             if runner.wait():
                 raise FlinkError(
                     f"a job was not submitted; the end of {log}:\n{_cause(log.read_text('utf-8'))}"
                 )
         return submitted
+
+
+def _begun_from(requests: list[dict[str, object]], name: str) -> object:
+    for request in requests:
+        configuration = request["configuration"]
+        if request["name"] == name and isinstance(configuration, dict):
+            return configuration.get(RECOVERY)
+    return None
 
 
 def _cause(text: str) -> str:

@@ -31,9 +31,15 @@ def _jobs() -> Jobs:
 
 @jobs_group.command()
 @_names
-def submit(names: tuple[str, ...]) -> None:
-    """Submit the jobs called NAMES (all if none is named), from their last savepoint."""
-    _jobs().submit(names, click.echo)
+@click.option("--from", "savepoint", help="Another savepoint or retained checkpoint, of one job.")
+@click.option("--anew", is_flag=True, help="From the beginning of the log, whatever was written.")
+def submit(names: tuple[str, ...], savepoint: str | None, anew: bool) -> None:
+    """Submit the jobs called NAMES (all if none is named), each from where it was last.
+
+    What would write rows to Iceberg again is refused: a savepoint from before the job's last
+    commit, and a job that wrote and left no trace of where it was.
+    """
+    _jobs().submit(names, click.echo, savepoint, anew)
 
 
 @jobs_group.command()

@@ -1,0 +1,69 @@
+"""Fills Redis again from Iceberg with the newest row of every entity, unless Redis is newer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import redis
+from pyiceberg.catalog import Catalog
+
+from connectors.redis_codec import (
+    encode_event_time,
+    encode_value,
+    entity_key,
+    epoch_field,
+    feature_field,
+    timestamp_field,
+)
+from iceberg.catalog import NAMESPACE
+from iceberg.offline import rows
+from iceberg.tables import AVAILABLE_AT
+from schemas import EVENT_TIME, CdcTable, FeatureView
+
+_AT_ONCE = 1000
+
+# KEYS: the entity. ARGV: the version's field, its value, the event time in it, then fields and
+# values. What the running job has written meanwhile is as new or newer, and stays.
+_FILL = """
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if stored then
+  local epoch, time = string.match(stored, '^(%d+):(-?%d+)$')
+  if epoch and (tonumber(epoch) > 0 or tonumber(time) >= tonumber(ARGV[3])) then
+    return 0
+  end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], unpack(ARGV, 4))
+return 1
+"""
+
+
+def rebuild(catalog: Catalog, online: redis.Redis, view: FeatureView, project: str) -> int:
+    """Write the newest row of each entity of a view; how many entities got values."""
+    fill = online.register_script(_FILL)
+    written = 0
+    pipeline = online.pipeline(transaction=False)
+    for number, (key, arguments) in enumerate(_newest(catalog, view, project), start=1):
+        fill(keys=[key], args=arguments, client=pipeline)
+        if number % _AT_ONCE == 0:
+            written += sum(pipeline.execute())
+    return int(written + sum(pipeline.execute()))
+
+
+def _newest(
+    catalog: Catalog, view: FeatureView, project: str
+) -> Iterator[tuple[bytes, list[bytes | int]]]:
+    table = catalog.load_table(f"{NAMESPACE}.{view.name}")
+    names = [column.name for column in view.schema]
+    fields = [(c.name, feature_field(view.name, c.name), c.type) for c in view.schema]
+    found = rows(table, view.keys, names, EVENT_TIME, AVAILABLE_AT, newest_only=True)
+    for batch in found.to_batches():
+        for row in batch.to_pylist():
+            time = round(row[EVENT_TIME].timestamp() * 1000)
+            arguments: list[Any] = [epoch_field(view.name), f"0:{time}", time]
+            arguments += [timestamp_field(view.name), encode_event_time(time)]
+            deleted = isinstance(view.source, CdcTable) and all(row[n] is None for n in names)
+            if not deleted:
+                for name, field, type_ in fields:
+                    arguments += [field, encode_value(type_, row[name])]
+            yield entity_key(project, view.entities, row), arguments

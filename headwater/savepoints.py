@@ -1,0 +1,112 @@
+"""Whether a job may go on from a savepoint: not from one older than what it has committed.
+
+Going on from an older one would read the log again from there and write, under a new job's name,
+rows that are in Iceberg already; nothing in Flink or Iceberg notices. A savepoint knows its
+checkpoint's number, and each commit in Iceberg the job and the checkpoint it is of.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlparse
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError
+
+from iceberg.maintenance import CHECKPOINT, JOB, lineage
+from schemas import HeadwaterError
+
+_MAGIC = 0x4960672D
+_HEADER = struct.Struct(">iiq")
+_SAVEPOINT = re.compile(r"savepoint-([0-9a-f]{6})-[0-9a-f]+$")
+_RETAINED = re.compile(r"([0-9a-f]{32})/chk-\d+$")
+
+
+class OldSavepoint(HeadwaterError):
+    """To go on from there would write rows to Iceberg again; the text says how to go on."""
+
+
+class NoSavepoint(HeadwaterError):
+    """There is no savepoint at that path, or none that can be told apart."""
+
+
+def checkpoint_number(path: str) -> int:
+    """The number of the checkpoint that a savepoint is; NoSavepoint if it is none."""
+    metadata = Path(urlparse(path).path) / "_metadata"
+    try:
+        with metadata.open("rb") as file:
+            magic, _, number = _HEADER.unpack(file.read(_HEADER.size))
+    except (OSError, struct.error) as error:
+        raise NoSavepoint(f"{path}: no savepoint ({error})") from error
+    if magic != _MAGIC:
+        raise NoSavepoint(f"{path}: {metadata.name} is not of a savepoint")
+    return int(number)
+
+
+def check_savepoint(catalog: Catalog, names: Iterable[str], path: str) -> None:
+    """Raise OldSavepoint if any of those tables has a commit of that job from after the savepoint.
+
+    A table without any commit of that job is no reason to refuse: it has nothing to lose.
+    """
+    number, job = checkpoint_number(path), _job(path)
+    for name in names:
+        try:
+            table = catalog.load_table(name)
+        except NoSuchTableError:
+            continue
+        current = table.current_snapshot()
+        newest_job = None
+        for snapshot in lineage(table, current.snapshot_id if current else None):
+            told = snapshot.summary.additional_properties if snapshot.summary else {}
+            if JOB not in told:
+                continue
+            newest_job = newest_job or told[JOB]
+            if told[JOB].startswith(job):
+                committed = int(told.get(CHECKPOINT, -1))
+                if told[JOB] == newest_job and committed <= number:
+                    break
+                raise OldSavepoint(
+                    f"{path} is checkpoint {number}, and {name} has rows of"
+                    f" {'a later job' if told[JOB] != newest_job else f'checkpoint {committed}'}:"
+                    " to go on from it would write them twice. Submit without it: the job goes on"
+                    " from where it was last. To correct values use `headwater replay`."
+                )
+
+
+def check_anew(catalog: Catalog, names: Iterable[str]) -> None:
+    """Raise OldSavepoint if a job has written to any of those tables: it cannot begin anew."""
+    for name in names:
+        try:
+            table = catalog.load_table(name)
+        except NoSuchTableError:
+            continue
+        current = table.current_snapshot()
+        for snapshot in lineage(table, current.snapshot_id if current else None):
+            if snapshot.summary and JOB in snapshot.summary.additional_properties:
+                raise OldSavepoint(
+                    f"{name} has rows, and where its job was is not known any more: to begin anew"
+                    " would write them twice. Name a savepoint by --from; or submit with --anew,"
+                    " which keeps both and lets the newer ones count"
+                )
+
+
+def newest_checkpoint(folder: Path, job: str) -> str | None:
+    """The newest whole checkpoint that a job has left in `folder`; None if it left none."""
+    numbered = [
+        (int(found.parent.name.removeprefix("chk-")), found.parent)
+        for found in (folder / job).glob("chk-*/_metadata")
+    ]
+    return str(max(numbered)[1]) if numbered else None
+
+
+def _job(path: str) -> str:
+    """The id of the job a savepoint is of, or its beginning."""
+    found = _SAVEPOINT.search(path.rstrip("/")) or _RETAINED.search(path.rstrip("/"))
+    if found is None:
+        raise NoSavepoint(
+            f"{path}: neither savepoint-JOB-ID nor JOB/chk-N, so that its job is unknown"
+        )
+    return found[1]
