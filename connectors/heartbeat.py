@@ -1,0 +1,71 @@
+"""Heartbeats: records that are a time alone, so that the watermark moves while no event comes.
+
+Without them the values of a silent stream stay as they are: nothing says that time has passed. A
+heartbeat of now says that no event older than now less the stream's disorder is still to come.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from threading import Event
+
+from confluent_kafka import Producer
+
+from connectors.log import Log
+from connectors.topics import KafkaUnavailable
+from schemas import EventStream
+
+_PREFIX = b'{"$heartbeat":'
+
+
+def payload(milliseconds: int) -> bytes:
+    """The record's value."""
+    return b"%b%d}" % (_PREFIX, milliseconds)
+
+
+def is_heartbeat(value: bytes | None) -> bool:
+    """Whether a record's value is a heartbeat."""
+    return value is not None and value.startswith(_PREFIX)
+
+
+def beat(bootstrap: str, streams: Sequence[EventStream], milliseconds: int) -> int:
+    """One heartbeat of that time to each partition of each stream; how many were sent."""
+    log = Log(bootstrap)
+    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
+    sent = 0
+    for stream in streams:
+        for partition in log.bounds(stream.topic):
+            producer.produce(
+                stream.topic, payload(milliseconds), partition=partition, timestamp=milliseconds
+            )
+            sent += 1
+    if producer.flush(10):
+        raise KafkaUnavailable(f"Kafka at {bootstrap} takes no heartbeat")
+    return sent
+
+
+def keep_beating(
+    bootstrap: str,
+    streams: Sequence[EventStream],
+    stop: Event,
+    tell: Callable[[str], None],
+    now: Callable[[], float] = time.time,
+) -> None:
+    """Heartbeats of the streams that declare one, each as often as it says, until `stop` is set.
+
+    Kafka away is told and tried again.
+    """
+    due = {stream: 0.0 for stream in streams if stream.heartbeat is not None}
+    while due and not stop.is_set():
+        moment = now()
+        ready = [stream for stream, at in due.items() if at <= moment]
+        try:
+            if ready:
+                beat(bootstrap, ready, round(moment * 1000))
+        except KafkaUnavailable as error:
+            tell(str(error))
+        for stream in ready:
+            assert stream.heartbeat is not None
+            due[stream] = moment + stream.heartbeat.seconds
+        stop.wait(max(0.1, min(due.values()) - now()))

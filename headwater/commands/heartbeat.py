@@ -1,0 +1,32 @@
+"""`headwater heartbeat`: tells silent streams what time it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+from threading import Event
+
+import click
+
+from connectors.heartbeat import keep_beating
+from headwater.settings import Settings
+from schemas import SettingsError
+from schemas.loading import load_repository
+
+
+@click.command()
+def heartbeat() -> None:
+    """Send heartbeats to the streams that declare one, until it is stopped.
+
+    One such process for a repository; a second one does no harm.
+    """
+    settings = Settings.read(os.environ)
+    repository = load_repository(settings.repository)
+    streams = [stream for stream in repository.streams if stream.heartbeat is not None]
+    if not streams:
+        raise SettingsError(f"{repository.name}: no stream declares a heartbeat")
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    click.echo(f"heartbeats for {', '.join(stream.name for stream in streams)}")
+    keep_beating(settings.kafka, streams, stop, lambda text: click.echo(text, err=True))
