@@ -1,0 +1,60 @@
+"""`headwater audit`: in, dead and late events together are all that were produced."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import click
+
+from headwater.apply import catalog
+from headwater.audit import Audit
+from headwater.commands.data import moment
+from headwater.settings import Settings
+from schemas import CdcTable, EventStream, SettingsError
+from schemas.loading import load_repository
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--from", "start", callback=moment, help="Time of the first records, ISO 8601, UTC.")
+@click.option("--to", "end", callback=moment, help="Up to, not including.")
+@click.option("--wait", default=30.0, show_default=True, help="Seconds for what is on its way.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def audit(
+    names: tuple[str, ...], start: int | None, end: int | None, wait: float, as_json: bool
+) -> None:
+    """Account for every record of the sources called NAMES, or of all, offset by offset.
+
+    Exits with 1 unless each is in the archive or a dead letter, once.
+    """
+    settings = Settings.read(os.environ)
+    repository = load_repository(settings.repository)
+    sources: list[EventStream | CdcTable] = [*repository.streams, *repository.tables]
+    known = {source.name: source for source in sources}
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"no source {name!r}; choices: {', '.join(known)}")
+    it = Audit(settings.kafka, catalog(settings), repository)
+    found = it.run([known[name] for name in names or known], start, end, wait)
+    if as_json:
+        click.echo(json.dumps([one.document() for one in found], indent=2))
+    else:
+        for one in found:
+            told = one.document()
+            click.echo(
+                f"{one.topic}: {told['produced']:,} produced, {told['dead']:,} dead,"
+                f" {told['missing']:,} missing, {told['twice']:,} twice,"
+                f" {told['pending']:,} pending: {'balanced' if one.balanced else 'NOT balanced'}"
+            )
+            for view, late in one.late.items():
+                click.echo(f"  {view}: {told['in'][view]:,} in, {late:,} late")  # type: ignore[index]
+            for view, rows in one.rows.items():
+                click.echo(f"  {view}: {rows:,} rows")
+            for part in one.partitions:
+                for where in part.where:
+                    click.echo(f"  partition {part.partition}: missing {where}")
+            if one.note:
+                click.echo(f"  {one.note}")
+    sys.exit(0 if all(one.balanced for one in found) else 1)
