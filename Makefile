@@ -5,7 +5,7 @@ BIN := build/envs/serving/bin
 DEBIAN := prometheus prometheus-alertmanager debootstrap
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
-.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving soak protocol lock clean tools check-deploy compose check-images audit check-terraform
+.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving soak protocol chaos soak-jobs bench-formats lock clean tools check-deploy compose check-images audit check-terraform
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,7 @@ lint: setup ## Formatting, style, types and the import rule
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m headwater plan --check
+	$(BIN)/python -m headwater schemas check
 	mvn -q -B -f $(KERNEL)/pom.xml spotless:check
 
 format: setup ## Rewrite the code in the project's format
@@ -109,6 +110,12 @@ audit: build/envs/tools/.ready ## Look the pinned packages up among the known vu
 	for name in serving flink dev tools; do \
 	  build/envs/tools/bin/pip-audit --require-hashes --disable-pip -r requirements/$$name.txt || exit 1; done
 
+chaos: setup ## Kill, pause and restart parts under load, then compare every row (15 minutes)
+	$(BIN)/python -m tests.chaos
+
+soak-jobs: setup ## A steady load for an hour: memory, checkpoints and files must stay flat
+	$(BIN)/python -m tests.soak
+
 bench-engine: setup ## Rolling features beside Flink's OVER and the bare source (12 minutes)
 	$(BIN)/python -m bench.engine
 
@@ -132,6 +139,9 @@ soak: setup ## The API under load while Redis is killed and started again (10 mi
 
 protocol: setup ## Make the Python of the gRPC protocol
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. api/protocol/features.proto
+
+bench-formats: setup ## Our JSON format, which loses nothing, beside Flink's (5 minutes)
+	$(BIN)/python -m bench.formats
 
 lock: build/boot/.ready ## Pin all requirements anew, with hashes
 	for name in boot flink dev serving tools; do \
