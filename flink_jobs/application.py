@@ -1,6 +1,6 @@
 """Runs one job as an application of its own: what a cluster's Flink starts.
 
-    python application.py --job flights-departures --sql 3f0c...
+    python application.py --run flights-departures --sql 3f0c...
 
 Flink's PythonDriver starts it inside the job manager. Where everything is comes from the
 environment (`flink_jobs.place`). `--sql` is the SHA-256 of the script that was reviewed: an image
@@ -27,7 +27,8 @@ from schemas.loading import load_repository
 def main(arguments: list[str]) -> None:
     """Submit the job to the Flink this process runs in."""
     parser = argparse.ArgumentParser(prog="application")
-    parser.add_argument("--job", required=True, help="name of the job")
+    # Not --job: Flink's own command takes that for its --jobmanager.
+    parser.add_argument("--run", required=True, dest="job", help="name of the job")
     parser.add_argument("--sql", default="", help="SHA-256 of the script it must have")
     given = parser.parse_args(arguments)
     try:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from threading import Event, Thread
@@ -115,10 +115,10 @@ def _answers(part) -> bool:
     return True
 
 
-@pytest.fixture(scope="session")
-def running():
-    """One platform for all tests that need one; what they started is stopped at the end."""
-    state = ROOT / "build" / f"test-platform-{os.getpid()}"
+@contextmanager
+def platform_of(name):
+    """A platform for whoever is called that; what was started is stopped at the end."""
+    state = ROOT / "build" / f"test-{name}-{os.getpid()}"
     shutil.rmtree(state, ignore_errors=True)
     platform = Running(state)
     try:
@@ -126,11 +126,18 @@ def running():
         yield platform
     finally:
         platform.down()
-        logs = ROOT / "build" / "test-platform-logs"
+        logs = ROOT / "build" / f"test-{name}-logs"
         shutil.rmtree(logs, ignore_errors=True)
         if (state / "logs").exists():
             shutil.copytree(state / "logs", logs)
         shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def running():
+    """One platform for all tests that need one."""
+    with platform_of("platform") as platform:
+        yield platform
 
 
 class Shop:

@@ -19,7 +19,7 @@ from headwater.jobs import Jobs
 from headwater.local.flink import environment, flink_home
 from headwater.settings import Settings
 from schemas import SettingsError
-from tests.conftest import eventually, free_ports
+from tests.conftest import eventually, free_ports, platform_of
 from tools.compose import files
 
 ROOT = Path(__file__).parent.parent
@@ -88,6 +88,13 @@ def test_a_secret_is_a_file_of_its_own_or_of_one_property(tmp_path):
     assert secret({}, "V", "none") == "none"
 
 
+@pytest.fixture(scope="module")
+def running():
+    """Of its own: what an application writes, `headwater jobs` does not know of."""
+    with platform_of("application") as platform:
+        yield platform
+
+
 @pytest.fixture
 def cluster(running, tmp_path):
     """Flink's environment for a cluster of one job, and what the job sees of the platform."""
@@ -135,7 +142,7 @@ def arguments(sql: str) -> list[str]:
         *("--job-classname", "org.apache.flink.client.python.PythonDriver"),
         *("-pyclientexec", str(ROOT / "build/envs/flink/bin/python")),
         *("-py", str(ROOT / "flink_jobs/application.py")),
-        *("--job", JOB.name, "--sql", sql),
+        *("--run", JOB.name, "--sql", sql),
     ]
 
 
@@ -238,7 +245,7 @@ def test_an_image_of_another_version_than_the_plan_does_not_start():
     run = subprocess.run(
         [
             *(str(ROOT / "build/envs/flink/bin/python"), str(ROOT / "flink_jobs/application.py")),
-            *("--job", JOB.name, "--sql", "0" * 64),
+            *("--run", JOB.name, "--sql", "0" * 64),
         ],
         env={"PATH": os.environ["PATH"]} | _place(),
         capture_output=True,
@@ -252,7 +259,7 @@ def test_an_unknown_job_is_named():
     run = subprocess.run(
         [
             *(str(ROOT / "build/envs/flink/bin/python"), str(ROOT / "flink_jobs/application.py")),
-            *("--job", "flights-nothing"),
+            *("--run", "flights-nothing"),
         ],
         env={"PATH": os.environ["PATH"]} | _place(),
         capture_output=True,

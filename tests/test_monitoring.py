@@ -20,10 +20,17 @@ from headwater.local.monitoring import NAMES
 from headwater.local.platform import Platform
 from headwater.settings import Settings
 from observability import queries as q
-from tests.conftest import ROOT, eventually, free_ports
+from tests.conftest import ROOT, eventually, free_ports, platform_of
 
 PROGRAM = ROOT / "build/tools/debian/usr/bin/prometheus"
 needs_tools = pytest.mark.skipif(not PROGRAM.exists(), reason="`make tools` brings Prometheus")
+
+
+@pytest.fixture(scope="module")
+def running():
+    """Of its own: a table of it is rolled back."""
+    with platform_of("monitoring") as platform:
+        yield platform
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def flink(settings: Settings) -> dict[str, str | int]:
 def _submit(repository: Repository) -> str:
     lines = [
         f"flink run --detached -pyclientexec /opt/headwater/env/bin/python -py {_APPLICATION}"
-        f" --job {job.name}"
+        f" --run {job.name}"
         for job in jobs(repository)
     ]
     return "\n".join(["set -e", *lines]) + "\n"

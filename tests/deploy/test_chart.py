@@ -84,7 +84,7 @@ def test_each_job_is_an_application_of_its_own(objects, profile):
     for job in jobs(repository):
         spec = deployed[job.name]["spec"]
         arguments = spec["job"]["args"]
-        assert arguments[-4:] == ["--job", job.name, "--sql", digest(job_sql(job))]
+        assert arguments[-4:] == ["--run", job.name, "--sql", digest(job_sql(job))]
         assert spec["job"]["upgradeMode"] == "savepoint"
         assert spec["job"]["allowNonRestoredState"] is False
         configuration = spec["flinkConfiguration"]

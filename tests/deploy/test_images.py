@@ -134,7 +134,7 @@ def test_the_steps_make_an_image_whose_entry_point_runs(image):
         version = run(image, ["flink", "--version"], FLINK_CONF_DIR="/opt/flink/conf")
         assert "Version: 2.1.3" in version.stdout + version.stderr
         application = "/opt/headwater/flink_jobs/application.py"
-        refused = run(image, ["python", application, "--job", "flights-nothing"], **place)
+        refused = run(image, ["python", application, "--run", "flights-nothing"], **place)
         assert "no job 'flights-nothing'; choices: flights-departures" in refused.stderr
         # What the operator starts: it finds its classes, and then no Kubernetes.
         native = run(image, ["bash", "-c", "kubernetes-jobmanager.sh kubernetes-application"])
