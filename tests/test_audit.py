@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import pyarrow as pa
 from confluent_kafka import Producer
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 
@@ -62,9 +61,7 @@ def test_a_row_too_many_is_found_in_its_time(shop):
 
     def appended():
         try:
-            table.refresh().append(
-                pa.Table.from_batches(row.to_batches(), table.schema().as_arrow())
-            )
+            table.refresh().append(row.cast(table.schema().as_arrow()))
         except (CommitFailedException, ValidationException):  # the job committed first
             return False
         return True
