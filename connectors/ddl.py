@@ -37,6 +37,12 @@ _DEAD = (
     "`kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL",
     "`kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL",
 )
+_VERSIONS = {
+    "connector": "kafka-versions",
+    # Whoever has this topic as its own source sends what cannot be read to the dead letters.
+    "format": "json",
+    "json.ignore-parse-errors": "true",
+}
 DEAD_MESSAGE_BYTES = 2 << 20
 """A dead letter is its record and more: the largest that its topic takes."""
 
@@ -83,9 +89,7 @@ def versions_ddl(source: EventStream | CdcTable, prefix: str, stream: EventStrea
         f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({time}, 3)",
         f"WATERMARK FOR {identifier('rowtime')} AS {identifier('rowtime')} - {_interval(stream)}",
     ]
-    return _create(
-        source.name, lines, _kafka(topic) | {"connector": "kafka-versions", "format": "json"}
-    )
+    return _create(source.name, lines, _kafka(topic) | _VERSIONS)
 
 
 def _stream(stream: EventStream) -> str:

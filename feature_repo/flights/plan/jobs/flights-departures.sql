@@ -74,7 +74,8 @@ CREATE TABLE sources.`planes` (
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
-  'format' = 'json'
+  'format' = 'json',
+  'json.ignore-parse-errors' = 'true'
 );
 
 CREATE TABLE sources.`weather` (
@@ -97,7 +98,8 @@ CREATE TABLE sources.`weather` (
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
-  'format' = 'json'
+  'format' = 'json',
+  'json.ignore-parse-errors' = 'true'
 );
 
 CREATE DATABASE joined;
