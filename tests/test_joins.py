@@ -253,6 +253,10 @@ def script(backend: str, files: dict[str, Path], sink: Path) -> str:
     for statement in job_sql(job).split(";\n"):
         statement = statement.strip()
         if found := re.match(r"CREATE TABLE sources\.`(\w+)`", statement):
+            # A file is not read from Kafka: no record of it is dead, or has a place in a log.
+            statement = re.sub(
+                r"(`\w+`) (\S+) METADATA FROM '\S+' VIRTUAL", r"\1 AS CAST(NULL AS \2)", statement
+            )
             kept.append(re.sub(r"WITH \(.*", reading(files[found[1]]), statement, flags=re.DOTALL))
         elif re.match(r"CREATE (DATABASE|TEMPORARY|VIEW joined)", statement):
             kept.append(statement)

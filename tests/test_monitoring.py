@@ -76,7 +76,8 @@ def test_an_alert_that_fires_is_posted_with_its_runbook(tmp_path, webhook):
             alerts = [alert for message in list(received) for alert in message["alerts"]]
             return [alert for alert in alerts if alert["labels"]["alertname"] == "ApiDown"]
 
-        alert = eventually(fired, 60)[0]
+        # What fires before Prometheus knows of Alertmanager is sent again after a minute.
+        alert = eventually(fired, 150)[0]
     finally:
         platform.down(NAMES, print)
     assert alert["status"] == "firing"
