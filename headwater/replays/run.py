@@ -494,7 +494,12 @@ class Replays:
             state = "paused"
         elif all(state == "FINISHED" for state in states):
             state = "done"
-        elif replay.end is None and lag <= _NEAR_RECORDS and rows and self._is_near(known, states):
+        elif (
+            replay.end is None
+            and lag <= _NEAR_RECORDS
+            and rows
+            and self._is_near(replay, known, states)
+        ):
             state = "following"
         else:
             state = "running"
@@ -503,15 +508,17 @@ class Replays:
             share = 1.0 if state == "following" else rows / max(rows + lag, replay.planned, 1)
         return Progress(share, rows, 0.0, None, state, self.rate(replay), lag)
 
-    def _is_near(self, known: dict[str, dict[str, Any]], states: list[str]) -> bool:
+    def _is_near(self, replay: Replay, known: dict[str, dict[str, Any]], states: list[str]) -> bool:
         """Whether each job has come as far in event time as the live job it was made of."""
         if any(state != "RUNNING" for state in states):
             return False
         live = {job.name: job.id for job in self.cluster.jobs()}
         for name, job in known.items():
-            mark = self._watermark(job["jid"])
+            mark = self._watermark(job["jid"], replay.views)
             its = live.get(name.split("-", 2)[2])
-            if mark < 0 or (its is not None and mark < self._watermark(its) - _NEAR_MS):
+            if mark < 0 or (
+                its is not None and mark < self._watermark(its, replay.views) - _NEAR_MS
+            ):
                 return False
         return True
 
@@ -561,9 +568,10 @@ class Replays:
         known, live = self._known(replay), {job.name: job.id for job in self.cluster.jobs()}
         ends: dict[str, int] = {}
         for job in jobs_:
-            marks = [self._watermark(known[self._name(replay, job)]["jid"])]
+            views = [view.name for view in job.views]
+            marks = [self._watermark(known[self._name(replay, job)]["jid"], views)]
             if job.name in live:
-                marks.append(self._watermark(live[job.name]))
+                marks.append(self._watermark(live[job.name], views))
             if min(marks) < replay.start:
                 raise ReplayError(
                     f"{job.name}: has not come to {Replay.iso(replay.start)} yet; try again"
@@ -572,11 +580,14 @@ class Replays:
             ends |= {view.name: min(marks) + 1 for view in job.views}
         return ends
 
-    def _watermark(self, job: str) -> int:
+    def _watermark(self, job: str, views: Iterable[str]) -> int:
+        """The least of the tasks that compute those views: what is joined may have none."""
         vertices = self.cluster.get(f"/jobs/{job}")["vertices"]
+        names = [f"redis {view}: " for view in views]
         marks = [
             int(mark["value"])
             for vertex in vertices
+            if any(name in vertex["name"] for name in names)
             for mark in self.cluster.get(f"/jobs/{job}/vertices/{vertex['id']}/watermarks")
         ]
         return min(marks, default=-1)
