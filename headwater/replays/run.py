@@ -534,15 +534,10 @@ class Replays:
     def _share(self, job: dict[str, Any], replay: Replay) -> float:
         if replay.end is None:
             return 0.0
-        marks = [
-            int(mark["value"])
-            for vertex in job["vertices"]
-            for mark in self.cluster.get(f"/jobs/{job['jid']}/vertices/{vertex['id']}/watermarks")
-        ]
         known = {view.name: view for view in self.repository.views}
         before = warm_up(tuple(known[name] for name in replay.views)) or 0
         first = replay.start - before
-        reached = min(marks, default=first)
+        reached = self._mark(job, replay.views)
         return max(0.0, min(1.0, (reached - first) / (replay.end - first)))
 
     def _hand_over(self, replay: Replay, report: Report) -> Replay:
@@ -581,14 +576,20 @@ class Replays:
         return ends
 
     def _watermark(self, job: str, views: Iterable[str]) -> int:
-        """The least of the tasks that compute those views: what is joined may have none."""
-        vertices = self.cluster.get(f"/jobs/{job}")["vertices"]
+        """As `_mark`, of a running job's id."""
+        return self._mark(self.cluster.get(f"/jobs/{job}"), views)
+
+    def _mark(self, job: dict[str, Any], views: Iterable[str]) -> int:
+        """The least watermark of the tasks that compute those views, -1 if they have none.
+
+        Not of all tasks: those that read what is joined may never have one.
+        """
         names = [f"redis {view}: " for view in views]
         marks = [
             int(mark["value"])
-            for vertex in vertices
+            for vertex in job["vertices"]
             if any(name in vertex["name"] for name in names)
-            for mark in self.cluster.get(f"/jobs/{job}/vertices/{vertex['id']}/watermarks")
+            for mark in self.cluster.get(f"/jobs/{job['jid']}/vertices/{vertex['id']}/watermarks")
         ]
         return min(marks, default=-1)
 
