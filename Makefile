@@ -5,7 +5,7 @@ BIN := build/envs/serving/bin
 DEBIAN := prometheus prometheus-alertmanager debootstrap
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
-.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving soak protocol chaos soak-jobs bench-formats lock clean tools check-deploy compose check-images audit check-terraform
+.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving bench-replay kill-replay soak protocol chaos soak-jobs bench-formats lock clean tools check-deploy compose check-images audit check-terraform
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ audit: build/envs/tools/.ready ## Look the pinned packages up among the known vu
 chaos: setup ## Kill, pause and restart parts under load, then compare every row (15 minutes)
 	$(BIN)/python -m tests.chaos
 
+kill-replay: setup ## Kill replays, promotions and rollbacks thirty times at random (20 minutes)
+	HEADWATER_KILLS=30 $(BIN)/pytest tests/test_replay_kills.py
+
 soak-jobs: setup ## A steady load for an hour: memory, checkpoints and files must stay flat
 	$(BIN)/python -m tests.soak
 
@@ -133,6 +136,9 @@ bench-sink: setup build/tools/redis-benchmark ## The Redis sink beside a Python 
 
 bench-serving: setup ## The feature API beside feast serve and a bare Redis client (10 minutes)
 	$(BIN)/python -m bench.serving
+
+bench-replay: setup ## A year's replay beside the bare source and Feast, and what serving notices (20 minutes)
+	$(BIN)/python -m bench.replay
 
 soak: setup ## The API under load while Redis is killed and started again (10 minutes)
 	$(BIN)/python -m bench.soak

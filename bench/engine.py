@@ -119,7 +119,8 @@ def over(views: Sequence[FeatureView], stream: EventStream) -> list[str]:
             (*view.keys, *(f.aggregation.column for f in features if f.aggregation.column))
         )
         for f in features:
-            if condition := f.aggregation.condition:
+            condition = f.aggregation.condition
+            if condition is not None:
                 read |= dict.fromkeys(c.column for c in condition.comparisons)
         query = (
             f"SELECT {', '.join(map(identifier, read))}, `rowtime`"
@@ -150,7 +151,7 @@ def _aggregate(feature: Feature) -> str:
     how = feature.aggregation
     text = _AGGREGATES[how.op.value].format(
         column=identifier(how.column) if how.column else "*",
-        condition=condition_text(how.condition) if how.condition else "",
+        condition="" if how.condition is None else condition_text(how.condition),
     )
     # The window follows each aggregate function, and only those.
     return re.sub(r"\b(AVG|SUM|MIN|MAX|COUNT)(\((?:[^()]|\([^()]*\))*\))", r"\1\2 OVER w", text)

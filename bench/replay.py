@@ -31,10 +31,11 @@ from bench.report import publish
 from connectors.producer import Event, produce
 from feature_repo.registration import apply, feature_store
 from flink_jobs.rest import FlinkError
-from headwater.apply import apply_tables, apply_topics, catalog, registry
+from headwater.apply import apply_tables, apply_topics
 from headwater.replays.plan import Wanted
 from headwater.replays.run import Replays
 from headwater.settings import Settings
+from headwater.stores import catalog, registry
 from iceberg.archive import StreamArchive
 from iceberg.offline import rows
 from iceberg.tables import AVAILABLE_AT

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from connectors.ddl import NO_RECORD, REASON, identifier, literal, sql_type
 from flink_jobs.sql import CATALOG, Job, Part, job_sql, read_ddl
-from schemas import EVENT_TIME, EventStream, FeatureView
+from schemas import EVENT_TIME, EventStream, FeatureView, JoinedStream, parts
 
 _FORMAT = re.compile(r"'format' = '([^']+)'")
 _ALIGNMENT = re.compile(r"'(scan\.watermark\.[^']+)' = '([^']*)'")
@@ -57,22 +57,33 @@ class Isolation:
     """The Redis key that holds how many records a second it may read."""
 
 
-def warm_up(views: tuple[FeatureView, ...]) -> int | None:
+def warm_up(views: tuple[FeatureView, ...], source: Part | None = None) -> int | None:
     """How long before its span a replay must read, in milliseconds; None from the beginning.
 
     The largest window with its tile, and the disorder the first events may have. A lifetime
-    feature needs all of the log, and so does what a stream is joined with.
+    feature needs all of the log. Of a `source` that events are joined with, as much more as an
+    event of it counts, and all of a captured table.
     """
     longest = 0
     for view in views:
-        source = view.source
-        if not isinstance(source, EventStream):
+        stream = view.stream
+        if source is not None and source not in parts(view.source):
+            continue
+        if stream is None or any(feature.window is None for feature in view.features):
             return None
+        before = 0
+        if isinstance(view.source, JoinedStream):
+            for join in view.source.joins:
+                if join.source != source:
+                    continue
+                if join.within is None or not isinstance(join.source, EventStream):
+                    return None
+                more = join.within.seconds + join.source.disorder.seconds
+                before = max(before, more)
         for feature in view.features:
-            if feature.window is None:
-                return None
-            window = feature.window.size.seconds + feature.window.resolution.seconds
-            longest = max(longest, window + source.disorder.seconds)
+            if feature.window is not None:
+                window = feature.window.size.seconds + feature.window.resolution.seconds
+                longest = max(longest, window + stream.disorder.seconds + before)
     return longest * 1000
 
 

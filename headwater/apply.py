@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 import redis
-from pyiceberg.catalog import Catalog
 
 from connectors.access import KafkaAccess
 from connectors.capture import Capture
@@ -15,11 +13,9 @@ from connectors.debezium import ConnectCluster, Database, connector_document, co
 from connectors.registered import DIGEST, DOCUMENT, encode, registered_key, served
 from connectors.topics import create_topics, topics
 from headwater.settings import Settings
-from iceberg.catalog import create_archive, create_tables, open_catalog
+from headwater.stores import catalog, registry
+from iceberg.catalog import create_archive, create_tables
 from schemas import Repository, SettingsError
-
-if TYPE_CHECKING:
-    from feature_repo.registration import RegistrySettings
 
 Report = Callable[[str], None]
 
@@ -61,26 +57,12 @@ def apply_tables(settings: Settings, repository: Repository, report: Report) -> 
     report(f"Iceberg tables: {', '.join(made)} created" if made else "Iceberg tables: all there")
 
 
-def catalog(settings: Settings) -> Catalog:
-    """The Iceberg catalog of the platform."""
-    return open_catalog(settings.catalog_url(), settings.warehouse)
-
-
 def apply_registry(settings: Settings, repository: Repository, report: Report) -> None:
     """Feast's registry says what the declarations say."""
     from feature_repo.registration import apply  # Feast takes seconds to import
 
     changed = apply(repository, registry(settings))
     report(f"Feast: {len(changed)} objects changed" if changed else "Feast: all registered")
-
-
-def registry(settings: Settings) -> RegistrySettings:
-    """Where Feast finds the registry and the stores of the platform."""
-    from feature_repo.registration import RegistrySettings
-
-    uri = settings.postgres_url("headwater", "postgresql+psycopg")
-    redis = settings.redis_url.removeprefix("redis://")
-    return RegistrySettings(uri, settings.catalog_url(), settings.warehouse, redis)
 
 
 def apply_connector(settings: Settings, repository: Repository, report: Report) -> None:

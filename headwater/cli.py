@@ -2,60 +2,84 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import click
 
-from headwater.commands.audit import audit
-from headwater.commands.connectors import connectors
-from headwater.commands.data import apply, load, produce_
-from headwater.commands.deadletters import deadletters
-from headwater.commands.demo import demo
-from headwater.commands.heartbeat import heartbeat
-from headwater.commands.jobs import jobs_group
-from headwater.commands.keys import keys_group
-from headwater.commands.local import down, logs, status, up
-from headwater.commands.online import online
-from headwater.commands.plan import plan
-from headwater.commands.replay import replay
-from headwater.commands.schemas import schemas
-from headwater.commands.snapshots import snapshots
-from headwater.commands.tables import tables
-from headwater.demo import DemoFailed
-from headwater.local.part import PartFailed
-from headwater.replays.plan import ReplayError
-from headwater.replays.promote import PromotionError
 from schemas import HeadwaterError
 
+COMMANDS = {
+    "plan": ("plan:plan", "Write what the declarations become, as text."),
+    "up": (
+        "local:up",
+        "Start the PARTS (all of them if none is named) and wait until they answer.",
+    ),
+    "down": ("local:down", "Stop the PARTS (all of them if none is named); their data stays."),
+    "status": ("local:status", "What each part is doing; exits with 1 unless all are up."),
+    "logs": ("local:logs", "The end of a PART's log."),
+    "apply": (
+        "data:apply",
+        "Create what the declarations need: topics, tables, registry, connector, or KINDS of it.",
+    ),
+    "load": ("data:load", "Fill the source tables in PostgreSQL with the history's rows."),
+    "produce": (
+        "data:produce_",
+        "Send the history of the STREAMS (of all if none is named) to Kafka.",
+    ),
+    "jobs": ("jobs:jobs_group", "The Flink jobs that compute the features."),
+    "snapshots": ("snapshots:snapshots", "The snapshots of the views' Iceberg tables."),
+    "replay": ("replay:replay", "Compute a span of the past again, beside the live jobs."),
+    "keys": ("keys:keys_group", "API keys: made once, shown once, kept as hashes."),
+    "deadletters": (
+        "deadletters:deadletters",
+        "The records that could not be read: kept with their reason until somebody decides.",
+    ),
+    "audit": (
+        "audit:audit",
+        "Account for every record of the sources called NAMES, or of all, offset by offset.",
+    ),
+    "schemas": ("schemas:schemas", "The schemas of the events, and what may become of them."),
+    "connectors": (
+        "connectors:connectors",
+        "The connector that captures the repository's PostgreSQL tables.",
+    ),
+    "tables": ("tables:tables", "The Iceberg tables: what they look like, and care for them."),
+    "online": ("online:online", "The online store."),
+    "heartbeat": (
+        "heartbeat:heartbeat",
+        "Send heartbeats to the streams that declare one, until it is stopped.",
+    ),
+    "demo": (
+        "demo:demo",
+        "Run everything on recorded data and prove that all answers agree; leaves it running.",
+    ),
+}
+"""Where each command is, and what it says of itself: loading all of them takes seconds."""
 
-@click.group()
+
+class _Lazy(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        found = getattr(importlib.import_module(f"headwater.commands.{module}"), name)
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy)
 def headwater() -> None:
     """Features declared once, computed as streams, served live."""
-
-
-for command in (
-    plan,
-    up,
-    down,
-    status,
-    logs,
-    apply,
-    load,
-    produce_,
-    jobs_group,
-    snapshots,
-    replay,
-    keys_group,
-    deadletters,
-    audit,
-    schemas,
-    connectors,
-    tables,
-    online,
-    heartbeat,
-    demo,
-):
-    headwater.add_command(command)
 
 
 def main() -> None:
@@ -64,6 +88,4 @@ def main() -> None:
         headwater()
     except HeadwaterError as error:
         click.echo(f"headwater: {error}", err=True)
-        sys.exit(
-            1 if isinstance(error, PartFailed | DemoFailed | ReplayError | PromotionError) else 2
-        )
+        sys.exit(error.exit_code)

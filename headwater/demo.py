@@ -18,10 +18,11 @@ from connectors.producer import Event, between
 from connectors.tables import load_tables
 from flink_jobs.rest import FlinkCluster
 from headwater.agreement import Agreement, Places, agree
-from headwater.apply import apply_all, apply_connector, catalog
+from headwater.apply import apply_all, apply_connector
 from headwater.jobs import Jobs
 from headwater.local.platform import Platform
 from headwater.settings import Settings
+from headwater.stores import catalog
 from schemas import (
     EVENT_TIME,
     EventStream,
@@ -44,6 +45,8 @@ Send = Callable[[dict[EventStream, list[Event]]], dict[str, int]]
 
 class DemoFailed(HeadwaterError):
     """A part of the demo did not do what it must; the text says which and what to look at."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
 from flink_jobs.sql import Job, job_sql, jobs
 from flink_jobs.upgrade import breaks
-from headwater.apply import catalog
 from headwater.local.flink import environment
 from headwater.savepoints import check_anew, check_savepoint, newest_checkpoint
 from headwater.settings import Settings
+from headwater.stores import catalog
 from iceberg.catalog import ARCHIVE, NAMESPACE
 from schemas import Repository, SettingsError
 

@@ -16,7 +16,7 @@ from urllib.parse import urlparse
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 
-from iceberg.maintenance import CHECKPOINT, JOB, lineage
+from iceberg.lineage import CHECKPOINT, JOB, lineage
 from schemas import HeadwaterError
 
 _MAGIC = 0x4960672D

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
@@ -52,6 +51,8 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
     """
     if uri.startswith(("http://", "https://")):
         return load_catalog(CATALOG, type="rest", uri=uri, warehouse=warehouse)
+    from pyiceberg.catalog.sql import SqlCatalog  # SQLAlchemy takes a while to import
+
     return SqlCatalog(CATALOG, uri=uri, warehouse=warehouse)
 
 

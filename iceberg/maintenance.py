@@ -26,10 +26,9 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.transforms import IdentityTransform
 
+from iceberg.lineage import JOB, lineage
 from schemas import EVENT_TIME, HeadwaterError
 
-JOB = "flink.job-id"
-CHECKPOINT = "flink.max-committed-checkpoint-id"
 _OPERATOR = "flink.operator-id"
 _COMMITS = 20
 _MARK = {"headwater.maintenance": "compacted"}
@@ -192,16 +191,6 @@ def needed_snapshots(table: Table, care: Care, now: datetime) -> set[int]:
                 needed.update(way)
                 latest = False
     return needed
-
-
-def lineage(table: Table, snapshot_id: int | None) -> Iterator[Snapshot]:
-    """A snapshot and its ancestors, newest first, as far as they are there."""
-    while snapshot_id is not None:
-        snapshot = table.snapshot_by_id(snapshot_id)
-        if snapshot is None:
-            return
-        yield snapshot
-        snapshot_id = snapshot.parent_snapshot_id
 
 
 def remove_orphans(catalog: Catalog, name: str, care: Care, now: datetime) -> int:

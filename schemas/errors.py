@@ -17,6 +17,9 @@ from difflib import get_close_matches
 class HeadwaterError(Exception):
     """Root of the tree; catch it to catch everything Headwater raises on purpose."""
 
+    exit_code = 2
+    """Of a command that ends with it: 2 for wrong use or a wrong setting, 1 for a failed part."""
+
 
 class DeclarationError(HeadwaterError, ValueError):
     """A declaration does not hold together.

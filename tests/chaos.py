@@ -42,9 +42,9 @@ from connectors.redis_codec import (
 )
 from flink_jobs.rest import FlinkCluster, FlinkError
 from flink_jobs.sql import jobs
-from headwater.apply import catalog
 from headwater.local.part import PartFailed
 from headwater.recompute import instants, matches, recompute
+from headwater.stores import catalog
 from tests.conftest import ROOT, Running
 from tests.corpus import cases
 from tests.storm import SENSORS, readings, repository, sensor_activity, sensor_facts

@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from headwater.apply import catalog
+from headwater.stores import catalog
 from iceberg.maintenance import Care, states, utc_now
 from tests import chaos
 from tests.conftest import ROOT, Running

@@ -8,8 +8,8 @@ import numpy as np
 from confluent_kafka import Producer
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 
-from headwater.apply import catalog
 from headwater.audit import _account
+from headwater.stores import catalog
 from tests.conftest import eventually
 from tests.corpus import NOON
 from tests.shop import purchases

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from connectors.deadletters import DeadLetters
-from headwater.apply import catalog
+from headwater.stores import catalog
 from tests.conftest import eventually
 from tests.shop import customer_facts
 

@@ -12,7 +12,8 @@ import pytest
 
 from feature_repo.flights.views.origin_weather import origin_weather
 from iceberg.catalog import create_tables, open_catalog
-from iceberg.maintenance import JOB, Care, compact, expire, maintain, needed_snapshots, states
+from iceberg.lineage import JOB
+from iceberg.maintenance import Care, compact, expire, maintain, needed_snapshots, states
 from observability.tables import exposition
 
 NAME = "features.origin_weather"

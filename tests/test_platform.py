@@ -24,7 +24,7 @@ from feature_repo.flights.history import history
 from feature_repo.flights.repository import repository
 from feature_repo.registration import feature_store
 from headwater.agreement import Places, agree
-from headwater.apply import catalog, registry
+from headwater.stores import catalog, registry
 from tests.conftest import ROOT, eventually
 
 DAY = 86_400_000

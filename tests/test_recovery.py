@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from flink_jobs.rest import FlinkCluster
-from headwater.apply import catalog
 from headwater.savepoints import NoSavepoint, checkpoint_number
+from headwater.stores import catalog
 from tests.conftest import eventually
 from tests.shop import customer_facts
 

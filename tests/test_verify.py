@@ -8,13 +8,15 @@ import pyarrow as pa
 import pytest
 
 from feature_repo.flights.repository import repository
+from feature_repo.flights.sources import departures, planes, weather
 from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arrival
+from feature_repo.flights.views.carrier_context import carrier_context
 from flink_jobs.replay import Isolation, Reading, Span, replay_sql, restart_sql, warm_up
 from flink_jobs.sql import Job, jobs
 from headwater.replays.journal import Journal, Replay
 from headwater.replays.page import page
 from headwater.replays.verify import Thresholds, compare
-from schemas import EventStream, SettingsError
+from schemas import EventStream, SettingsError, hours
 
 VIEW = aircraft_last_arrival.only("arr_delay", "dest")
 NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
@@ -80,6 +82,15 @@ def test_a_replay_reads_its_largest_window_and_the_disorder_before_its_span():
     week_tile_disorder = 7 * 86_400 + 3_600 + 300
     assert warm_up(job.views) == week_tile_disorder * 1000
     assert warm_up((aircraft_last_arrival,)) is None  # a lifetime: from the beginning
+
+
+def test_a_replay_of_a_joined_view_reads_what_its_events_were_joined_with():
+    """Of the stream as of any, of the weather as long as it counts more, of a table everything."""
+    week_tile_disorder = 7 * 86_400 + 3_600 + 300
+    weather_counts = hours(3).seconds + weather.disorder.seconds
+    assert warm_up((carrier_context,), departures) == week_tile_disorder * 1000
+    assert warm_up((carrier_context,), weather) == (week_tile_disorder + weather_counts) * 1000
+    assert warm_up((carrier_context,), planes) is None
 
 
 def test_a_replays_script_differs_from_the_live_one_where_it_must():

@@ -8,10 +8,10 @@ import sys
 
 import click
 
-from headwater.apply import catalog
 from headwater.audit import Audit
-from headwater.commands.data import moment
+from headwater.commands.options import moment
 from headwater.settings import Settings
+from headwater.stores import catalog
 from schemas import CdcTable, EventStream, SettingsError
 from schemas.loading import load_repository
 

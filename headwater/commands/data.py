@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
 
 import click
 from rich.progress import (
@@ -19,6 +18,7 @@ from rich.progress import (
 from connectors.producer import Event, between, produce
 from connectors.tables import load_tables
 from headwater.apply import apply_all
+from headwater.commands.options import moment
 from headwater.settings import Settings
 from schemas import EventStream, SettingsError
 from schemas.loading import load_history, load_repository
@@ -27,7 +27,7 @@ from schemas.loading import load_history, load_repository
 @click.command()
 @click.argument("kinds", nargs=-1)
 def apply(kinds: tuple[str, ...]) -> None:
-    """Create what the declarations need: topics, tables, registry, connector, or just KINDS of it.
+    """Create what the declarations need: topics, tables, registry, connector, or KINDS of it.
 
     What is there and right is left alone.
     """
@@ -44,16 +44,6 @@ def load() -> None:
     loaded = load_tables(url, repository.tables, load_history(settings.history))
     for table, count in loaded.items():
         click.echo(f"{table}: {count} rows inserted")
-
-
-def moment(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no ISO 8601 time, such as 2013-02-01") from error
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _speed(_: click.Context, __: click.Parameter, text: str) -> float | None:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from connectors.ddl import source_topic
 from connectors.deadletters import DeadLetters, Letter
-from headwater.commands.data import moment
+from headwater.commands.options import moment
 from headwater.settings import Settings
 from schemas import CdcTable, EventStream, SettingsError
 from schemas.loading import load_repository

@@ -8,7 +8,8 @@ import time
 
 import click
 
-from headwater.commands.data import moment, send
+from headwater.commands.data import send
+from headwater.commands.options import moment
 from headwater.demo import Demo, Outcome
 from headwater.settings import Settings
 from schemas.loading import load_history, load_repository

@@ -10,10 +10,10 @@ import click
 import redis
 
 from flink_jobs.rest import FlinkCluster, FlinkError
-from headwater.apply import catalog
 from headwater.jobs import Jobs
 from headwater.online import rebuild
 from headwater.settings import Settings
+from headwater.stores import catalog
 from schemas import SettingsError
 from schemas.loading import load_repository
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from headwater.commands.data import moment
+from headwater.commands.options import moment
 from headwater.replays.journal import Replay
 from headwater.replays.page import page
 from headwater.replays.plan import SOURCES, ReplayError, Wanted

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import click
 from pyiceberg.table import Table
 
-from headwater.apply import catalog
-from headwater.commands.data import moment
+from headwater.commands.options import moment
 from headwater.settings import Settings
+from headwater.stores import catalog
 from iceberg.catalog import NAMESPACE
 from schemas import SettingsError
 from schemas.loading import load_repository

@@ -12,8 +12,8 @@ from pyiceberg.catalog import Catalog
 from rich.console import Console
 from rich.table import Table
 
-from headwater.apply import catalog
 from headwater.settings import Settings
+from headwater.stores import catalog
 from iceberg.maintenance import Care, Done, TableState, maintain, states, utc_now
 from observability.tables import exposition
 from schemas import SettingsError

@@ -13,6 +13,8 @@ from schemas import HeadwaterError
 class PartFailed(HeadwaterError):
     """A part did not come up; the text names it, says why and ends with its log."""
 
+    exit_code = 1
+
 
 def _nothing() -> None:
     """Nothing to do."""

@@ -34,6 +34,8 @@ _PRIOR_RECORDS_PER_SECOND = 40_000
 class ReplayError(HeadwaterError):
     """A replay cannot be done, or has failed; the text says why and what to do."""
 
+    exit_code = 1
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -169,7 +171,7 @@ class Planner:
             consumer.close()
 
     def _source(self, consumer: Consumer, source: Part, job: Job, wanted: Wanted) -> SourcePlan:
-        before = warm_up(job.views)
+        before = warm_up(job.views, source)
         needed = None if before is None else max(wanted.start - before, 0)
         topic = topic_of(source, self._repository.name)
         stream = isinstance(source, EventStream)

@@ -116,6 +116,8 @@ return moved
 class PromotionError(HeadwaterError):
     """A replay cannot be promoted or rolled back; the text says why."""
 
+    exit_code = 1
+
 
 @dataclass(frozen=True)
 class Moved:

@@ -16,7 +16,6 @@ import redis
 from flink_jobs.replay import Isolation, Span, replay_sql, restart_sql, warm_up
 from flink_jobs.rest import FlinkCluster, FlinkError
 from flink_jobs.sql import Job
-from headwater.apply import catalog
 from headwater.jobs import RECOVERY, Jobs
 from headwater.replays.governor import ApiLatency, Bounds, Governor, Seen
 from headwater.replays.journal import Journal, Replay
@@ -24,6 +23,7 @@ from headwater.replays.plan import Plan, Planner, ReplayError, Wanted, expected,
 from headwater.replays.promote import Moved, mark, promote, roll_back
 from headwater.replays.verify import ViewReport, verify
 from headwater.settings import Settings
+from headwater.stores import catalog
 from iceberg.catalog import NAMESPACE, branch_files, create_tables, drop_branch, empty_branch
 from schemas import EVENT_TIME, FeatureView, Repository
 

@@ -16,7 +16,7 @@ from feature_repo.flights.repository import repository
 from flink_jobs.place import Place, digest
 from flink_jobs.sql import job_sql, jobs
 from headwater.apply import KINDS
-from headwater.cli import headwater as command
+from headwater.cli import COMMANDS
 from headwater.deployment import chart_values
 from headwater.settings import Settings
 from observability.dashboards import dashboards
@@ -200,7 +200,7 @@ def test_a_scheduled_run_is_a_command_that_there_is(tmp_path):
     found = render("prod", "-f", str(values))
     job = of(found, "CronJob")[f"{RELEASE}-check"]
     assert job["spec"]["concurrencyPolicy"] == "Forbid"
-    assert pod(job)["containers"][0]["args"][0] in command.commands
+    assert pod(job)["containers"][0]["args"][0] in COMMANDS
     assert [str(finding) for finding in check(found)] == []
 
 

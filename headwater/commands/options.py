@@ -1,0 +1,18 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+
+def moment(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    """An instant given in ISO 8601, as milliseconds since 1970 UTC."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no ISO 8601 time, such as 2013-02-01") from error
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

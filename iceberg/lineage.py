@@ -1,0 +1,22 @@
+"""A table's snapshots, and which job and checkpoint committed them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+
+JOB = "flink.job-id"
+CHECKPOINT = "flink.max-committed-checkpoint-id"
+"""What Iceberg's Flink sink writes into the summary of a snapshot."""
+
+
+def lineage(table: Table, snapshot_id: int | None) -> Iterator[Snapshot]:
+    """A snapshot and its ancestors, newest first, as far as they are there."""
+    while snapshot_id is not None:
+        snapshot = table.snapshot_by_id(snapshot_id)
+        if snapshot is None:
+            return
+        yield snapshot
+        snapshot_id = snapshot.parent_snapshot_id
