@@ -42,7 +42,7 @@ class FeatureAnswers:
         request: LookupRequest = _decode(body)
         selection = self._lookup.selection(request.service, request.features)
         principal.check(selection.views)
-        found = await self._lookup.find(selection, request.entities, trace.span is not None)
+        found = await self._lookup.find(selection, request.entities, trace)
         if selection.computation is not None:
             return _computed(selection.computation, found, request, shape)
         if request.inputs is not None:

@@ -20,6 +20,7 @@ from api.answers import FeatureAnswers
 from api.auth import Gatekeeper, Open
 from api.door import Door, Gate
 from api.feast import FeastAnswers
+from api.feature_log import KafkaFeatureLog, Unlogged
 from api.grpc_door import GrpcAddress, GrpcDoor
 from api.lookup import Clock, FeatureLookup
 from api.neighbours import Neighbour
@@ -30,12 +31,22 @@ from api.serving import Serving
 from api.store import OnlineStore
 from api.switch import Switch
 from api.telemetry import Telemetry, Traces
+from connectors.access import KafkaAccess
 from connectors.registered import served
 from observability.metrics import ApiMetrics
 from observability.tracing import tracer_provider
 from schemas import HeadwaterError, Repository
 
 VERSION = "0.1.0"
+
+
+@dataclass(frozen=True)
+class LogTo:
+    """Where answers are noted, and how many of them."""
+
+    access: KafkaAccess
+    share: float
+    """0 to 1, of all lookups."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +69,13 @@ def create_app(
     limits: Limits = Limits(),
     gatekeeper: Gatekeeper | None = None,
     grpc: GrpcAddress | None = None,
+    log: LogTo | None = None,
 ) -> Litestar:
     """The API over `repository`, reading its hashes from `redis`.
 
     `traces` is where spans go; without one none is recorded. `gatekeeper` tells who asks; without
-    one everybody may. With `grpc` the same is served there.
+    one everybody may. With `grpc` the same is served there. `log` is where a share of the answers
+    is noted; without one none is.
     `neighbours` are parts whose state `/health/ready` tells besides.
     `clock` gives seconds since 1970 UTC; ages are measured by it. The application closes `redis`
     and shuts `traces` down when it stops.
@@ -76,7 +89,8 @@ def create_app(
     store = OnlineStore(redis, tracer, metrics)
     serving = Serving(served(repository), store, metrics)
     switch = Switch(redis, store, repository.name)
-    lookup = FeatureLookup(serving, store, switch, clock, metrics)
+    noted = KafkaFeatureLog(repository.name, log.access, log.share, metrics) if log else Unlogged()
+    lookup = FeatureLookup(serving, store, switch, clock, metrics, noted)
     gate = Gate(limits.at_once, metrics)
     door = Door("/v1/features", FeatureAnswers(lookup).answer, gatekeeper, gate, trace, metrics)
     feast = Door(
@@ -111,10 +125,10 @@ def create_app(
             use_handler_docstrings=True,
             render_plugins=[Page(path="/"), JsonRenderPlugin()],
         ),
-        on_startup=[serving.start, switch.start, *([rpc.start] if rpc else [])],
+        on_startup=[serving.start, switch.start, noted.start, *([rpc.start] if rpc else [])],
         on_shutdown=[
             *([rpc.stop] if rpc else []),
-            *(switch.stop, serving.stop, store.close, provider.shutdown),
+            *(noted.stop, switch.stop, serving.stop, store.close, provider.shutdown),
         ],
     )
 

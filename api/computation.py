@@ -15,7 +15,7 @@ from connectors.registered import ServedOnDemand
 from schemas import Column, Type
 from schemas.expressions import given_of, read, stored_of
 
-_WORST: tuple[Status, ...] = ("unreadable", "missing", "stale", "present")
+_WORST: tuple[Status, ...] = ("unreadable", "missing", "replaying", "stale", "present")
 _TYPES: dict[Type, tuple[type, ...]] = {
     Type.STRING: (str,),
     Type.INT64: (int,),

@@ -44,7 +44,7 @@ class FeastAnswers:
         principal.check(selection.views)
         names = _names(selection, request.full_feature_names)
         rows = _rows(request.entities)
-        found = await self._lookup.find(selection, rows, trace.span is not None)
+        found = await self._lookup.find(selection, rows, trace)
         there = ["PRESENT"] * len(rows)
         results: list[Any] = [
             FeastColumn(values, there, [_NEVER] * len(rows)) for values in request.entities.values()

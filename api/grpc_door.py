@@ -48,6 +48,7 @@ _STATUSES = {
     "missing": pb.STATUS_MISSING,
     "stale": pb.STATUS_STALE,
     "unreadable": pb.STATUS_UNREADABLE,
+    "replaying": pb.STATUS_REPLAYING,
 }
 _FILLING: dict[Type, Value] = {
     Type.FLOAT64: 0.0,
@@ -159,7 +160,7 @@ class GrpcDoor:
         selection = self._lookup.stored(service, list(request.features) or None)
         principal.check(selection.views)
         rows = _rows(request.keys)
-        found = await self._lookup.find(selection, rows, trace.span is not None)
+        found = await self._lookup.find(selection, rows, trace)
         columns = _described(found) if request.include_metadata else _lean(found)
         reply = pb.LookUpReply(columns=columns, answered_at_ms=round(found.now * 1000))
         return bytes(reply.SerializeToString())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,6 +15,7 @@ from api.plan import BAD_ROW, Group, Key, Selection, Slot
 from api.serving import Serving
 from api.store import OnlineStore
 from api.switch import Switch
+from api.telemetry import Trace
 from connectors.redis_codec import CodecError, Value, count_older, decode_event_time
 from observability.metrics import ApiMetrics
 
@@ -22,6 +23,9 @@ MAX_ENTITIES = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNREADABLE = b"\xff"
 _lines = msgspec.json.Encoder().encode_lines
+
+if TYPE_CHECKING:
+    from api.feature_log import FeatureLog
 
 Clock = Callable[[], float]  # seconds since 1970 UTC
 Bytes = tuple[bytes | None, ...]
@@ -40,11 +44,15 @@ class Part:
         self.spread = spread
         """From one place an entity that was read to one a row; None where that is the same."""
 
+    def rows(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Values of each different entity as values of each row."""
+        return values if self.spread is None else self.spread(values)
+
 
 class Found:
     """What was found for the rows of one request, still as Redis has it."""
 
-    __slots__ = ("_metrics", "bad", "count", "now", "parts", "selection")
+    __slots__ = ("_metrics", "bad", "count", "now", "parts", "replaying", "selection")
 
     def __init__(
         self,
@@ -53,8 +61,12 @@ class Found:
         now: float,
         parts: list[Part],
         metrics: ApiMetrics,
+        replaying: frozenset[str] = frozenset(),
     ) -> None:
         self._metrics = metrics
+        self.replaying = replaying
+        """The views whose values were being switched."""
+
         self.selection = selection
         self.count = count
         self.now = now
@@ -69,10 +81,10 @@ class Found:
         columns: list[Any] = [None] * len(self.selection.names)
         bad: list[int] = []
         for part in self.parts:
-            by_field, spread = part.by_field, part.spread
+            by_field = part.by_field
             for slot in part.group.slots:
                 values = slot.decode(by_field[slot.value_at], bad)
-                columns[slot.at] = values if spread is None else spread(values)
+                columns[slot.at] = part.rows(values)
                 if bad:
                     self.bad[slot.at] = bad
                     self._metrics.unreadable.labels(slot.column.view).inc(len(bad))
@@ -118,8 +130,7 @@ class Found:
 
     def _times(self, part: Part, at: int) -> list[int | None]:
         """Event times in milliseconds of each row."""
-        times = [_event_time(data) for data in part.by_field[at]]
-        return times if part.spread is None else list(part.spread(times))
+        return list(part.rows([event_time(data) for data in part.by_field[at]]))
 
     def _described(
         self, part: Part, slot: Slot, values: Sequence[Value], times: list[int | None]
@@ -129,9 +140,9 @@ class Found:
         flags: Sequence[int] = [
             2 if place in bad else data is not None for place, data in enumerate(raw)
         ]
-        if part.spread is not None:
-            flags = part.spread(flags)
+        flags = part.rows(flags)
         ttl, now = slot.column.ttl_seconds, self.now
+        replaying = slot.column.view in self.replaying
         result = []
         for value, time, flag in zip(values, times, flags, strict=True):
             if flag == 2:
@@ -141,6 +152,8 @@ class Found:
             else:
                 age = round(now - time / 1000, 3)
                 status: Status = "stale" if age > ttl else "present"
+                if replaying:
+                    status = "replaying"
                 result.append(
                     FeatureValue(value, _EPOCH + timedelta(milliseconds=time), age, status)
                 )
@@ -160,12 +173,14 @@ class FeatureLookup:
         switch: Switch,
         clock: Clock,
         metrics: ApiMetrics,
+        log: FeatureLog,
     ) -> None:
         self._serving = serving
         self._store = store
         self._switch = switch
         self._clock = clock
         self._metrics = metrics
+        self._log = log
 
     def stored(self, service: str | None, features: Sequence[str] | None) -> Selection:
         """A selection of stored features alone; RequestError if one is computed on demand."""
@@ -189,9 +204,10 @@ class FeatureLookup:
         )
 
     async def find(
-        self, selection: Selection, rows: Sequence[Mapping[str, Key]], traced: bool = False
+        self, selection: Selection, rows: Sequence[Mapping[str, Key]], trace: Trace
     ) -> Found:
         """What is known of each row; RequestError or StoreUnavailable if it cannot be told."""
+        traced = trace.span is not None
         if len(rows) > MAX_ENTITIES:
             raise RequestError("$.entities", f"at most {MAX_ENTITIES} entities", len(rows))
         wanted = len(selection.keys)
@@ -223,8 +239,10 @@ class FeatureLookup:
         for group, (size, spread) in zip(selection.groups, spreads, strict=True):
             parts.append(Part(group, _by_field(replies[at : at + size], group.fields), spread))
             at += size
-        found = Found(selection, len(rows), self._clock(), parts, self._metrics)
+        replaying = frozenset[str]() if quiet else self._switch.views
+        found = Found(selection, len(rows), self._clock(), parts, self._metrics, replaying)
         self._count(found)
+        self._log.note(found, rows, trace.trace_id)
         return found
 
     def _count(self, found: Found) -> None:
@@ -241,7 +259,7 @@ class FeatureLookup:
                     times.count(None),
                     count_older(times, round((now - view.ttl_seconds) * 1000)),
                 )
-                if (first := times[0]) is not None and (time := _event_time(first)) is not None:
+                if (first := times[0]) is not None and (time := event_time(first)) is not None:
                     self._metrics.age(view.view, now - time / 1000)
 
 
@@ -260,7 +278,8 @@ def _by_field(replies: list[Any], fields: int) -> list[Bytes]:
         return list(zip(*mended, strict=True))
 
 
-def _event_time(data: bytes | None) -> int | None:
+def event_time(data: bytes | None) -> int | None:
+    """The event time in a timestamp field, in milliseconds; None if there is none to read."""
     if data is None:
         return None
     try:

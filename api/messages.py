@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-Status = Literal["present", "missing", "stale", "unreadable"]
+Status = Literal["present", "missing", "stale", "unreadable", "replaying"]
 Scalar = str | float | bool | None  # JSON knows one kind of number
 
 
@@ -27,7 +27,8 @@ class FeatureValue(Struct, frozen=True):
 
     `present` with a null `value` means the feature was computed and is null, such as the mean of
     an empty window; `missing` means nothing was ever written; `stale` that it is older than the
-    view's ttl; `unreadable` that the online store holds something else there.
+    view's ttl; `unreadable` that the online store holds something else there; `replaying` that a
+    replay's values are just being put in the place of live ones, and this is one of the two.
     """
 
     value: Scalar

@@ -15,11 +15,12 @@ from typing import Any
 import grpc
 import uvicorn
 
-from api.app import Limits, create_app
+from api.app import Limits, LogTo, create_app
 from api.auth import Gatekeeper, Guarded, Open, Tokens, read_principals
 from api.grpc_door import GrpcAddress
 from api.neighbours import kafka, postgres
 from api.store import connect
+from connectors.access import KafkaAccess
 from observability.logs import set_up
 from observability.tracing import OTLP_ENDPOINT, tracer_provider
 from schemas import SettingsError
@@ -46,7 +47,7 @@ class ServerSettings:
     """HEADWATER_API_HOST: the address to listen on."""
 
     kafka: str = ""
-    """HEADWATER_KAFKA: host:port of the log, only to tell its state."""
+    """HEADWATER_KAFKA: host:port of the log, to tell its state and to note answers."""
 
     postgres: str = ""
     """HEADWATER_POSTGRES: host:port of the source tables, only to tell their state."""
@@ -78,6 +79,9 @@ class ServerSettings:
     grpc_port: int = 0
     """HEADWATER_GRPC_PORT: the port of the gRPC door; there is none without."""
 
+    feature_log: float = 0.0
+    """HEADWATER_FEATURE_LOG: the share of the answers that are noted in Kafka, 0 to 1."""
+
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> ServerSettings:
         """The settings in `environ`; SettingsError names the one that is missing or wrong."""
@@ -97,6 +101,7 @@ class ServerSettings:
             _number(environ, "HEADWATER_TRACED", cls.traced, 0.0, 1.0),
             int(_number(environ, "HEADWATER_LOOKUPS_AT_ONCE", cls.at_once, 1, 100_000)),
             _port(environ, "HEADWATER_GRPC_PORT") if environ.get("HEADWATER_GRPC_PORT") else 0,
+            _number(environ, "HEADWATER_FEATURE_LOG", cls.feature_log, 0.0, 1.0),
         )
         settings._check()
         return settings
@@ -116,6 +121,8 @@ class ServerSettings:
                 "HEADWATER_OIDC_ISSUER and HEADWATER_OIDC_AUDIENCE go together: a token for "
                 "somebody else must not open this door"
             )
+        if self.feature_log and not self.kafka:
+            raise SettingsError("HEADWATER_FEATURE_LOG needs HEADWATER_KAFKA, where the log goes")
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise SettingsError("HEADWATER_TLS_CERTIFICATE and HEADWATER_TLS_KEY go together")
 
@@ -149,6 +156,11 @@ def main() -> None:
             [view.name for view in repository.views] + [view.name for view in repository.on_demand]
         )
         redis = connect(settings.redis_url)
+        log = (
+            LogTo(KafkaAccess.read(os.environ, settings.kafka), settings.feature_log)
+            if settings.feature_log
+            else None
+        )
     except SettingsError as error:
         raise SystemExit(str(error)) from error
     set_up("headwater-api")
@@ -165,6 +177,7 @@ def main() -> None:
         limits=Limits(settings.at_once, settings.traced),
         gatekeeper=gatekeeper,
         grpc=settings.grpc_address() if settings.grpc_port else None,
+        log=log,
     )
     # What is there now stays: a full collection would look through all of it in mid-request.
     gc.collect()

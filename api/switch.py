@@ -54,6 +54,11 @@ class Switch:
         """Whether nothing is being switched, and nothing can have begun since the last look."""
         return not self._known and time.monotonic() - self._looked < _OVERDUE_SECONDS
 
+    @property
+    def views(self) -> frozenset[str]:
+        """Those whose values are being switched, as far as is known."""
+        return frozenset(self._known)
+
     async def read(
         self, groups: Sequence[Group], keys: Sequence[Sequence[bytes]], traced: bool
     ) -> list[Any]:

@@ -135,7 +135,7 @@ def over(views: Sequence[FeatureView], stream: EventStream) -> list[str]:
             query = (
                 f"SELECT *, {values} FROM ({query}) WINDOW w AS ("
                 f"PARTITION BY {', '.join(map(identifier, view.keys))} ORDER BY `rowtime` RANGE"
-                f" BETWEEN INTERVAL '{size}' SECOND({len(str(size))}) PRECEDING AND CURRENT ROW)"
+                f" BETWEEN {_interval(size)} PRECEDING AND CURRENT ROW)"
             )
         names = [f.name for f in features]
         kept = [c.name for c in view.schema if c.name in names]
@@ -145,6 +145,14 @@ def over(views: Sequence[FeatureView], stream: EventStream) -> list[str]:
             f" {', '.join(map(identifier, (*view.keys, *kept)))}, `rowtime` FROM ({query});\n"
         )
     return [*texts, *_together(inserts)]
+
+
+def _interval(seconds: int) -> str:
+    """In the largest unit that divides it: the planner takes two digits."""
+    for unit, size in (("DAY", 86_400), ("HOUR", 3_600), ("MINUTE", 60)):
+        if seconds % size == 0:
+            return f"INTERVAL '{seconds // size}' {unit}"
+    return f"INTERVAL '{seconds}' SECOND"
 
 
 def _aggregate(feature: Feature) -> str:

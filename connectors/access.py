@@ -56,6 +56,19 @@ class KafkaAccess:
             options["ssl_cafile"] = self.ca_file
         return options
 
+    def librdkafka(self) -> dict[str, str]:
+        """What a client of confluent-kafka is made with."""
+        options = {"bootstrap.servers": self.bootstrap, "security.protocol": self.security}
+        if self.user:
+            options |= {
+                "sasl.mechanism": _MECHANISM,
+                "sasl.username": self.user,
+                "sasl.password": self.password,
+            }
+        if self.ca_file:
+            options["ssl.ca.location"] = self.ca_file
+        return options
+
     def properties(self) -> dict[str, str]:
         """What a Java client needs besides the address; nothing for PLAINTEXT."""
         if self.security == "PLAINTEXT":

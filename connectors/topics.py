@@ -34,7 +34,7 @@ def topics(repository: Repository) -> dict[str, Topic]:
     A captured table has one partition: its changes are few, and their order is plain to see. So
     have late rows.
     """
-    read = {stream.topic: Topic(PARTITIONS) for stream in repository.streams} | {
+    read = {stream.topic: Topic(PARTITIONS) for stream in repository.archived} | {
         captured_topic(table, repository.name): Topic(1) for table in repository.tables
     }
     letters = Topic(1, {"max.message.bytes": str(DEAD_MESSAGE_BYTES)})

@@ -112,7 +112,7 @@ def jobs(repository: Repository) -> tuple[Job, ...]:
         tables = tuple(t for t in repository.tables if any(v.source == t for v in facts))
         found.append(Job(f"{repository.name}-tables", repository.name, tables, facts))
     if repository.streams:
-        found.append(Job(f"{repository.name}-archive", repository.name, repository.streams, ()))
+        found.append(Job(f"{repository.name}-archive", repository.name, repository.archived, ()))
     return tuple(found)
 
 

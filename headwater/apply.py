@@ -53,7 +53,7 @@ def apply_topics(settings: Settings, repository: Repository, report: Report) -> 
 def apply_tables(settings: Settings, repository: Repository, report: Report) -> None:
     """The Iceberg tables of the views and of the streams' archive."""
     tables = catalog(settings)
-    made = create_tables(tables, repository.views) + create_archive(tables, repository.streams)
+    made = create_tables(tables, repository.views) + create_archive(tables, repository.archived)
     report(f"Iceberg tables: {', '.join(made)} created" if made else "Iceberg tables: all there")
 
 

@@ -39,6 +39,7 @@ COMMANDS = {
         "audit:audit",
         "Account for every record of the sources called NAMES, or of all, offset by offset.",
     ),
+    "skew": ("skew:skew", "Compare logged answers with a recomputation, feature by feature."),
     "schemas": ("schemas:schemas", "The schemas of the events, and what may become of them."),
     "connectors": (
         "connectors:connectors",

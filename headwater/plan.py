@@ -39,7 +39,7 @@ def derive(repository: Repository) -> dict[str, str]:
     files[f"{folder}/iceberg.txt"] = "\n".join(
         [
             *(describe(view) for view in repository.views),
-            *(describe_archive(stream) for stream in repository.streams),
+            *(describe_archive(stream) for stream in repository.archived),
         ]
     )
     files[f"{folder}/redis.txt"] = "\n".join(_redis_layout(view) for view in repository.views)

@@ -119,6 +119,10 @@ class Settings:
     """HEADWATER_IDLE_SECONDS: how long a silent partition holds the others' event time up. Events
     of the past that come to it later than that, after the others went on, may be late."""
 
+    feature_log: str = "0"
+    """HEADWATER_FEATURE_LOG: the share of the API's answers that are noted, 0 to 1, for `headwater
+    skew`."""
+
     schema_registry: str = ""
     """HEADWATER_SCHEMA_REGISTRY: a schema registry of the Confluent protocol; none by default."""
     alert_webhook: str = ""
@@ -154,6 +158,10 @@ class Settings:
                     f"HEADWATER_IDLE_SECONDS: expected whole seconds such as 30, got {idle!r}"
                 )
             given["idle_seconds"] = int(idle)
+        if share := environ.get("HEADWATER_FEATURE_LOG"):
+            if not re.fullmatch(r"0(\.[0-9]+)?|1(\.0+)?", share):
+                raise SettingsError(f"HEADWATER_FEATURE_LOG: expected 0 to 1, got {share!r}")
+            given["feature_log"] = share
         if registry := environ.get("HEADWATER_SCHEMA_REGISTRY"):
             if not registry.startswith(("http://", "https://")):
                 raise SettingsError(

@@ -86,9 +86,14 @@ def _overview(jobs: list[str]) -> Iterable[Panel]:
     )
     yield Panel(
         "Freshness: from event to Redis",
-        ((f"max by (operator_name) ({q.WRITE_LAG_MS}{{{all_}}})", "{{operator_name}}"),),
+        (
+            (
+                f'max by (operator_name) ({q.FRESHNESS_MS}{{{all_}, quantile="0.99"}})',
+                "{{operator_name}}",
+            ),
+        ),
         "ms",
-        "Now less the event time last written; a replayed history is as old as it is",
+        "p99 of each writer's newest rows, as they land; a replayed history is as old as it is",
     )
     yield Panel(
         "Records behind Kafka",
@@ -157,7 +162,16 @@ def _overview(jobs: list[str]) -> Iterable[Panel]:
 def _view(view: FeatureView) -> Iterable[Panel]:
     yield Panel(
         "Age: from event to Redis",
-        ((f"max({q.WRITE_LAG_MS}{{{q.writer(view)}}})", "at the last write"),),
+        (
+            (f"max({q.WRITE_LAG_MS}{{{q.writer(view)}}})", "since the last write"),
+            *(
+                (
+                    f'max({q.FRESHNESS_MS}{{{q.writer(view)}, quantile="{share}"}})',
+                    f"as written, p{share * 100:g}",
+                )
+                for share in (0.5, 0.99)
+            ),
+        ),
         "ms",
         f"A value older than {view.ttl} is served as stale",
     )

@@ -71,6 +71,12 @@ class ApiMetrics:
             ("result",),
             registry=self.registry,
         )
+        self.logged = Counter(
+            "headwater_api_feature_log_events",
+            "Events of the feature log, by result (sent, dropped)",
+            ("result",),
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "headwater_api_requests_in_flight",
             "Lookups being answered",

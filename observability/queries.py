@@ -36,6 +36,8 @@ REDIS_WRITES = f"{_OPERATOR}_redisWrites"
 REDIS_OLDER = f"{_OPERATOR}_redisOlder"
 REDIS_RETRIES = f"{_OPERATOR}_redisRetries"
 WRITE_LAG_MS = f"{_OPERATOR}_lagMs"
+FRESHNESS_MS = f"{_OPERATOR}_freshnessMs"
+"""Quantiles, from event time to the online store, of each writer's newest ten thousand rows."""
 COMMIT_AGE = f"{_OPERATOR}_IcebergFilesCommitter_table_elapsedSecondsSinceLastSuccessfulCommit"
 BUSY = "flink_taskmanager_job_task_busyTimeMsPerSecond"
 BACKPRESSURED = "flink_taskmanager_job_task_backPressuredTimeMsPerSecond"
@@ -45,7 +47,7 @@ HEAP_MAX = "flink_taskmanager_Status_JVM_Memory_Heap_Max"
 FLINK_METRICS = (
     *(UPTIME, RESTARTS, CHECKPOINTS, FAILED_CHECKPOINTS, CHECKPOINT_MS, CHECKPOINT_BYTES),
     *(PENDING, RECORDS_IN, LATE_ROWS, REDIS_WRITES, REDIS_OLDER, REDIS_RETRIES, WRITE_LAG_MS),
-    *(COMMIT_AGE, BUSY, BACKPRESSURED, HEAP_USED, HEAP_MAX),
+    *(FRESHNESS_MS, COMMIT_AGE, BUSY, BACKPRESSURED, HEAP_USED, HEAP_MAX),
 )
 """All of Flink's that are asked for; a test finds each in a running platform."""
 

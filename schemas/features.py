@@ -11,6 +11,7 @@ from schemas.conditions import Condition
 from schemas.errors import DeclarationError
 from schemas.expressions import OnDemandView
 from schemas.joins import JoinedStream, Source, parts
+from schemas.served import served_stream
 from schemas.sources import EVENT_TIME, CdcTable, Entity, EventStream
 from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
 
@@ -390,7 +391,8 @@ class Repository:
                     )
         check_unique("repository.services", (service.name for service in self.services))
         everything = dict.fromkeys((*self.sources, *self.read))
-        check_unique("repository.sources", (source.name for source in everything))
+        names = [source.name for source in everything]
+        check_unique("repository.sources", (*names, served_stream(self.name).name))
         check_unique("repository.entities", (entity.name for entity in self.entities))
         declared = {view.name: view for view in self.views}
         for service in self.services:
@@ -429,6 +431,11 @@ class Repository:
     def streams(self) -> tuple[EventStream, ...]:
         """The event streams that are read."""
         return tuple(source for source in self.read if isinstance(source, EventStream))
+
+    @property
+    def archived(self) -> tuple[EventStream, ...]:
+        """The streams whose events are kept in Iceberg: those that are read, and what is served."""
+        return (*self.streams, served_stream(self.name)) if self.streams else ()
 
     @property
     def tables(self) -> tuple[CdcTable, ...]:

@@ -82,6 +82,7 @@ class Running:
         self.environ = free_ports() | {"HEADWATER_STATE": str(state)}
         # The past comes in bursts here, and no partition of it is silent for good.
         self.environ["HEADWATER_IDLE_SECONDS"] = "600"
+        self.environ["HEADWATER_FEATURE_LOG"] = "1"
         self.containers = {}
         if docker_answers():
             self.environ["HEADWATER_EXTERNAL"] = "kafka,postgres,redis"

@@ -76,6 +76,23 @@ def test_an_announced_switch_changes_nothing_and_a_set_one_all_values(server, cl
     assert answers(client) == {NEW}
 
 
+def test_a_value_says_that_it_is_being_switched(server, client):  # noqa: F811
+    def statuses():
+        reply = client.post(
+            "/v1/features?include=metadata", json={"features": FEATURES, "entities": [{"user": 1}]}
+        )
+        found = reply.json()["rows"][0]["features"]
+        return [found[name]["status"] for name in FEATURES]
+
+    assert statuses() == ["present", "present"]
+    switch(server, SPEND, to="shop")
+    time.sleep(NOTICE_SECONDS)
+    assert statuses() == ["replaying", "present"]
+    server.client.delete(switch_key("shop"))
+    time.sleep(NOTICE_SECONDS)
+    assert statuses() == ["present", "present"]
+
+
 def test_only_the_views_that_are_switched_change_and_a_newer_live_value_counts(server, client):  # noqa: F811
     switch(server, SPEND, to="shop~0001")
     time.sleep(NOTICE_SECONDS)

@@ -14,11 +14,13 @@ class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STATUS_MISSING: _ClassVar[Status]
     STATUS_STALE: _ClassVar[Status]
     STATUS_UNREADABLE: _ClassVar[Status]
+    STATUS_REPLAYING: _ClassVar[Status]
 STATUS_UNSPECIFIED: Status
 STATUS_PRESENT: Status
 STATUS_MISSING: Status
 STATUS_STALE: Status
 STATUS_UNREADABLE: Status
+STATUS_REPLAYING: Status
 
 class LookUpRequest(_message.Message):
     __slots__ = ("service", "features", "keys", "include_metadata")

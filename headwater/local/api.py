@@ -31,6 +31,7 @@ def api(settings: Settings) -> Part:
             "HEADWATER_REPOSITORY": settings.repository,
             "HEADWATER_REDIS_URL": settings.redis_url,
             "HEADWATER_KAFKA": settings.kafka,
+            "HEADWATER_FEATURE_LOG": settings.feature_log,
             "HEADWATER_POSTGRES": f"127.0.0.1:{settings.ports.postgres}",
             "HEADWATER_API_PORT": str(settings.ports.api),
             "HEADWATER_GRPC_PORT": str(settings.ports.grpc),

@@ -73,10 +73,7 @@ capabilities: {drop: [ALL]}
   value: {{ include "headwater.redis" . | quote }}
 {{- end }}
 
-{{/* What the command and the jobs read: flink_jobs/place.py and headwater/settings.py. */}}
-{{- define "headwater.env" -}}
-- name: HEADWATER_REPOSITORY
-  value: {{ required "repository.module: comes from the plan, -f feature_repo/NAME/plan/helm/values.yaml" .Values.repository.module | quote }}
+{{- define "headwater.kafkaEnv" }}
 - name: HEADWATER_KAFKA
   value: {{ include "headwater.kafka" . | quote }}
 - name: HEADWATER_KAFKA_SECURITY
@@ -91,6 +88,13 @@ capabilities: {drop: [ALL]}
 - name: HEADWATER_KAFKA_CA_FILE
   value: /secrets/kafka-ca/ca.crt
 {{- end }}
+{{- end }}
+
+{{/* What the command and the jobs read: flink_jobs/place.py and headwater/settings.py. */}}
+{{- define "headwater.env" -}}
+- name: HEADWATER_REPOSITORY
+  value: {{ required "repository.module: comes from the plan, -f feature_repo/NAME/plan/helm/values.yaml" .Values.repository.module | quote }}
+{{- include "headwater.kafkaEnv" . }}
 - name: HEADWATER_POSTGRES
   value: {{ include "headwater.postgres" . | quote }}
 - name: HEADWATER_POSTGRES_PASSWORD_FILE
@@ -120,15 +124,28 @@ capabilities: {drop: [ALL]}
 {{- include "headwater.redisEnv" . }}
 {{- end }}
 
-{{- define "headwater.mounts" -}}
-- {name: tmp, mountPath: /tmp}
-- {name: postgres, mountPath: /secrets/postgres, readOnly: true}
+{{- define "headwater.kafkaMounts" }}
 {{- if hasPrefix "SASL" .Values.kafka.security }}
 - {name: kafka, mountPath: /secrets/kafka, readOnly: true}
 {{- end }}
 {{- if .Values.kafka.caSecret }}
 - {name: kafka-ca, mountPath: /secrets/kafka-ca, readOnly: true}
 {{- end }}
+{{- end }}
+
+{{- define "headwater.kafkaVolumes" }}
+{{- if hasPrefix "SASL" .Values.kafka.security }}
+- {name: kafka, secret: {secretName: {{ .Values.kafka.passwordSecret }}, defaultMode: 0440}}
+{{- end }}
+{{- if .Values.kafka.caSecret }}
+- {name: kafka-ca, secret: {secretName: {{ .Values.kafka.caSecret }}, defaultMode: 0440}}
+{{- end }}
+{{- end }}
+
+{{- define "headwater.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+- {name: postgres, mountPath: /secrets/postgres, readOnly: true}
+{{- include "headwater.kafkaMounts" . }}
 {{- if .Values.iceberg.restTokenSecret }}
 - {name: catalog, mountPath: /secrets/catalog, readOnly: true}
 {{- end }}
@@ -140,12 +157,7 @@ capabilities: {drop: [ALL]}
 {{- define "headwater.volumes" -}}
 - {name: tmp, emptyDir: {sizeLimit: 2Gi}}
 - {name: postgres, secret: {secretName: {{ .Values.secrets.postgres }}, defaultMode: 0440}}
-{{- if hasPrefix "SASL" .Values.kafka.security }}
-- {name: kafka, secret: {secretName: {{ .Values.kafka.passwordSecret }}, defaultMode: 0440}}
-{{- end }}
-{{- if .Values.kafka.caSecret }}
-- {name: kafka-ca, secret: {secretName: {{ .Values.kafka.caSecret }}, defaultMode: 0440}}
-{{- end }}
+{{- include "headwater.kafkaVolumes" . }}
 {{- if .Values.iceberg.restTokenSecret }}
 - {name: catalog, secret: {secretName: {{ .Values.iceberg.restTokenSecret }}, defaultMode: 0440}}
 {{- end }}

@@ -115,6 +115,36 @@ CREATE TABLE sources.`weather` (
   'headwater-json.expect' = '[{"name":"temp_within","column":"temp","min":-40,"max":130},{"name":"dewp_within","column":"dewp","min":-60,"max":100},{"name":"temp_present","column":"temp","present":true}]'
 );
 
+CREATE TABLE sources.`served` (
+  `event_time` BIGINT,
+  `trace_id` STRING,
+  `view` STRING,
+  `entity` STRING,
+  `value_time` BIGINT,
+  `answered` STRING,
+  `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
+  `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
+  `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
+  `kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+  `rowtime` AS TO_TIMESTAMP_LTZ(`event_time`, 3),
+  WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'flights.served',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.group.id' = '${group}',
+  'scan.startup.mode' = 'earliest-offset',
+  'format' = 'headwater-json',
+  'scan.watermark.alignment.group' = 'served',
+  'scan.watermark.alignment.max-drift' = '3600 s',
+  'scan.watermark.alignment.update-interval' = '200 ms',
+  'headwater-json.required' = 'event_time;trace_id;view;entity;answered',
+  'headwater-json.timestamps' = 'event_time;value_time',
+  'headwater-json.event-time' = 'event_time',
+  'headwater-json.ahead' = '86400 s'
+);
+
 BEGIN STATEMENT SET;
 
 INSERT INTO headwater.`raw`.`departures`
@@ -162,6 +192,18 @@ SELECT 'flights.weather', `kafka_partition`, `kafka_offset`, `rowtime`,
   `pressure`,
   `visib`
 FROM sources.`weather`
+WHERE `dead_reason` IS NULL;
+
+INSERT INTO headwater.`raw`.`served`
+  (`_topic`, `_partition`, `_offset`, `event_time`, `_schema_version`, `_archived_at`, `trace_id`, `view`, `entity`, `value_time`, `answered`)
+SELECT 'flights.served', `kafka_partition`, `kafka_offset`, `rowtime`,
+  1, CURRENT_TIMESTAMP,
+  `trace_id`,
+  `view`,
+  `entity`,
+  TO_TIMESTAMP_LTZ(`value_time`, 3),
+  `answered`
+FROM sources.`served`
 WHERE `dead_reason` IS NULL;
 
 END;

@@ -24,7 +24,9 @@ import org.apache.flink.api.common.operators.ProcessingTimeService;
 import org.apache.flink.api.connector.sink2.SinkWriter;
 import org.apache.flink.metrics.Counter;
 import org.apache.flink.metrics.Gauge;
+import org.apache.flink.metrics.Histogram;
 import org.apache.flink.metrics.MetricGroup;
+import org.apache.flink.runtime.metrics.DescriptiveStatisticsHistogram;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.types.RowKind;
 import org.apache.flink.util.concurrent.ExecutorThreadFactory;
@@ -55,6 +57,9 @@ final class RedisWriter implements SinkWriter<RowData> {
   /** Entities in one call of the script, which others wait for: some hundred microseconds. */
   private static final int AT_ONCE = 100;
 
+  /** Rows that the quantiles of their age are of. */
+  private static final int SAMPLED = 10_000;
+
   private static final Logger LOG = LoggerFactory.getLogger(RedisWriter.class);
   private static final long FIRST_BACK_OFF_MS = 100;
   private static final long LONGEST_BACK_OFF_MS = 5_000;
@@ -67,6 +72,9 @@ final class RedisWriter implements SinkWriter<RowData> {
   private final Counter writes;
   private final Counter older;
   private final Counter retries;
+
+  /** From a row's event time until it can be read, in milliseconds. */
+  private final Histogram freshness;
 
   /** By the key's bytes as Latin-1 text, which compares and hashes faster than a wrapped array. */
   private Map<String, Pending> buffer = new LinkedHashMap<>();
@@ -90,6 +98,7 @@ final class RedisWriter implements SinkWriter<RowData> {
     writes = metrics.counter("redisWrites");
     older = metrics.counter("redisOlder");
     retries = metrics.counter("redisRetries");
+    freshness = metrics.histogram("freshnessMs", new DescriptiveStatisticsHistogram(SAMPLED));
     // -1 before the first row has landed.
     metrics.gauge(
         "lagMs",
@@ -224,9 +233,11 @@ final class RedisWriter implements SinkWriter<RowData> {
         }
         writes.inc(landed);
         older.inc(call.size() - landed);
+        long now = System.currentTimeMillis();
         for (Pending row : call) {
           rows.next();
           rows.remove();
+          freshness.update(now - row.eventTime);
           newest = landed > 0 ? Math.max(newest, row.eventTime) : newest;
         }
       }

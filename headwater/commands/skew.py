@@ -1,0 +1,49 @@
+"""`headwater skew`: whether what was served is what it should have been."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+
+import click
+
+from headwater.commands.options import moment
+from headwater.settings import Settings
+from headwater.skew import Skew
+from headwater.stores import catalog
+from schemas.loading import load_repository
+
+
+@click.command()
+@click.option("--from", "start", callback=moment, help="Served since, ISO 8601, UTC.")
+@click.option("--to", "end", callback=moment, help="Up to, not including.")
+@click.option("--sample", default=1000, show_default=True, help="Answers to compare, a view.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def skew(start: int | None, end: int | None, sample: int, as_json: bool) -> None:
+    """Compare logged answers with a recomputation, feature by feature.
+
+    Exits with 1 if any value differs.
+    """
+    settings = Settings.read(os.environ)
+    repository = load_repository(settings.repository)
+    report = Skew(repository, catalog(settings), settings.kafka).compare(start, end, sample)
+    if as_json:
+        click.echo(json.dumps({name: asdict(one) for name, one in report.items()}, indent=2))
+    else:
+        for name, view in report.items():
+            unknown = f", {view.unknown:,} not comparable" if view.unknown else ""
+            click.echo(f"{name}: {view.answers:,} answers compared{unknown}")
+            for feature, one in view.features.items():
+                if not one.mismatched:
+                    continue
+                of = one.equal + one.mismatched
+                click.echo(f"  {feature}: {one.mismatched:,} of {of:,} values differ")
+                for example in one.examples:
+                    entity = ", ".join(map(str, example.entity.values()))
+                    click.echo(
+                        f"    {entity} at {example.event_time}: served {example.served!r},"
+                        f" expected {example.expected!r} (trace {example.trace_id})"
+                    )
+    sys.exit(1 if any(view.mismatched for view in report.values()) else 0)

@@ -1,0 +1,158 @@
+"""The feature log and what it is held against: the API, Kafka, the archive and a recomputation."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+import redis
+import requests
+
+from api.feature_log import KafkaFeatureLog
+from connectors.access import KafkaAccess
+from connectors.producer import between
+from connectors.redis_codec import encode_value, entity_key, feature_field
+from feature_repo.flights.history import history
+from feature_repo.flights.views.origin_delays import origin_delays
+from headwater.stores import catalog
+from observability.metrics import ApiMetrics
+from schemas import Type
+from tests.conftest import eventually, produce_awake
+from tests.test_platform import DAY, FIRST, STREAMS, headwater
+
+MAY = FIRST + 120 * DAY
+FEATURES = [
+    *("origin_delays:count_1d", "origin_delays:dep_delay_mean_1d", "origin_delays:late_share_1d"),
+    *("origin_weather:temp", "airport_facts:name"),
+]
+ORIGINS = ("JFK", "LGA", "EWR")
+
+
+def days(start, end):
+    """The recorded events of those days of May 2013, by stream."""
+    return {
+        stream: between(history.streams[name](), MAY + start * DAY, MAY + end * DAY)
+        for name, stream in STREAMS.items()
+    }
+
+
+def look_up(running, trace_id=None):
+    """The answer for the three airports."""
+    headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-00"} if trace_id else {}
+    reply = requests.post(
+        f"{running.settings.api_url}/v1/features",
+        json={
+            "features": FEATURES,
+            "entities": [{"origin": name, "faa": name} for name in ORIGINS],
+        },
+        headers=headers,
+        timeout=5,
+    )
+    assert reply.status_code == 200, reply.text
+    return reply.json()["rows"]
+
+
+def logged(running):
+    """The rows of the log in Iceberg."""
+    return catalog(running.settings).load_table("raw.served").scan().to_arrow().to_pylist()
+
+
+@pytest.fixture(scope="module")
+def may(running):
+    """A platform with two days of May through it."""
+    for command in (("load",), ("apply",), ("jobs", "submit")):
+        done = headwater(running, *command)
+        assert done.returncode == 0, done.stderr
+    produce_awake(running.settings.kafka, days(0, 2))
+    wanted = MAY + 2 * DAY - 4 * 3_600_000
+
+    def through():
+        with redis.Redis(port=running.settings.ports.redis) as online:
+            key = entity_key("flights", origin_delays.entities, {"origin": "JFK"})
+            found = online.hget(key, b"_ep:origin_delays")
+        return found and int(found.split(b":")[1]) > wanted
+
+    assert eventually(through)
+    return running
+
+
+def test_what_is_served_is_what_the_log_says(may):
+    since = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    trace_id = f"{time.time_ns():032x}"
+    rows = look_up(may, trace_id)
+
+    def arrived():
+        return [row for row in logged(may) if row["trace_id"] == trace_id]
+
+    # One event for each airport and view.
+    found = eventually(lambda: len(arrived()) == 9 and arrived())
+    assert found, logged(may)[-3:]
+    assert {row["view"] for row in found} == {"origin_delays", "origin_weather", "airport_facts"}
+    jfk = next(r for r in found if r["view"] == "origin_delays" and "JFK" in r["entity"])
+    assert json.loads(jfk["entity"]) == {"origin": "JFK"}
+    assert json.loads(jfk["answered"]) == {
+        "count_1d": rows[0][0],
+        "dep_delay_mean_1d": rows[0][1],
+        "late_share_1d": rows[0][2],
+    }
+    done = headwater(may, "skew", "--from", since, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["origin_delays"]["answers"] == 3
+    assert report["airport_facts"]["answers"] == 3
+    equal = {name: one["equal"] for name, one in report["origin_delays"]["features"].items()}
+    assert equal == {"count_1d": 3, "dep_delay_mean_1d": 3, "late_share_1d": 3}
+
+
+def test_a_served_value_that_is_wrong_is_found_with_its_trace(may):
+    since = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    key = entity_key("flights", origin_delays.entities, {"origin": "LGA"})
+    field = feature_field("origin_delays", "count_1d")
+    trace_id = f"{time.time_ns():032x}"
+    with redis.Redis(port=may.settings.ports.redis) as online:
+        right = online.hget(key, field)
+        online.hset(key, field, encode_value(Type.INT64, 123_456))
+        try:
+            assert look_up(may, trace_id)[1][0] == 123_456
+        finally:
+            online.hset(key, field, right)
+    assert eventually(lambda: any(row["trace_id"] == trace_id for row in logged(may)))
+    done = headwater(may, "skew", "--from", since)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "count_1d: 1 of 3 values differ" in done.stdout
+    assert "served 123456, expected" in done.stdout
+    assert trace_id in done.stdout
+    assert "late_share_1d" not in done.stdout
+
+
+def test_where_nothing_was_logged_it_says_so(may):
+    done = headwater(may, "skew", "--to", "2013-01-01")
+    assert done.returncode == 1
+    assert "no answer was logged" in done.stderr
+
+
+class Full:
+    """A producer whose queue is full, and one that Kafka does not answer."""
+
+    def __init__(self, full: bool) -> None:
+        self.full = full
+
+    def produce(self, *arguments: Any, on_delivery: Any, **more: Any) -> None:
+        if self.full:
+            raise BufferError
+        on_delivery("timed out", None)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_what_the_log_cannot_take_is_dropped_and_counted(full):
+    metrics = ApiMetrics()
+    log = KafkaFeatureLog("flights", KafkaAccess("nowhere:1"), 1.0, metrics, Full(full))
+    log._send({"event_time": 1, "trace_id": "1"})
+    assert (
+        metrics.registry.get_sample_value(
+            "headwater_api_feature_log_events_total", {"result": "dropped"}
+        )
+        == 1
+    )
