@@ -126,7 +126,7 @@ def fill(
     for future in admin.create_topics([made]).values():
         future.result(30)
     there = replace(stream, topic=topic)
-    sent = produce(settings.kafka, {there: events()})  # type: ignore[dict-item]
+    sent = produce(settings.kafka_access, {there: events()})  # type: ignore[dict-item]
     count = sent.counts[stream.name]
     print(f"{count:,} events on {topic} after {sent.seconds:.0f} s", flush=True)
     return there

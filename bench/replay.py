@@ -253,7 +253,7 @@ def fill(runs: Runs, copies: int) -> int:
         s: spread(settings, s.name, 1 if s.name == "weather" else copies)
         for s in repository.streams
     }
-    sent = produce(settings.kafka, streams)  # type: ignore[arg-type]
+    sent = produce(settings.kafka_access, streams)  # type: ignore[arg-type]
     count = sum(sent.counts.values())
     print(f"{count:,} events in Kafka after {sent.seconds:.0f} s", flush=True)
     while sum(runs.archived(stream) for stream in repository.streams) < count:

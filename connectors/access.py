@@ -56,9 +56,12 @@ class KafkaAccess:
             options["ssl_cafile"] = self.ca_file
         return options
 
-    def librdkafka(self) -> dict[str, str]:
+    def librdkafka(self) -> dict[str, str | int | float | bool]:
         """What a client of confluent-kafka is made with."""
-        options = {"bootstrap.servers": self.bootstrap, "security.protocol": self.security}
+        options: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": self.bootstrap,
+            "security.protocol": self.security,
+        }
         if self.user:
             options |= {
                 "sasl.mechanism": _MECHANISM,

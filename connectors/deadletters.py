@@ -20,6 +20,7 @@ from typing import Any
 from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from connectors.access import KafkaAccess
 from connectors.ddl import DEAD_MESSAGE_BYTES, dead_topic
 from connectors.log import Log
 from connectors.topics import KafkaUnavailable
@@ -69,11 +70,11 @@ class Letter:
 
 
 class DeadLetters:
-    """The dead letters of some topics on the Kafka at `bootstrap`."""
+    """The dead letters of some topics on the Kafka at `access`."""
 
-    def __init__(self, bootstrap: str, topics: Iterable[str]) -> None:
-        self._bootstrap = bootstrap
-        self._log = Log(bootstrap)
+    def __init__(self, access: KafkaAccess, topics: Iterable[str]) -> None:
+        self._access = access
+        self._log = Log(access)
         self.topics = tuple(topics)
 
     def read(self, topic: str, payloads: bool = False) -> list[Letter]:
@@ -136,7 +137,7 @@ class DeadLetters:
         # Purged before: their notes may stand where Kafka now removes.
         for batch in _batches([x for x in letters if x.state == "purged"], _NOTES):
             self._note(topic, "purged", batch)
-        admin = AdminClient({"bootstrap.servers": self._bootstrap})
+        admin = AdminClient(self._access.librdkafka())
         where = TopicPartition(dead_topic(topic), 0, end)
         for future in admin.delete_records([where], operation_timeout=_SECONDS).values():
             future.result()
@@ -198,7 +199,7 @@ class DeadLetters:
         failed: list[str] = []
         producer = Producer(
             {
-                "bootstrap.servers": self._bootstrap,
+                **self._access.librdkafka(),
                 "enable.idempotence": True,
                 "message.max.bytes": DEAD_MESSAGE_BYTES,
                 "log_level": 0,
@@ -220,9 +221,8 @@ class DeadLetters:
                     producer.poll(0.1)
         left = producer.flush(60)
         if left or failed:
-            raise KafkaUnavailable(
-                f"Kafka at {self._bootstrap}: {failed[0] if failed else 'no acknowledgement'}"
-            )
+            reason = failed[0] if failed else "no acknowledgement"
+            raise KafkaUnavailable(f"Kafka at {self._access.bootstrap}: {reason}")
 
 
 def _headers(message: Message) -> dict[str, bytes]:

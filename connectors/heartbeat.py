@@ -12,6 +12,7 @@ from threading import Event
 
 from confluent_kafka import Producer
 
+from connectors.access import KafkaAccess
 from connectors.log import Log
 from connectors.topics import KafkaUnavailable
 from schemas import EventStream
@@ -29,10 +30,10 @@ def is_heartbeat(value: bytes | None) -> bool:
     return value is not None and value.startswith(_PREFIX)
 
 
-def beat(bootstrap: str, streams: Sequence[EventStream], milliseconds: int) -> int:
+def beat(access: KafkaAccess, streams: Sequence[EventStream], milliseconds: int) -> int:
     """One heartbeat of that time to each partition of each stream; how many were sent."""
-    log = Log(bootstrap)
-    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
+    log = Log(access)
+    producer = Producer({**access.librdkafka(), "log_level": 0})
     sent = 0
     for stream in streams:
         for partition in log.bounds(stream.topic):
@@ -41,12 +42,12 @@ def beat(bootstrap: str, streams: Sequence[EventStream], milliseconds: int) -> i
             )
             sent += 1
     if producer.flush(10):
-        raise KafkaUnavailable(f"Kafka at {bootstrap} takes no heartbeat")
+        raise KafkaUnavailable(f"Kafka at {access.bootstrap} takes no heartbeat")
     return sent
 
 
 def keep_beating(
-    bootstrap: str,
+    access: KafkaAccess,
     streams: Sequence[EventStream],
     stop: Event,
     tell: Callable[[str], None],
@@ -62,7 +63,7 @@ def keep_beating(
         ready = [stream for stream, at in due.items() if at <= moment]
         try:
             if ready:
-                beat(bootstrap, ready, round(moment * 1000))
+                beat(access, ready, round(moment * 1000))
         except KafkaUnavailable as error:
             tell(str(error))
         for stream in ready:

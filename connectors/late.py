@@ -9,6 +9,7 @@ from datetime import datetime
 
 import msgspec
 
+from connectors.access import KafkaAccess
 from connectors.ddl import late_topic
 from connectors.log import Log
 from schemas import EventStream
@@ -30,14 +31,14 @@ class _Record(msgspec.Struct):
     event_time: datetime
 
 
-def late_rows(bootstrap: str, stream: EventStream) -> Iterator[LateRow]:
+def late_rows(access: KafkaAccess, stream: EventStream) -> Iterator[LateRow]:
     """All late rows of a stream; one event may be late for several views."""
     decode = msgspec.json.Decoder(_Record).decode
-    for message in Log(bootstrap).messages(late_topic(stream)):
+    for message in Log(access).messages(late_topic(stream)):
         row = decode(message.value() or b"")
         yield LateRow(row.view, row.entity, round(row.event_time.timestamp() * 1000))
 
 
-def late_counts(bootstrap: str, stream: EventStream) -> dict[str, int]:
+def late_counts(access: KafkaAccess, stream: EventStream) -> dict[str, int]:
     """How many late rows each view has had."""
-    return dict(Counter(row.view for row in late_rows(bootstrap, stream)))
+    return dict(Counter(row.view for row in late_rows(access, stream)))

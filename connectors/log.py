@@ -7,6 +7,7 @@ from contextlib import closing
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from connectors.access import KafkaAccess
 from connectors.topics import KafkaUnavailable
 
 _SECONDS = 10
@@ -14,10 +15,10 @@ _LARGEST = 4 << 20
 
 
 class Log:
-    """The topics of the Kafka at `bootstrap`; records of transactions count once committed."""
+    """The topics of the Kafka at `access`; records of transactions count once committed."""
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, access: KafkaAccess) -> None:
+        self._access = access
 
     def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         """The first offset, and one more than the last, of each partition."""
@@ -80,12 +81,12 @@ class Log:
             raise self._unavailable(topic, str(error)) from error
 
     def _unavailable(self, topic: str, what: str) -> KafkaUnavailable:
-        return KafkaUnavailable(f"Kafka at {self._bootstrap}: {topic}: {what}")
+        return KafkaUnavailable(f"Kafka at {self._access.bootstrap}: {topic}: {what}")
 
     def _consumer(self) -> Consumer:
         return Consumer(
             {
-                "bootstrap.servers": self._bootstrap,
+                **self._access.librdkafka(),
                 "group.id": "headwater-log",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,

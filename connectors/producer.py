@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from connectors.access import KafkaAccess
 from connectors.topics import KafkaUnavailable
 from schemas import EVENT_TIME, EventStream
 from schemas.event import check_event
@@ -41,7 +42,7 @@ def between(events: Sequence[Event], start: int | None, end: int | None) -> list
 
 
 def produce(
-    bootstrap: str,
+    access: KafkaAccess,
     recorded: Mapping[EventStream, Sequence[Event]],
     speed: float | None = None,
     progress: Progress = lambda _: None,
@@ -55,7 +56,7 @@ def produce(
     failed: list[KafkaError] = []
     producer = Producer(
         {
-            "bootstrap.servers": bootstrap,
+            **access.librdkafka(),
             "enable.idempotence": True,
             "linger.ms": 5 if speed else 50,
             "compression.type": "lz4",
@@ -102,7 +103,7 @@ def produce(
         left = producer.flush(60)
     if failed or left:
         reason = failed[0].str() if failed else f"{left} events were not acknowledged"
-        raise KafkaUnavailable(f"Kafka at {bootstrap}: {reason}") from (
+        raise KafkaUnavailable(f"Kafka at {access.bootstrap}: {reason}") from (
             KafkaException(failed[0]) if failed else None
         )
     progress(number)

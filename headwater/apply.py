@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 
 import redis
 
-from connectors.access import KafkaAccess
 from connectors.capture import Capture
 from connectors.debezium import ConnectCluster, Database, connector_document, connector_name
 from connectors.registered import DIGEST, DOCUMENT, encode, registered_key, served
@@ -46,7 +44,7 @@ def apply_serving(settings: Settings, repository: Repository, report: Report) ->
 
 def apply_topics(settings: Settings, repository: Repository, report: Report) -> None:
     """The topics of streams and captured tables."""
-    made = create_topics(KafkaAccess.read(os.environ, settings.kafka), topics(repository))
+    made = create_topics(settings.kafka_access, topics(repository))
     report(f"topics: {', '.join(made)} created" if made else "topics: all there")
 
 

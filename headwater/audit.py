@@ -16,6 +16,7 @@ import numpy as np
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 
+from connectors.access import KafkaAccess
 from connectors.ddl import source_topic
 from connectors.deadletters import DeadLetters
 from connectors.heartbeat import is_heartbeat
@@ -103,9 +104,9 @@ class TopicAudit:
 class Audit:
     """Audits the topics of a repository."""
 
-    def __init__(self, bootstrap: str, catalog: Catalog, repository: Repository) -> None:
-        self._bootstrap = bootstrap
-        self._log = Log(bootstrap)
+    def __init__(self, access: KafkaAccess, catalog: Catalog, repository: Repository) -> None:
+        self._access = access
+        self._log = Log(access)
         self._catalog = catalog
         self._repository = repository
 
@@ -133,7 +134,7 @@ class Audit:
     ) -> TopicAudit:
         topic = source_topic(source, self._repository.name)
         bounds = self._bounds(topic, start, end)
-        letters = DeadLetters(self._bootstrap, [topic]).read(topic)
+        letters = DeadLetters(self._access, [topic]).read(topic)
         dead: dict[int, set[int]] = {partition: set() for partition in bounds}
         for letter in letters:
             first, last = bounds[letter.partition]
@@ -155,7 +156,7 @@ class Audit:
             archived = self._archived(source, bounds)
         except NoSuchTableError:
             return TopicAudit(topic, [], {}, {}, f"no table {ARCHIVE}.{source.name}")
-        late = Counter(late_counts(self._bootstrap, source))
+        late = Counter(late_counts(self._access, source))
         beats = self._heartbeats(topic, bounds) if source.heartbeat else {}
         return TopicAudit(
             topic,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from connectors.access import KafkaAccess
 from schemas import SettingsError
 
 _PORT = "HEADWATER_{}_PORT"
@@ -135,6 +136,9 @@ class Settings:
 
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
 
+    kafka_security: KafkaAccess = field(default_factory=lambda: KafkaAccess(""))
+    """Who we are for Kafka; `kafka_access` has its address as well."""
+
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
         """The settings in `environ`; SettingsError names the variable that is wrong."""
@@ -175,12 +179,18 @@ class Settings:
             external=external,
             ports=_ports(environ),
             elsewhere=Elsewhere.read(environ),
+            kafka_security=KafkaAccess.read(environ, ""),
         )
 
     @property
     def kafka(self) -> str:
         """Kafka's bootstrap address."""
         return self.elsewhere.kafka or f"127.0.0.1:{self.ports.kafka}"
+
+    @property
+    def kafka_access(self) -> KafkaAccess:
+        """How Kafka is reached."""
+        return replace(self.kafka_security, bootstrap=self.kafka)
 
     @property
     def redis_url(self) -> str:

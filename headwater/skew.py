@@ -20,6 +20,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.expressions import And, BooleanExpression, In
 
+from connectors.access import KafkaAccess
 from connectors.late import late_rows
 from headwater.recompute import Event, Scalar, matches, recompute, same
 from iceberg.catalog import ARCHIVE, NAMESPACE
@@ -92,7 +93,7 @@ class ViewSkew:
 class Skew:
     """Compares the feature log with the events."""
 
-    def __init__(self, repository: Repository, catalog: Catalog, kafka: str) -> None:
+    def __init__(self, repository: Repository, catalog: Catalog, kafka: KafkaAccess) -> None:
         self._repository = repository
         self._catalog = catalog
         self._kafka = kafka

@@ -447,7 +447,7 @@ class Oracle:
     def __init__(self, running: Running, sent: Sent) -> None:
         self.running = running
         self.sent = sent
-        self.letters = DeadLetters(running.settings.kafka, [readings.topic])
+        self.letters = DeadLetters(running.settings.kafka_access, [readings.topic])
 
     def settled(self) -> bool:
         """Whether the last rows are there."""
@@ -564,7 +564,7 @@ class Oracle:
             examples.append(f"{id_}: a dead letter that should not be")
 
     def _late(self) -> Counter[tuple[object, object]]:
-        rows = late_rows(self.running.settings.kafka, readings)
+        rows = late_rows(self.running.settings.kafka_access, readings)
         return Counter((row.entity["sensor"], row.event_time) for row in rows)
 
     def _rows(self, view: str) -> dict[str, list[tuple[int, tuple[object, ...]]]]:

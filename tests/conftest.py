@@ -56,7 +56,7 @@ def eventually(check, seconds=60):
     return result
 
 
-def produce_awake(bootstrap, recorded):
+def produce_awake(access, recorded):
     """Send events to jobs that may have seen none for a while, so that none counts as late.
 
     A partition that was idle counts again from its first event on. Were the rest sent with it, the
@@ -64,10 +64,10 @@ def produce_awake(bootstrap, recorded):
     """
     first = min(events[0][EVENT_TIME] for events in recorded.values() if events)
     soon = {s: between(e, None, first + 240_000) for s, e in recorded.items()}
-    produce(bootstrap, soon)
+    produce(access, soon)
     time.sleep(2)
     produce(
-        bootstrap,
+        access,
         {
             s: [e for e in events if e[EVENT_TIME] >= first + 240_000]
             for s, events in recorded.items()

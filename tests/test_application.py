@@ -46,6 +46,14 @@ def test_kafka_is_reached_as_it_asks(tmp_path):
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": "/ca.crt",
     }
+    assert access.librdkafka() == {
+        "bootstrap.servers": "k:9093",
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": "headwater",
+        "sasl.password": 'p"w',
+        "ssl.ca.location": "/ca.crt",
+    }
     assert "p" + '"w' not in repr(access)
     assert KafkaAccess.read({}, "k:9092").properties() == {}
 

@@ -39,7 +39,7 @@ def offline(shop, key):
 
 
 def letters(shop):
-    return DeadLetters(shop.settings.kafka, [TOPIC]).read(TOPIC)
+    return DeadLetters(shop.settings.kafka_access, [TOPIC]).read(TOPIC)
 
 
 def test_the_first_snapshot_and_the_changes_join_without_gap(shop):

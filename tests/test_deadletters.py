@@ -54,7 +54,7 @@ def sent(running, shop):
 
 
 def test_every_bad_record_is_a_dead_letter_with_its_reason_and_its_bytes(running, shop, sent):
-    letters = DeadLetters(running.settings.kafka, [purchases.topic])
+    letters = DeadLetters(running.settings.kafka_access, [purchases.topic])
 
     eventually(lambda: len(letters.read(purchases.topic)) >= len(BAD))
     found = {letter.id: letter for letter in letters.read(purchases.topic, payloads=True)}
@@ -118,7 +118,7 @@ def test_a_letter_is_shown_with_its_payload(running, shop, sent):
 
 
 def test_a_replayed_letter_comes_again_and_once(running, shop, sent):
-    letters = DeadLetters(running.settings.kafka, [purchases.topic])
+    letters = DeadLetters(running.settings.kafka_access, [purchases.topic])
     before = len(letters.read(purchases.topic))
     chosen = [letters.find(sent[name]) for name in ("no payload", "an empty object")]
     assert letters.replay(purchases.topic, chosen) == 2
@@ -133,7 +133,7 @@ def test_a_replayed_letter_comes_again_and_once(running, shop, sent):
 
 
 def test_a_replay_that_was_interrupted_sends_no_letter_twice(running, shop, sent, monkeypatch):
-    letters = DeadLetters(running.settings.kafka, [purchases.topic])
+    letters = DeadLetters(running.settings.kafka_access, [purchases.topic])
     chosen = [letters.find(sent[name]) for name in ("an array", "a string", "a number")]
     note, again = letters._note, []
 
@@ -153,7 +153,7 @@ def test_a_replay_that_was_interrupted_sends_no_letter_twice(running, shop, sent
 
 
 def test_a_purged_letter_has_no_payload_and_still_counts(running, shop, sent):
-    letters = DeadLetters(running.settings.kafka, [purchases.topic])
+    letters = DeadLetters(running.settings.kafka_access, [purchases.topic])
     eventually(lambda: len(letters.read(purchases.topic)) == len(BAD) + 5)
     before = {letter.id for letter in letters.read(purchases.topic)}
     done = shop.headwater("deadletters", "purge", purchases.topic, "--json")

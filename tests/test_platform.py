@@ -71,7 +71,7 @@ def send(running, recorded):
     """Produce the events, the weather first: a joined stream that was silent is not waited for."""
     for wanted in (True, False):
         chosen = {s: events for s, events in recorded.items() if (s.name == "weather") is wanted}
-        produce(running.settings.kafka, chosen)
+        produce(running.settings.kafka_access, chosen)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_a_late_event_changes_no_value_and_is_kept_with_the_views_it_missed(flow
     # So old that no window of a later test reaches it: a replay may be in time for it.
     late = recorded[departures][0] | {"tailnum": "N99999", "dep_delay": 99.5}
     late |= {"event_time": FIRST - 30 * DAY}
-    produce(flowing.settings.kafka, {departures: [late]})
+    produce(flowing.settings.kafka_access, {departures: [late]})
     consumer = Consumer(
         {
             "bootstrap.servers": flowing.settings.kafka,

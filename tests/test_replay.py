@@ -77,12 +77,12 @@ def replayed(running):
     for command in (("load",), ("apply",), ("jobs", "submit")):
         done = headwater(running, *command)
         assert done.returncode == 0, done.stderr
-    produce_awake(running.settings.kafka, days(0, 1))
-    produce(running.settings.kafka, disordered(days(1, 2), 5))
+    produce_awake(running.settings.kafka_access, days(0, 1))
+    produce(running.settings.kafka_access, disordered(days(1, 2), 5))
     kill(running, "taskmanager")
     assert headwater(running, "up").returncode == 0
-    produce(running.settings.kafka, disordered(days(2, 3), 6))
-    produce(running.settings.kafka, days(3, 5))
+    produce(running.settings.kafka_access, disordered(days(2, 3), 6))
+    produce(running.settings.kafka_access, days(3, 5))
     newest = FIRST + (31 + 4) * DAY + 20 * 3_600_000
 
     def live():

@@ -112,7 +112,7 @@ def march(running):
     """A platform with the first days of March through it."""
     for arguments in (("load",), ("apply",), ("jobs", "submit")):
         command(running, *arguments)
-    produce_awake(running.settings.kafka, flights(0, 3))
+    produce_awake(running.settings.kafka_access, flights(0, 3))
     assert eventually(lambda: is_by(running, repository, flights(0, 3)))
     return running
 
@@ -123,7 +123,7 @@ def test_a_planted_bug_is_found_fixed_replayed_and_taken_back(march):
     deployed = command(march, "replay", "run", "origin_delays", *since, "--promote", **BUG)
     assert "late_share_1h has changed" in deployed.stderr
     assert eventually(lambda: is_by(march, planted, flights(0, 3)))
-    produce_awake(march.settings.kafka, flights(3, 5))
+    produce_awake(march.settings.kafka_access, flights(3, 5))
     assert eventually(lambda: is_by(march, planted, flights(0, 5)))
     wrong = served(march)
 
@@ -144,5 +144,5 @@ def test_a_planted_bug_is_found_fixed_replayed_and_taken_back(march):
         assert served(march) == right
     # Each answer was the one or the other, never some of both.
     assert set(answers) == {wrong, right}
-    produce_awake(march.settings.kafka, flights(5, 7))
+    produce_awake(march.settings.kafka_access, flights(5, 7))
     assert eventually(lambda: is_by(march, repository, flights(0, 7)))

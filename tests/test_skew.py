@@ -65,7 +65,7 @@ def may(running):
     for command in (("load",), ("apply",), ("jobs", "submit")):
         done = headwater(running, *command)
         assert done.returncode == 0, done.stderr
-    produce_awake(running.settings.kafka, days(0, 2))
+    produce_awake(running.settings.kafka_access, days(0, 2))
     wanted = MAY + 2 * DAY - 4 * 3_600_000
 
     def through():

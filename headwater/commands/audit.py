@@ -36,7 +36,7 @@ def audit(
     for name in names:
         if name not in known:
             raise SettingsError(f"no source {name!r}; choices: {', '.join(known)}")
-    it = Audit(settings.kafka, catalog(settings), repository)
+    it = Audit(settings.kafka_access, catalog(settings), repository)
     found = it.run([known[name] for name in names or known], start, end, wait)
     if as_json:
         click.echo(json.dumps([one.document() for one in found], indent=2))

@@ -118,7 +118,7 @@ def send(
             elapsed = bar.tasks[task].elapsed or 0
             bar.update(task, completed=number, rate=f"{number / max(elapsed, 0.001):,.0f}")
 
-        sent = produce(settings.kafka, recorded, speed, show)
+        sent = produce(settings.kafka_access, recorded, speed, show)
     if not quiet:
         rate = total / max(sent.seconds, 0.001)
         click.echo(f"{total:,} events in Kafka after {sent.seconds:.1f} s ({rate:,.0f}/s)")

@@ -36,7 +36,7 @@ def _letters(topic: str | None = None) -> DeadLetters:
     known = [source_topic(source, repository.name) for source in sources]
     if topic is not None and topic not in known:
         raise SettingsError(f"no topic {topic!r}; choices: {', '.join(known)}")
-    return DeadLetters(settings.kafka, [topic] if topic else known)
+    return DeadLetters(settings.kafka_access, [topic] if topic else known)
 
 
 @deadletters.command(name="list")

@@ -29,4 +29,4 @@ def heartbeat() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     click.echo(f"heartbeats for {', '.join(stream.name for stream in streams)}")
-    keep_beating(settings.kafka, streams, stop, lambda text: click.echo(text, err=True))
+    keep_beating(settings.kafka_access, streams, stop, lambda text: click.echo(text, err=True))

@@ -28,7 +28,7 @@ def skew(start: int | None, end: int | None, sample: int, as_json: bool) -> None
     """
     settings = Settings.read(os.environ)
     repository = load_repository(settings.repository)
-    report = Skew(repository, catalog(settings), settings.kafka).compare(start, end, sample)
+    report = Skew(repository, catalog(settings), settings.kafka_access).compare(start, end, sample)
     if as_json:
         click.echo(json.dumps({name: asdict(one) for name, one in report.items()}, indent=2))
     else:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 from pyiceberg.catalog import Catalog
 
+from connectors.access import KafkaAccess
 from connectors.ddl import captured_topic
 from connectors.topics import KafkaUnavailable
 from flink_jobs.replay import Offsets, Reading, warm_up
@@ -112,7 +113,7 @@ class Plan:
 class Planner:
     """Plans replays of one repository."""
 
-    def __init__(self, repository: Repository, kafka: str, catalog: Catalog) -> None:
+    def __init__(self, repository: Repository, kafka: KafkaAccess, catalog: Catalog) -> None:
         self._repository = repository
         self._kafka = kafka
         self._catalog = catalog
@@ -153,7 +154,7 @@ class Planner:
             raise SettingsError(f"--source: {wanted.source!r}; choices: {', '.join(SOURCES)}")
         consumer = Consumer(
             {
-                "bootstrap.servers": self._kafka,
+                **self._kafka.librdkafka(),
                 "group.id": "headwater-plan",
                 "enable.auto.commit": False,
                 "log_level": 0,
@@ -166,7 +167,7 @@ class Planner:
                 for source in job.sources
             ]
         except KafkaException as error:
-            raise KafkaUnavailable(f"Kafka at {self._kafka}: {error}") from error
+            raise KafkaUnavailable(f"Kafka at {self._kafka.bootstrap}: {error}") from error
         finally:
             consumer.close()
 

@@ -93,7 +93,7 @@ class Replays:
     @cached_property
     def planner(self) -> Planner:
         """Works out what replays read."""
-        return Planner(self.repository, self.settings.kafka, catalog(self.settings))
+        return Planner(self.repository, self.settings.kafka_access, catalog(self.settings))
 
     def plan(self, wanted: Wanted, rate: float | None = None) -> Plan:
         """What a replay would do; changes nothing."""
