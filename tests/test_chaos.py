@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from flink_jobs.rest import FlinkCluster
 from tests.chaos import campaign, well, write
 from tests.conftest import ROOT
@@ -11,7 +9,6 @@ from tests.conftest import ROOT
 SECONDS = 45
 
 
-@pytest.mark.xfail(reason="on a platform of all tests its jobs took over two minutes", strict=False)
 def test_parts_die_under_load_and_every_row_is_there_once(running):
     cluster = FlinkCluster(running.settings.flink_url)
     for job in cluster.jobs():  # nobody needs them any more, and each would be restored each time
