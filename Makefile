@@ -5,7 +5,7 @@ BIN := build/envs/serving/bin
 DEBIAN := prometheus prometheus-alertmanager debootstrap
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
-.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving bench-replay kill-replay soak protocol chaos soak-jobs bench-formats lock clean tools check-deploy compose check-images audit check-terraform
+.PHONY: help setup demo up down plan lint format test bench-engine bench-sink bench-serving bench-replay bench-freshness bench-joins kill-replay soak protocol chaos soak-jobs bench-formats lock clean tools check-deploy compose check-images audit check-terraform
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -137,7 +137,13 @@ bench-sink: setup build/tools/redis-benchmark ## The Redis sink beside a Python 
 bench-serving: setup ## The feature API beside feast serve and a bare Redis client (10 minutes)
 	$(BIN)/python -m bench.serving
 
-bench-replay: setup ## A year's replay beside the bare source and Feast, and what serving notices (20 minutes)
+bench-freshness: setup ## From an event to its value over HTTP, 5,000 events a second (3 minutes)
+	$(BIN)/python -m bench.freshness
+
+bench-joins: setup ## Temporal joins beside Flink's own and the stream alone (5 minutes)
+	$(BIN)/python -m bench.joins
+
+bench-replay: setup ## A year's replay beside the bare source and Feast (20 minutes)
 	$(BIN)/python -m bench.replay
 
 soak: setup ## The API under load while Redis is killed and started again (10 minutes)
