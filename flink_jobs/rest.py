@@ -12,6 +12,8 @@ from schemas import HeadwaterError
 
 _SECONDS = 5
 _ENDED = ("FINISHED", "CANCELED", "FAILED")
+_STARTING = "is not being executed"
+"""What Flink says of a savepoint of a job that runs, a task of which does not yet."""
 
 
 class FlinkError(HeadwaterError):
@@ -50,12 +52,15 @@ class FlinkCluster:
         return str(history[0]["stacktrace"]).splitlines()[0] if history else ""
 
     def stop(self, job_id: str, seconds: float = 120, folder: str | None = None) -> str:
-        """Stop a job with a savepoint, in `folder` or the cluster's own; the savepoint's path."""
+        """Stop a job with a savepoint, in `folder` or the cluster's own; the savepoint's path.
+
+        One that is just starting is waited for.
+        """
         how: dict[str, object] = {"drain": False}
         if folder is not None:
             how["targetDirectory"] = folder
-        trigger = self._call("POST", f"/jobs/{job_id}/stop", json=how)["request-id"]
         deadline = time.monotonic() + seconds
+        trigger = self._call("POST", f"/jobs/{job_id}/stop", json=how)["request-id"]
         while time.monotonic() < deadline:
             answer = self.get(f"/jobs/{job_id}/savepoints/{trigger}")
             if answer["status"]["id"] == "COMPLETED":
@@ -63,7 +68,9 @@ class FlinkCluster:
                 if "location" in operation:
                     return str(operation["location"])
                 cause = operation["failure-cause"]["stack-trace"]
-                raise FlinkError(f"job {job_id} has not been stopped: {cause}")
+                if _STARTING not in cause:
+                    raise FlinkError(f"job {job_id} has not been stopped: {cause}")
+                trigger = self._call("POST", f"/jobs/{job_id}/stop", json=how)["request-id"]
             time.sleep(0.2)
         raise FlinkError(f"job {job_id} has not been stopped after {seconds:.0f} s")
 

@@ -13,7 +13,7 @@ def served_stream(project: str) -> EventStream:
     entity's keys, and the values by feature; `value_time` is the values' own event time.
     """
     return EventStream(
-        name="served",
+        name=f"{project}_served",
         topic=f"{project}.served",
         columns=(
             Column("trace_id", Type.STRING),

@@ -42,6 +42,7 @@ from schemas import (
     minutes,
     over,
 )
+from schemas.served import served_stream
 
 ROOT = Path(__file__).parent.parent
 KERNEL = ROOT / "build/jars/flink/headwater-kernel-0.1.0.jar"
@@ -429,4 +430,4 @@ def test_what_is_only_joined_is_read_too():
     assert repository.tables == (USERS,)
     job, archive = jobs(repository)  # no job of its own for what no view aggregates
     assert job.sources == (CLICKS, USERS, MOODS)
-    assert archive.sources == (CLICKS, MOODS)
+    assert archive.sources == (CLICKS, MOODS, served_stream("r"))

@@ -56,7 +56,7 @@ def look_up(running, trace_id=None):
 
 def logged(running):
     """The rows of the log in Iceberg."""
-    return catalog(running.settings).load_table("raw.served").scan().to_arrow().to_pylist()
+    return catalog(running.settings).load_table("raw.flights_served").scan().to_arrow().to_pylist()
 
 
 @pytest.fixture(scope="module")

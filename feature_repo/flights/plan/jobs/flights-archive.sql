@@ -115,7 +115,7 @@ CREATE TABLE sources.`weather` (
   'headwater-json.expect' = '[{"name":"temp_within","column":"temp","min":-40,"max":130},{"name":"dewp_within","column":"dewp","min":-60,"max":100},{"name":"temp_present","column":"temp","present":true}]'
 );
 
-CREATE TABLE sources.`served` (
+CREATE TABLE sources.`flights_served` (
   `event_time` BIGINT,
   `trace_id` STRING,
   `view` STRING,
@@ -136,7 +136,7 @@ CREATE TABLE sources.`served` (
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'headwater-json',
-  'scan.watermark.alignment.group' = 'served',
+  'scan.watermark.alignment.group' = 'flights_served',
   'scan.watermark.alignment.max-drift' = '3600 s',
   'scan.watermark.alignment.update-interval' = '200 ms',
   'headwater-json.required' = 'event_time;trace_id;view;entity;answered',
@@ -194,7 +194,7 @@ SELECT 'flights.weather', `kafka_partition`, `kafka_offset`, `rowtime`,
 FROM sources.`weather`
 WHERE `dead_reason` IS NULL;
 
-INSERT INTO headwater.`raw`.`served`
+INSERT INTO headwater.`raw`.`flights_served`
   (`_topic`, `_partition`, `_offset`, `event_time`, `_schema_version`, `_archived_at`, `trace_id`, `view`, `entity`, `value_time`, `answered`)
 SELECT 'flights.served', `kafka_partition`, `kafka_offset`, `rowtime`,
   1, CURRENT_TIMESTAMP,
@@ -203,7 +203,7 @@ SELECT 'flights.served', `kafka_partition`, `kafka_offset`, `rowtime`,
   `entity`,
   TO_TIMESTAMP_LTZ(`value_time`, 3),
   `answered`
-FROM sources.`served`
+FROM sources.`flights_served`
 WHERE `dead_reason` IS NULL;
 
 END;
