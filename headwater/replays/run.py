@@ -329,6 +329,7 @@ class Replays:
         if replay.state in ("promoting", "rolling back"):
             raise ReplayError(f"replay {replay.id} is {replay.state}: finish that first")
         self.cancel(replay)
+        self._await_end(replay)
         freed = self.holds(replay)
         tables = catalog(self.settings)
         for name in replay.views:
@@ -452,6 +453,14 @@ class Replays:
                     # It came to its end just now.
                     if self.cluster.get(f"/jobs/{job['jid']}")["state"] != "FINISHED":
                         raise
+
+    def _await_end(self, replay: Replay) -> None:
+        """Return when none of its jobs runs any more: one that does still writes."""
+        deadline = time.monotonic() + _AWAY_SECONDS
+        while any(job["state"] not in _ENDED for job in self._known(replay).values()):
+            if time.monotonic() > deadline:
+                raise ReplayError(f"replay {replay.id}: its jobs do not end; try again")
+            time.sleep(0.2)
 
     def _ended(self, replay: Replay, state: str) -> Replay:
         current = self.journal.find(replay.id)
