@@ -147,6 +147,8 @@ def _only(keys: Mapping[str, tuple[str | int, ...]]) -> str:
 def _read(source: Part, ddl: str, reading: Reading, span: Span, pace: str | None) -> str:
     """The source's own DDL over those offsets; the archive's before it where there is one."""
     log = _bounded(ddl, reading, span)
+    if span.end is not None:
+        log = log.replace("'connector' = 'kafka'", "'connector' = 'kafka-replay'", 1)
     if pace is not None:
         log = _paced(log, pace)
     if not isinstance(source, EventStream) or not reading.archive:

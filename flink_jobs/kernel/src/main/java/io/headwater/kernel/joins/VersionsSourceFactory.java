@@ -1,5 +1,6 @@
 package io.headwater.kernel.joins;
 
+import io.headwater.kernel.replay.Ending;
 import java.util.Set;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.configuration.ConfigOption;
@@ -62,7 +63,7 @@ public final class VersionsSourceFactory implements DynamicTableSourceFactory {
 
     @Override
     public ScanRuntimeProvider getScanRuntimeProvider(ScanContext context) {
-      return kafka.getScanRuntimeProvider(context);
+      return Ending.provider(kafka.getScanRuntimeProvider(context));
     }
 
     @Override
