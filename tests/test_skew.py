@@ -148,11 +148,14 @@ class Full:
 @pytest.mark.parametrize("full", [True, False])
 def test_what_the_log_cannot_take_is_dropped_and_counted(full):
     metrics = ApiMetrics()
+
+    def dropped():
+        name = "headwater_api_feature_log_events_total"
+        return metrics.registry.get_sample_value(name, {"result": "dropped"}) or 0
+
+    # Where Feast was imported first, metrics of one name share their values.
+    metrics.logged.labels("dropped")
+    before = dropped()
     log = KafkaFeatureLog("flights", KafkaAccess("nowhere:1"), 1.0, metrics, Full(full))
     log._send({"event_time": 1, "trace_id": "1"})
-    assert (
-        metrics.registry.get_sample_value(
-            "headwater_api_feature_log_events_total", {"result": "dropped"}
-        )
-        == 1
-    )
+    assert dropped() - before == 1
