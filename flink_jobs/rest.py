@@ -56,11 +56,8 @@ class FlinkCluster:
 
         One that is just starting is waited for.
         """
-        how: dict[str, object] = {"drain": False}
-        if folder is not None:
-            how["targetDirectory"] = folder
         deadline = time.monotonic() + seconds
-        trigger = self._call("POST", f"/jobs/{job_id}/stop", json=how)["request-id"]
+        trigger = self._begin_stop(job_id, folder)
         while time.monotonic() < deadline:
             answer = self.get(f"/jobs/{job_id}/savepoints/{trigger}")
             if answer["status"]["id"] == "COMPLETED":
@@ -70,9 +67,15 @@ class FlinkCluster:
                 cause = operation["failure-cause"]["stack-trace"]
                 if _STARTING not in cause:
                     raise FlinkError(f"job {job_id} has not been stopped: {cause}")
-                trigger = self._call("POST", f"/jobs/{job_id}/stop", json=how)["request-id"]
+                trigger = self._begin_stop(job_id, folder)
             time.sleep(0.2)
         raise FlinkError(f"job {job_id} has not been stopped after {seconds:.0f} s")
+
+    def _begin_stop(self, job_id: str, folder: str | None) -> str:
+        how: dict[str, object] = {"drain": False}
+        if folder is not None:
+            how["targetDirectory"] = folder
+        return str(self._call("POST", f"/jobs/{job_id}/stop", json=how)["request-id"])
 
     def cancel(self, job_id: str) -> None:
         """End a job without a savepoint."""

@@ -7,14 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import reduce
 from typing import Any
 
 import duckdb
 import redis
 import requests
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import And, In
 
 from connectors.redis_codec import (
     decode_event_time,
@@ -25,6 +23,7 @@ from connectors.redis_codec import (
 )
 from headwater.recompute import Scalar, matches, recompute, same
 from headwater.temporal import enrich, versions
+from iceberg.filters import of_keys
 from iceberg.tables import AVAILABLE_AT
 from schemas import EVENT_TIME, CdcTable, FeatureView, JoinedStream, Type
 
@@ -74,11 +73,8 @@ class Places:
 
     def iceberg(self, view: FeatureView, keys: Sequence[Key]) -> dict[Key, Answer]:
         """The newest row of each key by event time, and of those the one available last."""
-        # The constructor takes a name and values, its annotations say otherwise.
-        among: Any = In
-        parts = [among(name, {key[place] for key in keys}) for place, name in enumerate(view.keys)]
         table = self._catalog.load_table(f"features.{view.name}")
-        batches = table.scan(row_filter=reduce(And, parts)).to_arrow_batch_reader()
+        batches = table.scan(row_filter=of_keys(view.keys, keys)).to_arrow_batch_reader()
         by = ", ".join(f'"{name}"' for name in view.keys)
         with duckdb.connect() as db:
             db.register("batches", batches)

@@ -10,20 +10,19 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import reduce
 from typing import Any
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.expressions import And, BooleanExpression, In
 
 from connectors.access import KafkaAccess
 from connectors.late import late_rows
 from headwater.recompute import Event, Scalar, matches, recompute, same
 from iceberg.catalog import ARCHIVE, NAMESPACE
+from iceberg.filters import of_keys
 from iceberg.tables import AVAILABLE_AT
 from schemas import EVENT_TIME, EventStream, FeatureView, HeadwaterError, Repository
 from schemas.served import served_stream
@@ -192,7 +191,7 @@ class Skew:
         """The archived events of those entities, up to an instant."""
         table = self._catalog.load_table(f"{ARCHIVE}.{stream.name}")
         names = (EVENT_TIME, *(column.name for column in stream.columns))
-        scan = table.scan(_among(view, keys), selected_fields=names)
+        scan = table.scan(of_keys(view.keys, keys), selected_fields=names)
         scan = scan.filter(f"{EVENT_TIME} <= '{_iso(until)}'")
         for batch in scan.to_arrow_batch_reader():
             for row in batch.to_pylist():
@@ -203,7 +202,7 @@ class Skew:
         keys = {one.key for one in chosen}
         table = self._catalog.load_table(f"{NAMESPACE}.{view.name}")
         newest: dict[tuple[Key, int], dict[str, Any]] = {}
-        for batch in table.scan(_among(view, keys)).to_arrow_batch_reader():
+        for batch in table.scan(of_keys(view.keys, keys)).to_arrow_batch_reader():
             for row in batch.to_pylist():
                 at = (tuple(row[name] for name in view.keys), _milliseconds(row[EVENT_TIME]))
                 if at not in newest or newest[at][AVAILABLE_AT] <= row[AVAILABLE_AT]:
@@ -238,14 +237,6 @@ def _count(
         feature.examples.append(
             Mismatch(entity, _iso(one.at), one.values[name], expected, one.trace_id)
         )
-
-
-def _among(view: FeatureView, keys: Iterable[Key]) -> BooleanExpression:
-    # The constructor takes a name and values, its annotations say otherwise.
-    among: Any = In
-    columns = zip(view.keys, zip(*keys, strict=True), strict=True)
-    parts: list[BooleanExpression] = [among(name, set(values)) for name, values in columns]
-    return reduce(And, parts)
 
 
 def _plain(value: Any) -> Scalar:

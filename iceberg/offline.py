@@ -25,12 +25,12 @@ from pyiceberg.expressions import (
     And,
     BooleanExpression,
     GreaterThanOrEqual,
-    In,
     LessThanOrEqual,
 )
 from pyiceberg.table import DataScan, Table
 from pyiceberg.types import TimestamptzType
 
+from iceberg.filters import among
 from schemas import HeadwaterError
 
 _KEYS_PUSHED_DOWN = 200  # beyond it Iceberg compares no key set with a file's bounds
@@ -173,7 +173,7 @@ def _plan(
         asked[f"k{number}"] = values
         distinct = pc.unique(values).drop_null()
         if len(distinct) <= _KEYS_PUSHED_DOWN:
-            also = And(also, _one_of(column, distinct.to_pylist()))
+            also = And(also, among(column, distinct.to_pylist()))
     start, end = _range(instants, lookup.ttl)
     if known_then and lookup.available_at:
         also = And(also, _at_most(lookup.available_at, end))
@@ -312,11 +312,6 @@ def _at_least(column: str, microseconds: int) -> BooleanExpression:
 def _at_most(column: str, microseconds: int) -> BooleanExpression:
     predicate: Any = LessThanOrEqual
     return cast(BooleanExpression, predicate(column, _text(microseconds)))
-
-
-def _one_of(column: str, values: list[str | int]) -> BooleanExpression:
-    predicate: Any = In
-    return cast(BooleanExpression, predicate(column, values))
 
 
 def _text(microseconds: int) -> str:
