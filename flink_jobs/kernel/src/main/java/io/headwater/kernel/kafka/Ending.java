@@ -1,4 +1,4 @@
-package io.headwater.kernel.replay;
+package io.headwater.kernel.kafka;
 
 import java.io.IOException;
 import java.util.List;
@@ -30,7 +30,7 @@ import org.apache.flink.table.data.RowData;
  * nothing: its readers finish their partitions and then wait for ever. Here it says so for it, to
  * each reader, unless partitions are still to be assigned.
  */
-public final class Ending<T, S extends SourceSplit, C> implements Source<T, S, C> {
+final class Ending<T, S extends SourceSplit, C> implements Source<T, S, C> {
 
   private static final long serialVersionUID = 1L;
 
@@ -41,7 +41,7 @@ public final class Ending<T, S extends SourceSplit, C> implements Source<T, S, C
   }
 
   /** The same provider with its source within one of these. */
-  public static ScanRuntimeProvider provider(ScanRuntimeProvider kafka) {
+  static ScanRuntimeProvider provider(ScanRuntimeProvider kafka) {
     DataStreamScanProvider provider = (DataStreamScanProvider) kafka;
     return new DataStreamScanProvider() {
       @Override
