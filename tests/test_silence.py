@@ -26,6 +26,13 @@ def counted(shop, customer):
     return (shop.values(visit_counts, customer) or {}).get("count_20s")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def submitted(shop):
+    """Its jobs run, also after a test that loses the cluster."""
+    done = shop.headwater("jobs", "submit")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture
 def heartbeat(shop):
     """The command, running."""

@@ -61,8 +61,11 @@ def logged(running):
 
 @pytest.fixture(scope="module")
 def may(running):
-    """A platform with two days of May through it."""
-    for command in (("load",), ("apply",), ("jobs", "submit")):
+    """A platform with two days of May through it, and its facts, also if Redis lost them before."""
+    for command in (
+        *(("load",), ("apply",), ("jobs", "submit")),
+        ("online", "rebuild", "airport_facts"),
+    ):
         done = headwater(running, *command)
         assert done.returncode == 0, done.stderr
     produce_awake(running.settings.kafka_access, days(0, 2))
