@@ -26,7 +26,7 @@ class Span:
 
     start: int
     end: int | None
-    """None: it follows the log until it is stopped."""
+    """None: it follows the log, from the archive on, until it is stopped."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,16 @@ def restart_sql(job: Job, since: int, readings: Mapping[str, Reading]) -> str:
     return _OUTPUT.sub(lambda m: f"{m[1]}\nWHERE {within};\n", job_sql(job, read))
 
 
+def resumed_sql(job: Job, readings: Mapping[str, Reading]) -> str:
+    """The script of the archive's job from no state: it begins where its tables end."""
+
+    def read(source: Part, repository: str, joined_with: EventStream | None) -> str:
+        ddl = read_ddl(source, repository, joined_with)
+        return _read(source, ddl, readings[source.name], Span(0, None), None)
+
+    return job_sql(job, read)
+
+
 def _only(keys: Mapping[str, tuple[str | int, ...]]) -> str:
     return " AND ".join(
         f"{identifier(column)} IN ("
@@ -155,7 +165,7 @@ def _read(source: Part, ddl: str, reading: Reading, span: Span, pace: str | None
         return log
     name = f"sources.{identifier(source.name)}"
     if not reading.log:
-        return _archive(source, log, name, reading, pace)
+        return _archive(source, log, name, reading, span, pace)
     first, then = (f"sources.{identifier(f'{source.name}_{part}')}" for part in ("archive", "log"))
     columns = ", ".join(
         map(
@@ -165,7 +175,7 @@ def _read(source: Part, ddl: str, reading: Reading, span: Span, pace: str | None
     )
     return "\n".join(
         [
-            _archive(source, log, first, reading, pace),
+            _archive(source, log, first, reading, span, pace),
             log.replace(f"CREATE TABLE {name} (", f"CREATE TABLE {then} (", 1),
             f"CREATE VIEW {name} AS\n"
             f"SELECT {columns} FROM {first}\nUNION ALL\nSELECT {columns} FROM {then};\n",
@@ -211,7 +221,9 @@ def _paced(ddl: str, key: str) -> str:
     return _FORMAT.sub(lambda _: ",\n  ".join(lines), ddl, count=1)
 
 
-def _archive(stream: EventStream, ddl: str, name: str, reading: Reading, pace: str | None) -> str:
+def _archive(
+    stream: EventStream, ddl: str, name: str, reading: Reading, span: Span, pace: str | None
+) -> str:
     """The archive's table with the columns and the watermark of the stream's own DDL."""
     found = re.search(r"WATERMARK FOR [^\n]*", ddl)
     assert found is not None, ddl
@@ -233,6 +245,7 @@ def _archive(stream: EventStream, ddl: str, name: str, reading: Reading, pace: s
         "table": stream.name,
         "snapshot": str(reading.snapshot),
         "offsets": ";".join(f"{p}:{first}:{end}" for p, (first, end) in reading.archive.items()),
+        **({"follow": "true"} if span.end is None else {}),
         **({} if pace is None else {"pace-url": "${redis}", "pace-key": pace}),
         **dict(_ALIGNMENT.findall(ddl)),
     }

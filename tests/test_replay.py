@@ -167,10 +167,6 @@ def test_a_replay_reads_from_the_archive_what_kafka_has_deleted(replayed):
     assert only_kafka.returncode == 1
     assert "Kafka begins at" in only_kafka.stdout
 
-    follows = headwater(replayed, "replay", "plan", "carrier_delays", *SPAN[:2])
-    assert follows.returncode == 1
-    assert "without --to a replay begins in Kafka" in follows.stdout
-
     plan = headwater(replayed, "replay", "plan", *VIEWS, *SPAN, "--json")
     assert plan.returncode == 0, plan.stdout
     found = json.loads(plan.stdout)
@@ -336,6 +332,38 @@ def test_a_replay_of_some_keys_computes_no_others(replayed):
     wrong = headwater(replayed, "replay", "plan", "carrier_delays", *SPAN, "--keys", "origin=JFK")
     assert wrong.returncode == 2
     assert "carrier_delays has no key 'origin'; choices: carrier" in wrong.stderr
+
+
+def test_a_replay_follows_the_log_from_the_archive_on(replayed):
+    """Kafka has deleted its beginning (a test before), it is paused, and events still come."""
+    since = ("carrier_delays", *SPAN[:2])
+    nonsense = headwater(replayed, "replay", "plan", *since, "--source", "archive")
+    assert nonsense.returncode == 2 and "needs --to" in nonsense.stderr
+    run = headwater(replayed, "replay", "run", *since, "--json")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["state"] == "following"
+    id_ = newest(replayed)
+    assert headwater(replayed, "replay", "pause", id_).returncode == 0
+    produce_awake(replayed.settings.kafka_access, days(5, 6))
+    resumed = headwater(replayed, "replay", "resume", id_, "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["state"] == "following"
+    produce(replayed.settings.kafka_access, days(6, 7))
+    evening = datetime(2013, 2, 7, 20, tzinfo=UTC)
+
+    def newest_row():
+        rows = rows_of(replayed, "features.carrier_delays", "event_time")
+        return max(rows["event_time"].to_pylist())
+
+    assert eventually(lambda: newest_row() > evening)
+    followed = headwater(replayed, "replay", "follow", id_, "--json")
+    assert followed.returncode == 0, followed.stderr
+    promoted = headwater(replayed, "replay", "promote", id_)
+    assert promoted.returncode == 0, promoted.stderr
+    equal_in_every_row(replayed, id_)
+    # It came into the last day, and has not left it to live alone.
+    end = datetime.fromisoformat(re.search(r"ends at (\S+)", promoted.stderr)[1])
+    assert end > evening
 
 
 def test_a_dropped_replay_leaves_nothing(replayed):

@@ -58,6 +58,11 @@ public final class ArchiveFactory implements DynamicTableSourceFactory {
           .asList()
           .noDefaultValue()
           .withDescription("partition:first:end for each partition; end is not read.");
+  static final ConfigOption<Boolean> FOLLOW =
+      key("follow")
+          .booleanType()
+          .defaultValue(false)
+          .withDescription("The log goes on after it: when all is read it stays, as idle.");
   static final ConfigOption<String> PACE_URL =
       key("pace-url").stringType().noDefaultValue().withDescription("redis://host:port");
   static final ConfigOption<String> PACE_KEY =
@@ -82,7 +87,7 @@ public final class ArchiveFactory implements DynamicTableSourceFactory {
 
   @Override
   public Set<ConfigOption<?>> optionalOptions() {
-    return Set.of(PACE_URL, PACE_KEY, PACE_USERNAME, PACE_PASSWORD_FILE);
+    return Set.of(FOLLOW, PACE_URL, PACE_KEY, PACE_USERNAME, PACE_PASSWORD_FILE);
   }
 
   @Override
@@ -115,6 +120,7 @@ public final class ArchiveFactory implements DynamicTableSourceFactory {
         options.get(TABLE),
         options.get(SNAPSHOT),
         splits(options.get(OFFSETS)),
+        options.get(FOLLOW),
         pace,
         context.getPhysicalRowDataType());
   }
@@ -142,6 +148,7 @@ public final class ArchiveFactory implements DynamicTableSourceFactory {
     private final String name;
     private final long snapshot;
     private final List<ArchiveSplit> splits;
+    private final boolean follow;
     @Nullable private final Pace pace;
     private DataType produced;
     private WatermarkStrategy<RowData> watermarks = WatermarkStrategy.noWatermarks();
@@ -151,12 +158,14 @@ public final class ArchiveFactory implements DynamicTableSourceFactory {
         String name,
         long snapshot,
         List<ArchiveSplit> splits,
+        boolean follow,
         @Nullable Pace pace,
         DataType produced) {
       this.loader = loader;
       this.name = name;
       this.snapshot = snapshot;
       this.splits = splits;
+      this.follow = follow;
       this.pace = pace;
       this.produced = produced;
     }
@@ -185,7 +194,8 @@ public final class ArchiveFactory implements DynamicTableSourceFactory {
     public ScanRuntimeProvider getScanRuntimeProvider(ScanContext context) {
       TypeInformation<RowData> type = context.createTypeInformation(produced);
       ArchiveSource source =
-          new ArchiveSource(loader, snapshot, splits, (RowType) produced.getLogicalType(), pace);
+          new ArchiveSource(
+              loader, snapshot, splits, (RowType) produced.getLogicalType(), follow, pace);
       WatermarkStrategy<RowData> strategy = watermarks;
       return new DataStreamScanProvider() {
         @Override
@@ -199,14 +209,14 @@ public final class ArchiveFactory implements DynamicTableSourceFactory {
 
         @Override
         public boolean isBounded() {
-          return true;
+          return !follow;
         }
       };
     }
 
     @Override
     public DynamicTableSource copy() {
-      ArchiveTable copy = new ArchiveTable(loader, name, snapshot, splits, pace, produced);
+      ArchiveTable copy = new ArchiveTable(loader, name, snapshot, splits, follow, pace, produced);
       copy.watermarks = watermarks;
       return copy;
     }

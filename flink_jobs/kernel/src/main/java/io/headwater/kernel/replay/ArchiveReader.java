@@ -40,12 +40,14 @@ final class ArchiveReader implements SourceReader<RowData, ArchiveSplit> {
   private final TableLoader loader;
   private final long snapshot;
   private final RowType columns;
+  private final boolean follow;
   @Nullable private final Pace pace;
 
   private final Map<String, Active> splits = new LinkedHashMap<>();
   private final Set<String> paused = new HashSet<>();
   private CompletableFuture<Void> available = new CompletableFuture<>();
   private boolean allGiven;
+  private volatile long pending;
 
   private Table table;
   private Schema read;
@@ -73,11 +75,13 @@ final class ArchiveReader implements SourceReader<RowData, ArchiveSplit> {
       TableLoader loader,
       long snapshot,
       RowType columns,
+      boolean follow,
       @Nullable Pace pace) {
     this.context = context;
     this.loader = loader;
     this.snapshot = snapshot;
     this.columns = columns;
+    this.follow = follow;
     this.pace = pace;
   }
 
@@ -117,6 +121,7 @@ final class ArchiveReader implements SourceReader<RowData, ArchiveSplit> {
                   && type.is(LogicalTypeRoot.TIMESTAMP_WITH_LOCAL_TIME_ZONE));
       getters[i] = RowData.createFieldGetter(type, i);
     }
+    context.metricGroup().setPendingRecordsGauge(() -> pending);
     if (pace != null) {
       gate = pace.open();
       context.metricGroup().gauge("paceRowsPerSecond", (Gauge<Double>) gate::rate);
@@ -144,7 +149,7 @@ final class ArchiveReader implements SourceReader<RowData, ArchiveSplit> {
     }
     if (behind == null) {
       if (splits.isEmpty() && allGiven) {
-        return InputStatus.END_OF_INPUT;
+        return end(output);
       }
       if (available.isDone()) {
         available = new CompletableFuture<>();
@@ -164,13 +169,38 @@ final class ArchiveReader implements SourceReader<RowData, ArchiveSplit> {
       if (row == null) {
         behind.reader.close();
         splits.remove(id);
+        if (follow) {
+          its.markIdle(); // else its last watermark would stay behind, and hold back all that comes
+        }
         output.releaseOutputForSplit(id);
         break;
       }
       behind.time = Math.max(behind.time, row.getTimestamp(timeAt, 6).getMillisecond());
       its.collect(produced(row));
     }
-    return splits.isEmpty() && allGiven ? InputStatus.END_OF_INPUT : InputStatus.MORE_AVAILABLE;
+    count();
+    return splits.isEmpty() && allGiven ? end(output) : InputStatus.MORE_AVAILABLE;
+  }
+
+  /** At most as many records are still to be read; metrics are asked for by other threads. */
+  private void count() {
+    long left = 0;
+    for (Active one : splits.values()) {
+      left += one.split.end() - one.reader.next();
+    }
+    pending = left;
+  }
+
+  /** All is read. */
+  private InputStatus end(ReaderOutput<RowData> output) {
+    if (!follow) {
+      return InputStatus.END_OF_INPUT;
+    }
+    output.markIdle();
+    if (available.isDone()) {
+      available = new CompletableFuture<>();
+    }
+    return InputStatus.NOTHING_AVAILABLE;
   }
 
   private RowData produced(RowData row) {
@@ -205,6 +235,7 @@ final class ArchiveReader implements SourceReader<RowData, ArchiveSplit> {
           split.splitId(),
           new Active(split, new PartitionReader(table, snapshot, read, offsetAt, split)));
     }
+    count();
     changed();
   }
 

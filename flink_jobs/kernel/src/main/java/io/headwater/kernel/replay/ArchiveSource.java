@@ -21,6 +21,9 @@ import org.apache.iceberg.flink.TableLoader;
 /**
  * Reads a table of archived records as Kafka would give them: each partition in the order of its
  * offsets, with a watermark of its own.
+ *
+ * <p>An end of input would be a watermark past all there can be. Where the log is followed after
+ * the archive, this source does not end: it is idle, and the log's watermark counts alone.
  */
 final class ArchiveSource implements Source<RowData, ArchiveSplit, List<ArchiveSplit>> {
 
@@ -30,30 +33,36 @@ final class ArchiveSource implements Source<RowData, ArchiveSplit, List<ArchiveS
   private final long snapshot;
   private final ArrayList<ArchiveSplit> splits;
   private final RowType columns;
+  private final boolean follow;
   @Nullable private final Pace pace;
 
-  /** {@code splits} are the ranges to read; {@code pace} is null for as fast as it goes. */
+  /**
+   * {@code splits} are the ranges to read; {@code pace} is null for as fast as it goes. With {@code
+   * follow} it never ends.
+   */
   ArchiveSource(
       TableLoader table,
       long snapshot,
       List<ArchiveSplit> splits,
       RowType columns,
+      boolean follow,
       @Nullable Pace pace) {
     this.table = table;
     this.snapshot = snapshot;
     this.columns = columns;
+    this.follow = follow;
     this.pace = pace;
     this.splits = new ArrayList<>(splits);
   }
 
   @Override
   public Boundedness getBoundedness() {
-    return Boundedness.BOUNDED;
+    return follow ? Boundedness.CONTINUOUS_UNBOUNDED : Boundedness.BOUNDED;
   }
 
   @Override
   public SourceReader<RowData, ArchiveSplit> createReader(SourceReaderContext context) {
-    return new ArchiveReader(context, table.clone(), snapshot, columns, pace);
+    return new ArchiveReader(context, table.clone(), snapshot, columns, follow, pace);
   }
 
   @Override
