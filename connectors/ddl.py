@@ -111,7 +111,7 @@ def _stream(stream: EventStream) -> str:
             ),
             "headwater-json.event-time": EVENT_TIME,
             "headwater-json.ahead": f"{stream.ahead.seconds} s",
-            **_expect(stream.expectations, ""),
+            **_expect(stream.of_records, ""),
         },
     )
 

@@ -28,6 +28,7 @@ from connectors.ddl import (
     sql_type,
     versions_ddl,
 )
+from flink_jobs.quality import checked_sql
 from schemas import (
     EVENT_TIME,
     CdcTable,
@@ -124,7 +125,7 @@ def job_sql(job: Job, read: Read = read_ddl, live: bool = True) -> str:
     A job that is not `live` leaves dead letters and late rows to the one that is.
     """
     if not job.views:
-        return _archive_sql(job)
+        return _archive_sql(job, read)
     apart = _own(job) if live else ()
     late = [source for source in apart if isinstance(source, EventStream)]
     parts = [
@@ -156,17 +157,23 @@ def _catalog() -> str:
     return f"CREATE CATALOG headwater WITH (\n  {options}\n);\n"
 
 
-def _archive_sql(job: Job) -> str:
-    """Every record of the streams with its place in the log, into the tables `raw.STREAM`."""
+def _archive_sql(job: Job, read: Read) -> str:
+    """Every record of the streams with its place in the log, into the tables `raw.STREAM`.
+
+    And what became of their expectations, window by window, into `quality.REPOSITORY`.
+    """
     streams = [source for source in job.sources if isinstance(source, EventStream)]
+    checked = [checked_sql(stream, job.repository) for stream in streams if stream.checked]
     return "\n".join(
         [
             f"SET 'pipeline.name' = {literal(job.name)};\n",
             "CREATE DATABASE sources;\n",
             _catalog(),
-            *(source_ddl(stream, job.repository) for stream in streams),
+            *(read(stream, job.repository, None) for stream in streams),
+            *(view for view, _ in checked),
             "BEGIN STATEMENT SET;\n",
             *(_archive(stream) for stream in streams),
+            *(insert for _, insert in checked),
             "END;\n",
         ]
     )

@@ -13,6 +13,7 @@ from iceberg.tables import (
     archive_partitions,
     archive_schema,
     partition_spec,
+    quality_schema,
     table_schema,
 )
 from schemas import EventStream, FeatureView, HeadwaterError
@@ -25,6 +26,9 @@ NAMESPACE = "features"
 
 ARCHIVE = "raw"
 """Of the tables of raw events, one a stream."""
+
+QUALITY = "quality"
+"""Of the tables of what became of expectations, one a repository."""
 
 _EMPTY = "empty"
 
@@ -98,6 +102,18 @@ def create_archive(catalog: Catalog, streams: Iterable[EventStream]) -> list[str
         elif _add_columns(catalog.load_table(name), schema, name):
             changed.append(name)
     return changed
+
+
+def create_quality(catalog: Catalog, repository: str) -> list[str]:
+    """Create the table of a repository's expectations if it is missing; its name if it was."""
+    catalog.create_namespace_if_not_exists(QUALITY)
+    name, schema = f"{QUALITY}.{repository}", quality_schema()
+    if catalog.table_exists(name):
+        return []
+    catalog.create_table(
+        name, schema, partition_spec=partition_spec(schema), properties=_PROPERTIES
+    )
+    return [name]
 
 
 def empty_branch(table: Table, name: str) -> None:

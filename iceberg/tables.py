@@ -71,6 +71,27 @@ def archive_schema(stream: EventStream) -> Schema:
     )
 
 
+def quality_schema() -> Schema:
+    """What became of an expectation in a window that begins at `event_time`.
+
+    `broken` is how many of its `events` broke it; of a `rate`, 1 or 0.
+    """
+    fields: list[tuple[str, IcebergType]] = [
+        ("source", StringType()),
+        ("expectation", StringType()),
+        (EVENT_TIME, TimestamptzType()),
+        ("until", TimestamptzType()),
+        ("events", LongType()),
+        ("broken", LongType()),
+    ]
+    return Schema(
+        *(
+            NestedField(number, name, type_, required=True)
+            for number, (name, type_) in enumerate(fields, start=1)
+        )
+    )
+
+
 def archive_partitions(schema: Schema) -> PartitionSpec:
     """By day of event time, and by Kafka's partition: so a file holds one partition in order."""
     day, partition = (schema.find_field(name).field_id for name in (EVENT_TIME, PARTITION))

@@ -2,7 +2,16 @@
 
 from schemas.conditions import Comparison, Condition, Operator, col
 from schemas.errors import DeclarationError, EventError, HeadwaterError, SettingsError
-from schemas.expectations import Expectation, among, present, within
+from schemas.expectations import (
+    Expectation,
+    WindowExpectation,
+    among,
+    fresh,
+    present,
+    rate,
+    unique,
+    within,
+)
 from schemas.expressions import Computed, OnDemandView, given, since, stored, when
 from schemas.features import (
     Aggregation,
@@ -60,12 +69,14 @@ __all__ = [
     "TemporalJoin",
     "Type",
     "Window",
+    "WindowExpectation",
     "among",
     "col",
     "count",
     "days",
     "distinct",
     "first",
+    "fresh",
     "given",
     "hours",
     "largest",
@@ -78,6 +89,7 @@ __all__ = [
     "parts",
     "percentile",
     "present",
+    "rate",
     "seconds",
     "share",
     "since",
@@ -85,6 +97,7 @@ __all__ = [
     "stddev",
     "stored",
     "total",
+    "unique",
     "variance",
     "when",
     "within",

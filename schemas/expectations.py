@@ -1,7 +1,8 @@
 """What the values of a source should be: declared beside its columns, checked as they are read.
 
 A broken expectation is counted by its name; one that rejects makes the record a dead letter. A
-null breaks `present` alone: `Column(required=True)` is what rejects it.
+null breaks `present` alone: `Column(required=True)` is what rejects it. What can be said of many
+events only, `unique`, `fresh` and `rate`, warns: no one record of them is the wrong one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from schemas.errors import DeclarationError
-from schemas.types import Column, Type, check_column, check_name, check_unique
+from schemas.types import Column, Duration, Type, check_column, check_name
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,61 @@ def present(column: str) -> Expectation:
     return Expectation(f"{column}_present", column, not_null=True)
 
 
+@dataclass(frozen=True)
+class WindowExpectation:
+    """Of the events of one window of event time; made by `unique`, `fresh` and `rate`."""
+
+    name: str
+    columns: tuple[str, ...] = ()
+    max_age: Duration | None = None
+    low: int | None = None
+    high: int | None = None
+
+
+def unique(*columns: str) -> WindowExpectation:
+    """No two events of a window have the same values; broken by each that repeats one.
+
+    An event with a null among them repeats nothing.
+    """
+    return WindowExpectation(f"{'_'.join(columns)}_unique", columns)
+
+
+def fresh(max_age: Duration) -> WindowExpectation:
+    """An event is read at most so long after its event time; broken by each that is older."""
+    return WindowExpectation("fresh", max_age=max_age)
+
+
+def rate(low: int | None, high: int | None = None) -> WindowExpectation:
+    """A window has at least `low` and at most `high` events; None is open.
+
+    A window in which there was nothing at all, not even a heartbeat, is not looked at.
+    """
+    return WindowExpectation("rate", low=low, high=high)
+
+
+def check_windows(
+    path: str, expectations: Iterable[WindowExpectation], columns: Iterable[Column]
+) -> None:
+    """Raise DeclarationError, with the path, for the first that does not suit the columns."""
+    known = tuple(columns)
+    for expectation in expectations:
+        where = f"{path}.{expectation.name}"
+        check_name(where, expectation.name)
+        for column in expectation.columns:
+            check_column(where, known, column)
+        low, high = expectation.low, expectation.high
+        if low is not None and high is not None and low > high:
+            raise DeclarationError(where, "low must not be above high", (low, high))
+        if (low, high, expectation.max_age, expectation.columns) == (None, None, None, ()):
+            raise DeclarationError(where, "expects nothing", expectation.name)
+
+
 def check_expectations(
     path: str, expectations: Iterable[Expectation], columns: Iterable[Column]
 ) -> None:
     """Raise DeclarationError, with the path, for the first that does not suit its column."""
     known = tuple(columns)
-    found = tuple(expectations)
-    check_unique(path, (expectation.name for expectation in found))
-    for expectation in found:
+    for expectation in expectations:
         where = f"{path}.{expectation.name}"
         check_name(where, expectation.name)
         column = check_column(where, known, expectation.column)

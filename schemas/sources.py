@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas.errors import DeclarationError
-from schemas.expectations import Expectation, check_expectations
+from schemas.expectations import (
+    Expectation,
+    WindowExpectation,
+    check_expectations,
+    check_windows,
+)
 from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
 
 EVENT_TIME = "event_time"
@@ -46,6 +51,8 @@ class EventStream:
     `heartbeat` is how often `headwater heartbeat` tells each partition what time it is, so that
     features move while no event comes; it is for streams whose events are of the present.
     `partition_by` is the column that keys the Kafka record.
+    `checked` is the length of the windows of event time that expectations are summed up for, a
+    row each in Iceberg; `unique`, `fresh` and `rate` need it.
     `drift` is how far, in event time, a job may read one partition ahead of another while it
     catches up; what lies between waits in its state.
     """
@@ -57,7 +64,8 @@ class EventStream:
     disorder: Duration = _FIVE_MINUTES
     ahead: Duration = _A_DAY
     heartbeat: Duration | None = None
-    expectations: tuple[Expectation, ...] = ()
+    expectations: tuple[Expectation | WindowExpectation, ...] = ()
+    checked: Duration | None = None
     drift: Duration = _ONE_HOUR
     version: int = 1
     description: str = ""
@@ -67,9 +75,25 @@ class EventStream:
         path = f"stream.{self.name}"
         check_unique(f"{path}.columns", (*(c.name for c in self.columns), EVENT_TIME))
         check_column(f"{path}.partition_by", self.columns, self.partition_by)
-        check_expectations(f"{path}.expectations", self.expectations, self.columns)
+        check_unique(f"{path}.expectations", (one.name for one in self.expectations))
+        check_expectations(f"{path}.expectations", self.of_records, self.columns)
+        check_windows(f"{path}.expectations", self.of_windows, self.columns)
+        if self.of_windows and self.checked is None:
+            raise DeclarationError(
+                f"{path}.checked", f"{self.of_windows[0].name} needs the length of its window", None
+            )
         if self.version < 1:
             raise DeclarationError(f"{path}.version", "must be 1 or more", self.version)
+
+    @property
+    def of_records(self) -> tuple[Expectation, ...]:
+        """The expectations that each record keeps or breaks."""
+        return tuple(one for one in self.expectations if isinstance(one, Expectation))
+
+    @property
+    def of_windows(self) -> tuple[WindowExpectation, ...]:
+        """The expectations that the events of a window keep or break together."""
+        return tuple(one for one in self.expectations if isinstance(one, WindowExpectation))
 
 
 @dataclass(frozen=True)
@@ -93,6 +117,7 @@ class CdcTable:
         path = f"table.{self.name}"
         check_unique(f"{path}.columns", (c.name for c in self.columns))
         check_column(f"{path}.primary_key", self.columns, self.primary_key)
+        check_unique(f"{path}.expectations", (one.name for one in self.expectations))
         check_expectations(f"{path}.expectations", self.expectations, self.columns)
         found = check_column(f"{path}.updated_at", self.columns, self.updated_at)
         if found.type is not Type.TIMESTAMP:

@@ -14,10 +14,14 @@ from schemas import (
     among,
     count,
     days,
+    fresh,
+    hours,
     latest,
     over,
     present,
+    rate,
     seconds,
+    unique,
     within,
 )
 
@@ -116,6 +120,13 @@ visits = EventStream(
     partition_by="customer",
     disorder=seconds(2),
     heartbeat=seconds(1),
+    expectations=(
+        unique("customer"),
+        fresh(hours(1)),
+        rate(1, 3),
+        among("customer", "ahead", "behind", "lonely"),
+    ),
+    checked=seconds(5),
 )
 
 visit_counts = FeatureView(

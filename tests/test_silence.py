@@ -1,4 +1,7 @@
-"""Features move although a partition is silent, or all are, or one is hours ahead of another."""
+"""Features move although a partition is silent, or all are, or one is hours ahead of another.
+
+So do the windows that expectations are summed up for: at the end all of them are compared.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import time
 import pytest
 from confluent_kafka import Producer
 
+from headwater.stores import catalog
 from tests.conftest import ROOT, eventually
 from tests.shop import visit_counts, visits
 
@@ -70,3 +74,57 @@ def test_a_silent_partition_holds_nobody_up(shop, heartbeat):
     for n in range(3):
         visit(shop, "busy", began + n / 10, 0)
     assert eventually(lambda: counted(shop, "busy") == 3)
+
+
+def summed(shop):
+    """The windows of the visits that had events: how often each expectation was broken."""
+    rows = catalog(shop.settings).load_table("quality.shop").scan().to_arrow().to_pylist()
+    assert {row["source"] for row in rows} <= {"visits"}
+    found = {}
+    for row in rows:
+        if row["events"]:
+            its = found.setdefault(row["event_time"].timestamp(), {"events": row["events"]})
+            assert row["expectation"] not in its, "no window twice"
+            its[row["expectation"]] = row["broken"]
+    return found
+
+
+def should_be(shop, before):
+    """The same of the archive's rows, in plain Python; those of `before` were read too late."""
+    rows = catalog(shop.settings).load_table("raw.visits").scan().to_arrow().to_pylist()
+    windows = {}
+    for row in rows:
+        at = row["event_time"].timestamp()
+        windows.setdefault(at // 5 * 5, []).append((row["customer"], at))
+    return {
+        start: {
+            "events": len(its),
+            "customer_unique": len(its) - len({customer for customer, _ in its}),
+            "fresh": sum(at < before for _, at in its),
+            "rate": int(not 1 <= len(its) <= 3),
+            "customer_among": sum(customer == "busy" for customer, _ in its),
+        }
+        for start, its in windows.items()
+    }
+
+
+def test_what_is_expected_is_summed_up_window_by_window(shop, heartbeat):
+    before = time.time() - 10_000
+    assert eventually(lambda: len(should_be(shop, before)) >= 6)
+    expected = should_be(shop, before)
+    assert eventually(lambda: summed(shop) == expected), (summed(shop), expected)
+    assert sum(one["customer_unique"] for one in expected.values()) >= 8
+    told = shop.headwater("quality", "visits", "--format", "json")
+    assert told.returncode == 1, told.stderr
+    by_name = {one["expectation"]: one for one in json.loads(told.stdout)}
+    assert by_name["customer_among"]["broken"] == 3
+    assert by_name["fresh"]["broken"] == 12
+    assert by_name["rate"]["windows"] > len(expected), "heartbeats let silent windows be seen"
+    assert by_name["rate"]["broken"] > sum(one["rate"] for one in expected.values())
+    scraped = shop.headwater("quality", "--format", "prometheus")
+    assert scraped.returncode == 0
+    labels = '{expectation="rate",source="visits"}'
+    assert f"headwater_expectation_broken{labels} 1.0" in scraped.stdout
+    wrong = shop.headwater("quality", "purchases")
+    assert wrong.returncode == 2
+    assert "choices: visits" in wrong.stderr

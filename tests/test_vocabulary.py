@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -31,8 +32,10 @@ from schemas import (
     minutes,
     over,
     percentile,
+    rate,
     seconds,
     share,
+    unique,
 )
 
 CLICKS = EventStream(
@@ -129,6 +132,22 @@ def test_literals_that_read_alike_have_labels_of_their_own():
         (
             lambda: view(Feature("page", last("page", where=col("city") == "X")), source=USERS),
             ("view.spend",),
+        ),
+        (
+            lambda: replace(CLICKS, expectations=(rate(1),)),
+            ("stream.clicks.checked", "rate needs the length of its window"),
+        ),
+        (
+            lambda: replace(CLICKS, expectations=(rate(5, 1),), checked=minutes(1)),
+            ("stream.clicks.expectations.rate", "low must not be above high"),
+        ),
+        (
+            lambda: replace(CLICKS, expectations=(unique("pages"),), checked=minutes(1)),
+            ("pages_unique", "'pages'", "did you mean 'page'"),
+        ),
+        (
+            lambda: replace(CLICKS, expectations=(unique("page"), unique("page"))),
+            ("stream.clicks.expectations", "'page_unique'"),
         ),
         (lambda: Entity("User", "user"), ("entity.name", "'User'", "lower_snake_case")),
         (lambda: minutes(0), ("duration", "positive", "0")),

@@ -1,0 +1,62 @@
+"""`headwater quality`: what became of the expectations of the streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from headwater.commands.options import moment
+from headwater.settings import Settings
+from headwater.stores import catalog
+from iceberg.quality import kept
+from observability.quality import exposition
+from schemas import SettingsError
+from schemas.loading import load_repository
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--from", "start", callback=moment, help="Windows that begin then, ISO 8601, UTC.")
+@click.option("--to", "end", callback=moment, help="Up to, not including.")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "json", "prometheus"]),
+    default="text",
+    show_default=True,
+)
+def quality(names: tuple[str, ...], start: int | None, end: int | None, style: str) -> None:
+    """How often the expectations of the streams called NAMES, or of all, were broken.
+
+    Exits with 1 if any was, but for Prometheus, which has rules for that.
+    """
+    settings = Settings.read(os.environ)
+    repository = load_repository(settings.repository)
+    checked = [stream.name for stream in repository.streams if stream.checked]
+    for name in names:
+        if name not in checked:
+            raise SettingsError(f"no checked stream {name!r}; choices: {', '.join(checked)}")
+    found = [
+        one
+        for one in kept(catalog(settings), repository.name, start, end)
+        if not names or one.source in names
+    ]
+    told = [asdict(one) for one in found]
+    if style == "prometheus":
+        click.echo(exposition(told), nl=False)
+        return
+    if style == "json":
+        click.echo(json.dumps(told, indent=2))
+    else:
+        table = Table("source", "expectation", "windows", "events", "broken", "until", box=None)
+        for one in found:
+            counts = (f"{n:,}" for n in (one.windows, one.events, one.broken))
+            table.add_row(one.source, one.expectation, *counts, one.newest_end)
+        Console().print(table)
+    sys.exit(1 if any(one.broken for one in found) else 0)
