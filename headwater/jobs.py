@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from connectors.log import Log
+from flink_jobs.replay import Reading, resumed_sql
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
 from flink_jobs.sql import Job, job_sql, jobs
 from flink_jobs.upgrade import breaks
@@ -16,8 +18,9 @@ from headwater.local.flink import environment
 from headwater.savepoints import check_anew, check_savepoint, newest_checkpoint
 from headwater.settings import Settings
 from headwater.stores import catalog
+from iceberg.archive import StreamArchive
 from iceberg.catalog import ARCHIVE, NAMESPACE
-from schemas import Repository, SettingsError
+from schemas import EventStream, Repository, SettingsError
 
 Report = Callable[[str], None]
 
@@ -65,7 +68,8 @@ class Jobs:
     ) -> None:
         """Submit the jobs that do not run, each from where it was last.
 
-        That is its savepoint if it was stopped, and its newest checkpoint if it was lost.
+        That is its savepoint if it was stopped, and its newest checkpoint if it was lost. The job
+        of the archive, if its state does not fit any more, goes on where its tables end.
         `savepoint` is another one, for one job. OldSavepoint if to go on from there, or to begin
         `anew`, would write rows again.
         """
@@ -78,7 +82,7 @@ class Jobs:
                 report(f"{job.name} runs already ({running[job.name].state})")
         missing = [job for job in wanted if job.name not in running]
         if missing:
-            self._run([self._request(job, savepoint, anew) for job in missing], report)
+            self._run([self._request(job, report, savepoint, anew) for job in missing], report)
 
     def changes(self, job: Job) -> list[str]:
         """Why a job cannot go on from the state of its last submission; empty if it can."""
@@ -156,13 +160,20 @@ class Jobs:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
 
-    def _request(self, job: Job, savepoint: str | None, anew: bool) -> dict[str, object]:
+    def _request(
+        self, job: Job, report: Report, savepoint: str | None, anew: bool
+    ) -> dict[str, object]:
         sql = job_sql(job)
         declared, last = self._kept(job, "declared.sql"), self._kept(job, "sql")
         if savepoint is None and not anew:
             savepoint = self._last(job)
         if declared.exists() and last.exists():
             reasons = self.changes(job)
+            if savepoint is not None and reasons and not job.views:
+                report(f"{job.name} goes on where its tables end: {'; '.join(reasons)}")
+                sql = resumed_sql(job, self._unarchived(job, report))
+                self._keep(job, sql)
+                return self._script(job.name, sql, _ARCHIVE)
             if savepoint is not None and reasons:
                 raise FlinkError(
                     f"{job.name} cannot go on from its savepoint: {'; '.join(reasons)}."
@@ -181,6 +192,26 @@ class Jobs:
             check_anew(catalog(self.settings), tables)
         self._keep(job, sql)
         return self._script(job.name, sql, configuration)
+
+    def _unarchived(self, job: Job, report: Report) -> dict[str, Reading]:
+        """What the archive's job has not committed yet, by stream: its tables say it exactly."""
+        tables, log = catalog(self.settings), Log(self.settings.kafka_access)
+        readings = {}
+        for stream in job.sources:
+            assert isinstance(stream, EventStream)
+            archive = StreamArchive.open(tables, stream.name)
+            kept = {} if archive is None else archive.kept()
+            bounds = {}
+            for partition, (low, end) in log.bounds(stream.topic).items():
+                first = kept[partition].end if partition in kept else low
+                if first < low:
+                    report(
+                        f"{stream.topic}: Kafka has deleted offsets {first} to {low - 1} of"
+                        f" partition {partition} before they were archived"
+                    )
+                bounds[partition] = (max(first, low), end)
+            readings[stream.name] = Reading(stream.topic, bounds)
+        return readings
 
     def _last(self, job: Job) -> str | None:
         """Where a job was when it was stopped or lost; None if it never came to a checkpoint."""

@@ -16,6 +16,7 @@ from feature_repo.registration import describe_feast
 from flink_jobs.sql import job_sql, jobs
 from flink_jobs.upgrade import breaks
 from headwater.deployment import chart_values
+from iceberg.catalog import ARCHIVE
 from iceberg.tables import describe, describe_archive
 from schemas import FeatureView, Repository
 from schemas.event import json_schema
@@ -90,15 +91,19 @@ def upgrades(files: dict[str, str], root: Path) -> list[str]:
     for path, text in files.items():
         old = _read(root / path)
         if path.endswith(".sql") and old and old != text:
-            reasons = breaks(old, text)
-            fate = (
-                f"cannot go on from its savepoint: {'; '.join(reasons)}. `headwater replay run"
-                " VIEW… --from T --promote` computes the past anew and starts it from there"
-                if reasons
-                else "goes on from its savepoint"
-            )
-            told.append(f"{Path(path).stem}: {fate}")
+            told.append(f"{Path(path).stem}: {_fate(breaks(old, text), text)}")
     return told
+
+
+def _fate(reasons: list[str], script: str) -> str:
+    if not reasons:
+        return "goes on from its savepoint"
+    if f"INTO headwater.`{ARCHIVE}`" in script:
+        return f"goes on where its tables end: {'; '.join(reasons)}"
+    return (
+        f"cannot go on from its savepoint: {'; '.join(reasons)}. `headwater replay run VIEW…"
+        " --from T --promote` computes the past anew and starts it from there"
+    )
 
 
 def difference(files: dict[str, str], root: Path) -> str:

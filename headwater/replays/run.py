@@ -604,19 +604,23 @@ class Replays:
 
     def _await_commits(self, names: Iterable[str]) -> None:
         """Return when running live jobs have committed what they had let out on the call."""
-        ids = [job.id for job in self.cluster.jobs() if job.name in set(names)]
+        wanted = set(names)
+        # The newest may be old, the next may have begun before the call, the third has not;
+        # its tables are committed after it is complete, and before a fourth one is.
+        seen: dict[str, set[int]] = {
+            job.id: set() for job in self.cluster.jobs() if job.name in wanted
+        }
         deadline = time.monotonic() + _COMMIT_SECONDS
-        for id_ in ids:
-            seen: set[int] = set()
-            # The newest may be old, the next may have begun before the call, the third has not;
-            # its tables are committed after it is complete, and before a fourth one is.
-            while len(seen) < 4:
-                newest = self.cluster.get(f"/jobs/{id_}/checkpoints")["latest"]["completed"]
+        while behind := [job for job, checkpoints in seen.items() if len(checkpoints) < 4]:
+            for job in behind:
+                newest = self.cluster.get(f"/jobs/{job}/checkpoints")["latest"]["completed"]
                 if newest is not None:
-                    seen.add(int(newest["id"]))
-                if time.monotonic() > deadline:
-                    raise ReplayError(f"job {id_} makes no checkpoints: try again when it does")
-                time.sleep(0.3)
+                    seen[job].add(int(newest["id"]))
+            if time.monotonic() > deadline:
+                raise ReplayError(
+                    f"job {', '.join(behind)} makes no checkpoints: try again when it does"
+                )
+            time.sleep(0.3)
 
     def upgrade(self, replay: Replay, report: Report) -> list[str]:
         """Bring the live jobs of its views to the declarations as they are; the jobs' names.
@@ -645,6 +649,11 @@ class Replays:
                 raise ReplayError(gap)
             readings = {one.source: one.reading for one in sources}
             platform.restart(job, restart_sql(job, since, readings), report)
+        for job in known.values():  # what the sources mean has changed for the archive, too
+            if not job.views and platform.is_changed(job):
+                upgraded.append(job.name)
+                platform.stop([job.name], report)
+                platform.submit([job.name], report)
         return upgraded
 
     def _drop_keys(self, replay: Replay) -> None:

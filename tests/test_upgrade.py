@@ -1,0 +1,145 @@
+"""Declarations change while events come: jobs go on from their state where it fits, none twice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+
+from connectors.deadletters import DeadLetters
+from connectors.log import Log
+from headwater.stores import catalog
+from tests import stricter
+from tests.conftest import ROOT, eventually
+from tests.corpus import NOON
+from tests.shop import last_purchase, purchases
+from tests.test_deadletters import send
+
+STRICTER = {"HEADWATER_REPOSITORY": "tests.stricter:repository"}
+SUMMING = {"HEADWATER_REPOSITORY": "tests.stricter:summing"}
+START = NOON + 2 * 86_400_000
+FROM = datetime.fromtimestamp(START / 1000, UTC).isoformat()
+
+
+def headwater(shop, *arguments, **more):
+    done = subprocess.run(
+        [sys.executable, "-m", "headwater", *arguments],
+        cwd=ROOT,
+        env=shop.environ | more,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+    return done
+
+
+def buy(running, customer, minutes, quantity):
+    """One purchase so long after START; where it stands in the log."""
+    event = {
+        "event_time": START + minutes * 60_000,
+        "customer": customer,
+        "channel": "web",
+        "quantity": quantity,
+    }
+    (where,) = send(running, [(json.dumps(event).encode(), 0)])
+    return where
+
+
+def close(running, minutes):
+    """An event on each partition, so that all before it come to their values."""
+    for partition in (0, 1):
+        event = {
+            "event_time": START + minutes * 60_000,
+            "customer": "closing",
+            "channel": "web",
+            "quantity": 1,
+        }
+        send(running, [(json.dumps(event).encode(), partition)])
+
+
+def bought(shop):
+    found = shop.values(last_purchase, "upgraded") or {}
+    return found.get("quantity"), found.get("count_1d")
+
+
+def archived(shop, since):
+    """The places in the log of archived purchases from those offsets on, and how often each is."""
+    rows = catalog(shop.settings).load_table("raw.purchases").scan().to_arrow()
+    places = zip(rows["_partition"].to_pylist(), rows["_offset"].to_pylist(), strict=True)
+    return Counter((p, offset) for p, offset in places if offset >= since[p])
+
+
+def ends(running):
+    """One more than the last offset, by partition."""
+    return Log(running.settings.kafka_access).ends(purchases.topic)
+
+
+@pytest.fixture(scope="module")
+def submitted(running, shop):
+    """Its jobs run, and one purchase went through them."""
+    headwater(shop, "jobs", "submit")
+    since = ends(running)
+    buy(running, "upgraded", 0, 1)
+    close(running, 10)
+    assert eventually(lambda: bought(shop) == (1, 1)), bought(shop)
+    yield since
+    for job in ("shop-purchases", "shop-archive"):
+        headwater(shop, "jobs", "stop", job)
+        headwater(shop, "jobs", "submit", job)
+
+
+def test_a_changed_expectation_is_promoted_and_the_job_goes_on_from_its_state(
+    running, shop, submitted
+):
+    done = headwater(
+        shop, "replay", "run", "last_purchase", "--from", FROM, "--promote", **STRICTER
+    )
+    assert "shop-purchases is stopped; savepoint" in done.stderr
+    assert "cannot go on" not in done.stderr
+    buy(running, "upgraded", 20, 2)
+    much = buy(running, "upgraded", 21, 1000)
+    close(running, 40)
+    assert eventually(lambda: bought(shop) == (2, 2)), bought(shop)
+    letters = DeadLetters(running.settings.kafka_access, [purchases.topic])
+    rejected = eventually(lambda: [one for one in letters.read(purchases.topic) if one.id == much])
+    assert rejected and "quantity_within" in rejected[0].reason
+
+
+def test_the_archives_job_goes_on_where_its_tables_end(running, shop, submitted):
+    """Its state does not fit once it sums expectations up as well."""
+    headwater(shop, "apply", **SUMMING)
+    headwater(shop, "jobs", "stop", "shop-archive", **STRICTER)
+    buy(running, "upgraded", 50, 3)  # it comes while the job is away
+    done = headwater(shop, "jobs", "submit", "shop-archive", **SUMMING)
+    assert "goes on where its tables end" in done.stdout
+    close(running, 200)
+    dead = {
+        one.id
+        for one in DeadLetters(running.settings.kafka_access, [purchases.topic]).read(
+            purchases.topic
+        )
+    }
+    wanted = {
+        (p, offset): 1
+        for p, end in ends(running).items()
+        for offset in range(submitted[p], end)
+        if f"{purchases.topic}/{p}/{offset}" not in dead
+    }
+    assert eventually(lambda: archived(shop, submitted) == wanted), archived(shop, submitted)
+    # The first hours have ended; silent ones are not there: no heartbeat, no window.
+
+    def summed():
+        told = json.loads(shop.headwater("quality", "--format", "json").stdout)
+        return [one for one in told if one["source"] == "purchases"]
+
+    names = {one["expectation"] for one in eventually(summed)}
+    assert names == {one.name for one in stricter.summed.expectations}
+    # Stopped and submitted once more, it goes on from its own savepoint.
+    headwater(shop, "jobs", "stop", "shop-archive", **SUMMING)
+    again = headwater(shop, "jobs", "submit", "shop-archive", **SUMMING)
+    assert "where its tables end" not in again.stdout
