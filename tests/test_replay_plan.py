@@ -70,6 +70,16 @@ def test_a_span_that_ends_before_kafka_begins_is_read_from_the_archive_alone():
     assert found.log == {0: (20, 20)}
 
 
+def test_what_follows_the_log_reads_the_newest_records_from_kafka():
+    found = choose(Log(50, 5000), Archive(0, 4990), enough=None)
+    assert (found.archive, found.log, found.gap) == ({0: (10, 4000)}, {0: (4000, 5000)}, "")
+    found = choose(Log(4900, 5000), Archive(0, 4990), enough=None)
+    assert (found.archive, found.log, found.gap) == ({0: (10, 4900)}, {0: (4900, 5000)}, "")
+    # The archive may be further behind than that.
+    found = choose(Log(50, 5000), Archive(0, 60), enough=None)
+    assert (found.archive, found.log) == ({0: (10, 60)}, {0: (60, 5000)})
+
+
 def test_a_hole_between_the_archive_and_kafka_is_a_gap():
     found = choose(Log(15, 100), Archive(0, 12))
     assert "the archive ends at offset 12, Kafka begins at 15" in found.gap

@@ -132,6 +132,10 @@ def test_a_replay_reads_the_archive_and_then_kafka():
     assert "FROM sources.`departures_archive`\nUNION ALL\n" in text
     # Both wait for each other, or the second would fill the state while the first is read.
     assert text.count("'scan.watermark.alignment.group' = 'departures'") == 2
+    # An end would be a watermark past all that is still to come.
+    assert "'follow'" not in text
+    follows = replay_sql(narrow, apart, Span(10**12, None), {"departures": reading})
+    assert "'follow' = 'true'" in follows and "FROM sources.`departures_archive`" in follows
 
 
 def test_the_journal_keeps_replays_and_names_unknown_ones(tmp_path):

@@ -26,6 +26,9 @@ from schemas import (
 )
 
 SOURCES = ("auto", "kafka", "archive")
+_FOLLOWED = 1000
+"""The newest records of each partition come from Kafka where a replay follows the log: the archive
+has no watermark once it is read, and Kafka none before it gave a record."""
 _KAFKA_SECONDS = 10
 _SAMPLE = 200
 _PRIOR_RECORDS_PER_SECOND = 40_000
@@ -260,6 +263,8 @@ def _choose(
         # All of it that the archive has: Kafka may delete more while the replay runs.
         use = held is not None and (source == "archive" or (source == "auto" and not covered))
         until = min(end, held.end) if use and held is not None else begin
+        if enough is None:
+            until = min(until, max(low, end - _FOLLOWED))
         if use and until > begin:
             chosen.archive[partition] = (begin, until)
         if source == "archive":
