@@ -41,11 +41,18 @@ def rebuild_(views: tuple[str, ...], as_json: bool) -> None:
         if name not in known:
             raise SettingsError(f"no view {name!r}; choices: {', '.join(known)}")
     jobs = Jobs(settings, repository)
-    for job in jobs.running().values():
-        _await_commit(jobs.cluster, job.id)
+    chosen = list(views or known)
+    _await_commits(
+        jobs.cluster,
+        [
+            job.id
+            for job in jobs.running().values()
+            if any(view.name in chosen for view in jobs.known[job.name].views)
+        ],
+    )
     tables, written = catalog(settings), {}
-    with redis.Redis(port=settings.ports.redis) as client:
-        for name in views or known:
+    with redis.Redis.from_url(settings.redis_url) as client:
+        for name in chosen:
             written[name] = rebuild(tables, client, known[name], repository.name)
             if not as_json:
                 click.echo(f"{name}: {written[name]} entities")
@@ -53,13 +60,16 @@ def rebuild_(views: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps(written))
 
 
-def _await_commit(cluster: FlinkCluster, job: str) -> None:
-    """Two checkpoints from now the first is committed in Iceberg."""
-    wanted = _completed(cluster, job) + 2
+def _await_commits(cluster: FlinkCluster, jobs: list[str]) -> None:
+    """Two checkpoints from now the first is committed in Iceberg, of each job."""
+    wanted = {job: _completed(cluster, job) + 2 for job in jobs}
     deadline = time.monotonic() + _SECONDS
-    while _completed(cluster, job) < wanted:
+    while missing := [job for job in jobs if _completed(cluster, job) < wanted[job]]:
         if time.monotonic() > deadline:
-            raise FlinkError(f"job {job} has made no two checkpoints in {_SECONDS} s")
+            raise FlinkError(
+                f"{', '.join(missing)}: no two checkpoints in {_SECONDS} s; `headwater jobs list`"
+                " says what the job is doing"
+            )
         time.sleep(0.5)
 
 
