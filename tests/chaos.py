@@ -131,7 +131,9 @@ class Load:
         due = time.monotonic()
         while not self._stop.is_set():
             due += 1 / RATE
-            producer.poll(max(0.0, due - time.monotonic()))
+            producer.poll(0)
+            while (left := due - time.monotonic()) > 0:
+                producer.poll(left)  # it returns as soon as it has told of something
             number += 1
             kind = dice.random()
             if kind < 0.02:
