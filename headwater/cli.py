@@ -40,7 +40,10 @@ COMMANDS = {
         "Account for every record of the sources called NAMES, or of all, offset by offset.",
     ),
     "skew": ("skew:skew", "Compare logged answers with a recomputation, feature by feature."),
-    "quality": ("quality:quality", "How often the expectations of the streams were broken."),
+    "quality": (
+        "quality:quality",
+        "How often the expectations of the streams called NAMES, or of all, were broken.",
+    ),
     "schemas": ("schemas:schemas", "The schemas of the events, and what may become of them."),
     "connectors": (
         "connectors:connectors",
