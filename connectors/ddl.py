@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from schemas import EVENT_TIME, CdcTable, Column, EventStream, Expectation, Type
+from schemas import EVENT_TIME, CdcTable, Column, Duration, EventStream, Expectation, Type
 
 REASON = "dead_reason"
 """Why a record is a dead letter; null for every row that a view may see."""
@@ -87,7 +87,7 @@ def versions_ddl(source: EventStream | CdcTable, prefix: str, stream: EventStrea
         lines = [*_changes(source), "`source` ROW<`ts_ms` BIGINT>"]
     lines += [
         f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({time}, 3)",
-        f"WATERMARK FOR {identifier('rowtime')} AS {identifier('rowtime')} - {_interval(stream)}",
+        _watermark(stream),
     ]
     return _create(source.name, lines, _kafka(topic) | _VERSIONS)
 
@@ -97,7 +97,7 @@ def _stream(stream: EventStream) -> str:
         *_events(stream),
         *_DEAD,
         f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({identifier(EVENT_TIME)}, 3)",
-        f"WATERMARK FOR {identifier('rowtime')} AS {identifier('rowtime')} - {_interval(stream)}",
+        _watermark(stream),
     ]
     times = [c.name for c in stream.columns if c.type is Type.TIMESTAMP]
     return _create(
@@ -138,8 +138,14 @@ def _events(stream: EventStream) -> list[str]:
     return [f"{identifier(EVENT_TIME)} BIGINT", *(_column(column) for column in stream.columns)]
 
 
-def _interval(stream: EventStream) -> str:
-    seconds = stream.disorder.seconds
+def _watermark(stream: EventStream) -> str:
+    rowtime = identifier("rowtime")
+    return f"WATERMARK FOR {rowtime} AS {rowtime} - {interval(stream.disorder)}"
+
+
+def interval(duration: Duration) -> str:
+    """`duration` as an interval of Flink SQL."""
+    seconds = duration.seconds
     return f"INTERVAL '{seconds}' SECOND({len(str(seconds))})"
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from connectors.ddl import HEARTBEAT, REASON, identifier, literal
+from connectors.ddl import HEARTBEAT, REASON, identifier, interval, literal
 from schemas import EVENT_TIME, EventStream, Expectation, WindowExpectation
 
 _EVENT = f"{identifier(REASON)} IS NULL"
+_EVENTS = f"COUNT(*) FILTER (WHERE {_EVENT})"
 
 
 def checked_sql(stream: EventStream, repository: str) -> tuple[str, str]:
@@ -18,20 +19,19 @@ def checked_sql(stream: EventStream, repository: str) -> tuple[str, str]:
     """
     assert stream.checked is not None
     view = f"sources.{identifier(f'{stream.name}_checked')}"
-    seconds = stream.checked.seconds
-    columns = ",\n".join(f"  {text} AS {identifier(name)}" for name, text in _broken(stream))
-    events = f"COUNT(*) FILTER (WHERE {_EVENT})"
+    broken = list(_broken(stream))
+    columns = ",\n".join(f"  {text} AS {identifier(name)}" for name, text in broken)
     made = (
         f"CREATE VIEW {view} AS\n"
-        f"SELECT window_start, window_end, {events} AS `_events`,\n{columns}\n"
+        f"SELECT window_start, window_end, {_EVENTS} AS `_events`,\n{columns}\n"
         "FROM TUMBLE(\n"
         f"  (SELECT * FROM sources.{identifier(stream.name)}\n"
         f"   WHERE {_EVENT} OR {identifier(REASON)} = {literal(HEARTBEAT)}),\n"
-        f"  DESCRIPTOR(`rowtime`), INTERVAL '{seconds}' SECOND({len(str(seconds))}))\n"
+        f"  DESCRIPTOR(`rowtime`), {interval(stream.checked)})\n"
         "GROUP BY window_start, window_end;\n"
     )
     rows = ",\n  ".join(
-        f"ROW(CAST({literal(name)} AS STRING), {identifier(name)})" for name, _ in _broken(stream)
+        f"ROW(CAST({literal(name)} AS STRING), {identifier(name)})" for name, _ in broken
     )
     written = (
         f"INSERT INTO headwater.`quality`.{identifier(repository)}\n"
@@ -60,12 +60,7 @@ def _breaks(expectation: Expectation) -> str:
         return f"{column} IS NULL"
     if expectation.values:
         return f"{column} NOT IN ({', '.join(map(literal, expectation.values))})"
-    bounds = []
-    if expectation.low is not None:
-        bounds.append(f"{column} < {expectation.low!r}")
-    if expectation.high is not None:
-        bounds.append(f"{column} > {expectation.high!r}")
-    return f"({' OR '.join(bounds)})"
+    return f"({_outside(column, expectation.low, expectation.high)})"
 
 
 def _of_window(expectation: WindowExpectation) -> str:
@@ -84,10 +79,10 @@ def _of_window(expectation: WindowExpectation) -> str:
     if expectation.max_age is not None:
         age = f"UNIX_TIMESTAMP() * 1000 - {identifier(EVENT_TIME)}"
         return f"COUNT(*) FILTER (WHERE {_EVENT} AND {age} > {expectation.max_age.seconds * 1000})"
-    events = f"COUNT(*) FILTER (WHERE {_EVENT})"
-    bounds = []
-    if expectation.low is not None:
-        bounds.append(f"{events} < {expectation.low}")
-    if expectation.high is not None:
-        bounds.append(f"{events} > {expectation.high}")
-    return f"CASE WHEN {' OR '.join(bounds)} THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END"
+    outside = _outside(_EVENTS, expectation.low, expectation.high)
+    return f"CASE WHEN {outside} THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END"
+
+
+def _outside(value: str, low: float | None, high: float | None) -> str:
+    bounds = (("<", low), (">", high))
+    return " OR ".join(f"{value} {sign} {bound!r}" for sign, bound in bounds if bound is not None)

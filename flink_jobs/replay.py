@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from connectors.ddl import NO_RECORD, REASON, identifier, literal, sql_type
-from flink_jobs.sql import CATALOG, Job, Part, job_sql, read_ddl
+from flink_jobs.sql import CATALOG, Job, Part, Read, job_sql, read_ddl
 from schemas import EVENT_TIME, EventStream, FeatureView, JoinedStream, parts
 
 _FORMAT = re.compile(r"'format' = '([^']+)'")
@@ -101,10 +101,7 @@ def replay_sql(
     no other entity is computed.
     """
 
-    def read(source: Part, repository: str, joined_with: EventStream | None) -> str:
-        ddl = read_ddl(source, repository, joined_with)
-        return _read(source, ddl, readings[source.name], span, apart.pace)
-
+    read = _reader(readings, span, apart.pace)
     text = job_sql(job, read, live=False)
     text = text.replace(f"'pipeline.name' = '{job.name}'", f"'pipeline.name' = '{apart.name}'", 1)
     text = text.replace(f"'project' = '{job.repository}'", f"'project' = '{apart.version}'")
@@ -128,10 +125,7 @@ def restart_sql(job: Job, since: int, readings: Mapping[str, Reading]) -> str:
     `readings` begin early enough to fill the windows of all its views.
     """
 
-    def read(source: Part, repository: str, joined_with: EventStream | None) -> str:
-        ddl = read_ddl(source, repository, joined_with)
-        return _read(source, ddl, readings[source.name], Span(since, None), None)
-
+    read = _reader(readings, Span(since, None))
     within = f"`{EVENT_TIME}` >= TO_TIMESTAMP_LTZ({since}, 3)"
     return _OUTPUT.sub(lambda m: f"{m[1]}\nWHERE {within};\n", job_sql(job, read))
 
@@ -139,10 +133,7 @@ def restart_sql(job: Job, since: int, readings: Mapping[str, Reading]) -> str:
 def resumed_sql(job: Job, readings: Mapping[str, Reading]) -> str:
     """The script of the archive's job from no state: it begins where its tables end."""
 
-    def read(source: Part, repository: str, joined_with: EventStream | None) -> str:
-        ddl = read_ddl(source, repository, joined_with)
-        return _read(source, ddl, readings[source.name], Span(0, None), None)
-
+    read = _reader(readings, Span(0, None))
     return job_sql(job, read)
 
 
@@ -152,6 +143,16 @@ def _only(keys: Mapping[str, tuple[str | int, ...]]) -> str:
         f"{', '.join(literal(v) if isinstance(v, str) else str(v) for v in values)})"
         for column, values in keys.items()
     )
+
+
+def _reader(readings: Mapping[str, Reading], span: Span, pace: str | None = None) -> Read:
+    """Each source's own DDL over what is to be read of it."""
+
+    def read(source: Part, repository: str, joined_with: EventStream | None) -> str:
+        ddl = read_ddl(source, repository, joined_with)
+        return _read(source, ddl, readings[source.name], span, pace)
+
+    return read
 
 
 def _read(source: Part, ddl: str, reading: Reading, span: Span, pace: str | None) -> str:

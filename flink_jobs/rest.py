@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,20 @@ class FlinkCluster:
     def cancel(self, job_id: str) -> None:
         """End a job without a savepoint."""
         self._call("PATCH", f"/jobs/{job_id}?mode=cancel")
+
+    def completed(self, job_id: str) -> int:
+        """How many checkpoints a job has completed."""
+        return int(self.get(f"/jobs/{job_id}/checkpoints")["counts"]["completed"])
+
+    def await_checkpoints(self, jobs: Sequence[str], more: int, seconds: float) -> list[str]:
+        """Wait until each job has completed so many more; those that had not after `seconds`."""
+        wanted = {job: self.completed(job) + more for job in jobs}
+        deadline = time.monotonic() + seconds
+        while behind := [job for job in jobs if self.completed(job) < wanted[job]]:
+            if time.monotonic() > deadline:
+                return behind
+            time.sleep(0.3)
+        return []
 
     def metric(self, job_id: str, operator: str, name: str) -> int:
         """The sum over subtasks of a counter of the operators whose name contains `operator`."""

@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import duckdb
@@ -23,7 +23,7 @@ from connectors.redis_codec import (
 )
 from headwater.recompute import Scalar, matches, recompute, same
 from headwater.temporal import enrich, versions
-from iceberg.filters import of_keys
+from iceberg.filters import instant, of_keys
 from iceberg.tables import AVAILABLE_AT
 from schemas import EVENT_TIME, CdcTable, FeatureView, JoinedStream, Type
 
@@ -172,8 +172,8 @@ def _compare(
             result.differences.append(f"{what}: not in {place}")
         elif answer.event_time != first.event_time:
             result.differences.append(
-                f"{what}: event time {_iso(first.event_time)} in Redis,"
-                f" {_iso(answer.event_time)} in {place}"
+                f"{what}: event time {instant(first.event_time)} in Redis,"
+                f" {instant(answer.event_time)} in {place}"
             )
         else:
             for feature in view.features:
@@ -197,7 +197,3 @@ def _key(value: Scalar) -> str | int:
 
 def _milliseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
-
-
-def _iso(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()

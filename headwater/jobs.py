@@ -169,18 +169,17 @@ class Jobs:
             savepoint = self._last(job)
         if declared.exists() and last.exists():
             reasons = self.changes(job)
-            if savepoint is not None and reasons and not job.views:
-                report(f"{job.name} goes on where its tables end: {'; '.join(reasons)}")
-                sql = resumed_sql(job, self._unarchived(job, report))
-                self._keep(job, sql)
-                return self._script(job.name, sql, _ARCHIVE)
-            if savepoint is not None and reasons:
+            if savepoint is not None and reasons and job.views:
                 raise FlinkError(
                     f"{job.name} cannot go on from its savepoint: {'; '.join(reasons)}."
                     " `headwater replay run VIEW… --from T --promote` computes the past anew and"
                     " starts it from there"
                 )
-            if declared.read_text("utf-8") == sql:
+            if savepoint is not None and reasons:
+                report(f"{job.name} goes on where its tables end: {'; '.join(reasons)}")
+                sql = resumed_sql(job, self._unarchived(job, report))
+                savepoint, anew = None, True
+            elif declared.read_text("utf-8") == sql:
                 sql = last.read_text("utf-8")
         configuration = {} if job.views else dict(_ARCHIVE)
         tables = [f"{NAMESPACE}.{view.name}" for view in job.views]

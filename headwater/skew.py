@@ -12,7 +12,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pyiceberg.catalog import Catalog
@@ -22,7 +22,7 @@ from connectors.access import KafkaAccess
 from connectors.late import late_rows
 from headwater.recompute import Event, Scalar, matches, recompute, same
 from iceberg.catalog import ARCHIVE, NAMESPACE
-from iceberg.filters import of_keys
+from iceberg.filters import between, instant, of_keys
 from iceberg.tables import AVAILABLE_AT
 from schemas import EVENT_TIME, EventStream, FeatureView, HeadwaterError, Repository
 from schemas.served import served_stream
@@ -136,13 +136,9 @@ class Skew:
                 f"there is no table {ARCHIVE}.{stream.name}: run `headwater apply`"
             ) from None
         scan = table.scan(selected_fields=("trace_id", "view", "entity", "value_time", "answered"))
-        if start is not None:
-            scan = scan.filter(f"{EVENT_TIME} >= '{_iso(start)}'")
-        if end is not None:
-            scan = scan.filter(f"{EVENT_TIME} < '{_iso(end)}'")
         found: dict[str, dict[tuple[Key, int, str], Answered]] = defaultdict(dict)
         keys = {view.name: view.keys for view in self._repository.views}
-        for batch in scan.to_arrow_batch_reader():
+        for batch in between(scan, start, end).to_arrow_batch_reader():
             for row in batch.to_pylist():
                 if row["value_time"] is None:
                     continue  # there was no value
@@ -192,7 +188,7 @@ class Skew:
         table = self._catalog.load_table(f"{ARCHIVE}.{stream.name}")
         names = (EVENT_TIME, *(column.name for column in stream.columns))
         scan = table.scan(of_keys(view.keys, keys), selected_fields=names)
-        scan = scan.filter(f"{EVENT_TIME} <= '{_iso(until)}'")
+        scan = scan.filter(f"{EVENT_TIME} <= '{instant(until)}'")
         for batch in scan.to_arrow_batch_reader():
             for row in batch.to_pylist():
                 if tuple(row[name] for name in view.keys) in keys:
@@ -235,7 +231,7 @@ def _count(
     if len(feature.examples) < _EXAMPLES:
         entity = dict(zip(view.keys, one.key, strict=True))
         feature.examples.append(
-            Mismatch(entity, _iso(one.at), one.values[name], expected, one.trace_id)
+            Mismatch(entity, instant(one.at), one.values[name], expected, one.trace_id)
         )
 
 
@@ -246,7 +242,3 @@ def _plain(value: Any) -> Scalar:
 
 def _milliseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
-
-
-def _iso(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 from pyiceberg.catalog import Catalog
@@ -16,6 +15,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import PrimitiveType
 
 from iceberg.catalog import ARCHIVE
+from iceberg.filters import instant
 from iceberg.tables import ARCHIVED_AT, OFFSET, PARTITION
 from schemas import EVENT_TIME
 
@@ -95,7 +95,7 @@ class StreamArchive:
 
     def first_at(self, milliseconds: int) -> dict[int, int]:
         """The lowest offset of an event with that event time or a later one, by partition."""
-        since = f"{EVENT_TIME} >= '{_iso(milliseconds)}'"
+        since = f"{EVENT_TIME} >= '{instant(milliseconds)}'"
         files: dict[int, list[_File]] = defaultdict(list)
         for file in self._files(since):
             files[file.partition].append(file)
@@ -111,7 +111,7 @@ class StreamArchive:
 
     def known_at(self, milliseconds: int) -> dict[int, int]:
         """One more than the last offset that had been archived by then, by partition."""
-        later = f"{ARCHIVED_AT} >= '{_iso(milliseconds)}'"
+        later = f"{ARCHIVED_AT} >= '{instant(milliseconds)}'"
         ends = {partition: kept.end for partition, kept in self.kept().items()}
         for file in self._files(later):
             if file.first < ends[file.partition]:
@@ -151,7 +151,3 @@ class StreamArchive:
 def _range(file: _File) -> str:
     place = f"{PARTITION} = {file.partition}"
     return f"{place} and {OFFSET} >= {file.first} and {OFFSET} <= {file.last}"
-
-
-def _iso(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
 from functools import reduce
 from typing import Any, cast
 
 from pyiceberg.expressions import And, BooleanExpression, In
+from pyiceberg.table import DataScan
+
+from schemas import EVENT_TIME
+
+
+def instant(milliseconds: int) -> str:
+    """An instant, milliseconds since 1970 UTC, as row filters want it: ISO 8601."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
+
+
+def between(scan: DataScan, start: int | None, end: int | None) -> DataScan:
+    """Rows of event times from `start` up to `end`, milliseconds since 1970 UTC; None is open."""
+    if start is not None:
+        scan = scan.filter(f"{EVENT_TIME} >= '{instant(start)}'")
+    if end is not None:
+        scan = scan.filter(f"{EVENT_TIME} < '{instant(end)}'")
+    return scan
 
 
 def among(column: str, values: Iterable[object]) -> BooleanExpression:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from typing import Any
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 
 from iceberg.catalog import QUALITY
-from schemas import EVENT_TIME, HeadwaterError
+from iceberg.filters import between
+from schemas import HeadwaterError
 
 
 class NothingChecked(HeadwaterError):
@@ -44,39 +45,20 @@ def kept(catalog: Catalog, repository: str, start: int | None, end: int | None) 
             f"there is no table {QUALITY}.{repository}: a stream that declares `checked` has its"
             " expectations summed up; `headwater apply` makes the table"
         ) from None
-    scan = table.scan()
-    if start is not None:
-        scan = scan.filter(f"{EVENT_TIME} >= '{_iso(start)}'")
-    if end is not None:
-        scan = scan.filter(f"{EVENT_TIME} < '{_iso(end)}'")
-    rows = scan.to_arrow().sort_by([("until", "ascending")]).to_pylist()
-    by_name: dict[tuple[str, str], list[dict[str, object]]] = {}
-    for row in rows:
+    rows = between(table.scan(), start, end).to_arrow().sort_by([("until", "ascending")])
+    by_name: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows.to_pylist():
         by_name.setdefault((row["source"], row["expectation"]), []).append(row)
     return [
         Kept(
             source=source,
             expectation=expectation,
             windows=len(its),
-            events=sum(_number(row["events"]) for row in its),
-            broken=sum(_number(row["broken"]) for row in its),
-            newest_end=_text(its[-1]["until"]),
-            newest_events=_number(its[-1]["events"]),
-            newest_broken=_number(its[-1]["broken"]),
+            events=sum(row["events"] for row in its),
+            broken=sum(row["broken"] for row in its),
+            newest_end=its[-1]["until"].isoformat(),
+            newest_events=its[-1]["events"],
+            newest_broken=its[-1]["broken"],
         )
         for (source, expectation), its in sorted(by_name.items())
     ]
-
-
-def _iso(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
-
-
-def _number(value: object) -> int:
-    assert isinstance(value, int)
-    return value
-
-
-def _text(value: object) -> str:
-    assert isinstance(value, datetime)
-    return value.isoformat()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.sorting import SortField, SortOrder
@@ -40,13 +42,7 @@ def table_schema(view: FeatureView) -> Schema:
     keys = [(entity.key, _ICEBERG[entity.type]) for entity in view.entities]
     times = [(EVENT_TIME, TimestamptzType()), (AVAILABLE_AT, TimestamptzType())]
     features = [(column.name, _ICEBERG[column.type]) for column in view.schema]
-    required = len(keys) + len(times)
-    return Schema(
-        *(
-            NestedField(number, name, type_, required=number <= required)
-            for number, (name, type_) in enumerate([*keys, *times, *features], start=1)
-        )
-    )
+    return _schema([*keys, *times], features)
 
 
 def archive_schema(stream: EventStream) -> Schema:
@@ -63,12 +59,7 @@ def archive_schema(stream: EventStream) -> Schema:
         (ARCHIVED_AT, TimestamptzType()),
     ]
     columns = [(column.name, _ICEBERG[column.type]) for column in stream.columns]
-    return Schema(
-        *(
-            NestedField(number, name, type_, required=number <= len(ours))
-            for number, (name, type_) in enumerate([*ours, *columns], start=1)
-        )
-    )
+    return _schema(ours, columns)
 
 
 def quality_schema() -> Schema:
@@ -76,19 +67,15 @@ def quality_schema() -> Schema:
 
     `broken` is how many of its `events` broke it; of a `rate`, 1 or 0.
     """
-    fields: list[tuple[str, IcebergType]] = [
-        ("source", StringType()),
-        ("expectation", StringType()),
-        (EVENT_TIME, TimestamptzType()),
-        ("until", TimestamptzType()),
-        ("events", LongType()),
-        ("broken", LongType()),
-    ]
-    return Schema(
-        *(
-            NestedField(number, name, type_, required=True)
-            for number, (name, type_) in enumerate(fields, start=1)
-        )
+    return _schema(
+        [
+            ("source", StringType()),
+            ("expectation", StringType()),
+            (EVENT_TIME, TimestamptzType()),
+            ("until", TimestamptzType()),
+            ("events", LongType()),
+            ("broken", LongType()),
+        ]
     )
 
 
@@ -121,6 +108,18 @@ def describe_archive(stream: EventStream) -> str:
     """The table of a stream's raw events as text, for the derived plan."""
     fields = _fields(archive_schema(stream)).rstrip("\n")
     return f"table raw.{stream.name}\n{fields}, {PARTITION}; sorted by {OFFSET}\n"
+
+
+def _schema(
+    required: Sequence[tuple[str, IcebergType]], optional: Sequence[tuple[str, IcebergType]] = ()
+) -> Schema:
+    """Those columns, numbered as they stand."""
+    return Schema(
+        *(
+            NestedField(number, name, type_, required=number <= len(required))
+            for number, (name, type_) in enumerate([*required, *optional], start=1)
+        )
+    )
 
 
 def _fields(schema: Schema) -> str:

@@ -8,32 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from observability import textfile
 
-_LABELS = ("source", "expectation")
+_GAUGES = {
+    "newest_events": ("headwater_expectation_events", "Events of the newest window"),
+    "newest_broken": (
+        "headwater_expectation_broken",
+        "How often it was broken in the newest window",
+    ),
+    "ended": (
+        "headwater_expectation_window_end_seconds",
+        "When the newest window ended, seconds since 1970 UTC",
+    ),
+}
 
 
 def exposition(expectations: Iterable[Mapping[str, object]]) -> str:
     """The newest window of each expectation, and when it ended, as Prometheus' text format."""
-    registry = CollectorRegistry()
-    events = Gauge(
-        "headwater_expectation_events", "Events of the newest window", _LABELS, registry=registry
+    rows = (
+        {**one, "ended": datetime.fromisoformat(str(one["newest_end"])).timestamp()}
+        for one in expectations
     )
-    broken = Gauge(
-        "headwater_expectation_broken",
-        "How often it was broken in the newest window",
-        _LABELS,
-        registry=registry,
-    )
-    ended = Gauge(
-        "headwater_expectation_window_end_seconds",
-        "When the newest window ended, seconds since 1970 UTC",
-        _LABELS,
-        registry=registry,
-    )
-    for one in expectations:
-        labels = [str(one[label]) for label in _LABELS]
-        events.labels(*labels).set(float(str(one["newest_events"])))
-        broken.labels(*labels).set(float(str(one["newest_broken"])))
-        ended.labels(*labels).set(datetime.fromisoformat(str(one["newest_end"])).timestamp())
-    return generate_latest(registry).decode()
+    return textfile.exposition(_GAUGES, ("source", "expectation"), rows)

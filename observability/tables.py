@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from observability import textfile
 
 _GAUGES = {
     "rows": ("headwater_table_rows", "Rows of an Iceberg table"),
@@ -25,14 +25,5 @@ _GAUGES = {
 
 def exposition(states: Iterable[Mapping[str, object]]) -> str:
     """Tables as Prometheus' text format; each is its `name` and a number for each gauge."""
-    registry = CollectorRegistry()
-    gauges = {
-        key: Gauge(name, text, ("table",), registry=registry)
-        for key, (name, text) in _GAUGES.items()
-    }
-    for state in states:
-        for key, gauge in gauges.items():
-            value = state[key]
-            if isinstance(value, int | float):
-                gauge.labels(str(state["name"])).set(value)
-    return generate_latest(registry).decode()
+    rows = ({**state, "table": state["name"]} for state in states)
+    return textfile.exposition(_GAUGES, ("table",), rows)

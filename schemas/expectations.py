@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from schemas.errors import DeclarationError
-from schemas.types import Column, Duration, Type, check_column, check_name
+from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
 
 
 @dataclass(frozen=True)
@@ -74,38 +74,38 @@ def rate(low: int | None, high: int | None = None) -> WindowExpectation:
     return WindowExpectation("rate", low=low, high=high)
 
 
-def check_windows(
-    path: str, expectations: Iterable[WindowExpectation], columns: Iterable[Column]
-) -> None:
-    """Raise DeclarationError, with the path, for the first that does not suit the columns."""
-    known = tuple(columns)
-    for expectation in expectations:
-        where = f"{path}.{expectation.name}"
-        check_name(where, expectation.name)
-        for column in expectation.columns:
-            check_column(where, known, column)
-        low, high = expectation.low, expectation.high
-        if low is not None and high is not None and low > high:
-            raise DeclarationError(where, "low must not be above high", (low, high))
-        if (low, high, expectation.max_age, expectation.columns) == (None, None, None, ()):
-            raise DeclarationError(where, "expects nothing", expectation.name)
-
-
 def check_expectations(
-    path: str, expectations: Iterable[Expectation], columns: Iterable[Column]
+    path: str,
+    expectations: Iterable[Expectation | WindowExpectation],
+    columns: Iterable[Column],
 ) -> None:
-    """Raise DeclarationError, with the path, for the first that does not suit its column."""
+    """Raise DeclarationError, with the path, for the first that does not suit its columns."""
     known = tuple(columns)
-    for expectation in expectations:
+    found = tuple(expectations)
+    check_unique(path, (expectation.name for expectation in found))
+    for expectation in found:
         where = f"{path}.{expectation.name}"
         check_name(where, expectation.name)
-        column = check_column(where, known, expectation.column)
-        if expectation.values and column.type is not Type.STRING:
-            raise DeclarationError(where, "among needs a string column", column.type.value)
         bounds = (expectation.low, expectation.high)
-        if bounds != (None, None) and not (column.type.is_numeric or column.type is Type.TIMESTAMP):
-            raise DeclarationError(where, "within needs a numeric column", column.type.value)
+        if isinstance(expectation, WindowExpectation):
+            for name in expectation.columns:
+                check_column(where, known, name)
+            says = bool(expectation.columns) or expectation.max_age is not None
+            told = expectation.name
+        else:
+            column = check_column(where, known, expectation.column)
+            _check_type(where, expectation, column.type)
+            says = bool(expectation.values) or expectation.not_null
+            told = expectation.column
         if None not in bounds and not bounds[0] <= bounds[1]:  # type: ignore[operator]
             raise DeclarationError(where, "low must not be above high", bounds)
-        if bounds == (None, None) and not expectation.values and not expectation.not_null:
-            raise DeclarationError(where, "expects nothing", expectation.column)
+        if bounds == (None, None) and not says:
+            raise DeclarationError(where, "expects nothing", told)
+
+
+def _check_type(where: str, expectation: Expectation, type_: Type) -> None:
+    if expectation.values and type_ is not Type.STRING:
+        raise DeclarationError(where, "among needs a string column", type_.value)
+    bounds = (expectation.low, expectation.high)
+    if bounds != (None, None) and not (type_.is_numeric or type_ is Type.TIMESTAMP):
+        raise DeclarationError(where, "within needs a numeric column", type_.value)

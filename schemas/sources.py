@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas.errors import DeclarationError
-from schemas.expectations import (
-    Expectation,
-    WindowExpectation,
-    check_expectations,
-    check_windows,
-)
+from schemas.expectations import Expectation, WindowExpectation, check_expectations
 from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
 
 EVENT_TIME = "event_time"
@@ -75,13 +70,12 @@ class EventStream:
         path = f"stream.{self.name}"
         check_unique(f"{path}.columns", (*(c.name for c in self.columns), EVENT_TIME))
         check_column(f"{path}.partition_by", self.columns, self.partition_by)
-        check_unique(f"{path}.expectations", (one.name for one in self.expectations))
-        check_expectations(f"{path}.expectations", self.of_records, self.columns)
-        check_windows(f"{path}.expectations", self.of_windows, self.columns)
-        if self.of_windows and self.checked is None:
-            raise DeclarationError(
-                f"{path}.checked", f"{self.of_windows[0].name} needs the length of its window", None
-            )
+        check_expectations(f"{path}.expectations", self.expectations, self.columns)
+        for one in self.expectations:
+            if isinstance(one, WindowExpectation) and self.checked is None:
+                raise DeclarationError(
+                    f"{path}.checked", f"{one.name} needs the length of its window", None
+                )
         if self.version < 1:
             raise DeclarationError(f"{path}.version", "must be 1 or more", self.version)
 
@@ -89,11 +83,6 @@ class EventStream:
     def of_records(self) -> tuple[Expectation, ...]:
         """The expectations that each record keeps or breaks."""
         return tuple(one for one in self.expectations if isinstance(one, Expectation))
-
-    @property
-    def of_windows(self) -> tuple[WindowExpectation, ...]:
-        """The expectations that the events of a window keep or break together."""
-        return tuple(one for one in self.expectations if isinstance(one, WindowExpectation))
 
 
 @dataclass(frozen=True)
@@ -117,7 +106,6 @@ class CdcTable:
         path = f"table.{self.name}"
         check_unique(f"{path}.columns", (c.name for c in self.columns))
         check_column(f"{path}.primary_key", self.columns, self.primary_key)
-        check_unique(f"{path}.expectations", (one.name for one in self.expectations))
         check_expectations(f"{path}.expectations", self.expectations, self.columns)
         found = check_column(f"{path}.updated_at", self.columns, self.updated_at)
         if found.type is not Type.TIMESTAMP:

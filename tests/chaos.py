@@ -371,7 +371,7 @@ class Faults:
 
     def _completed(self, job: str) -> int:
         try:
-            return int(self.cluster.get(f"/jobs/{job}/checkpoints")["counts"]["completed"])
+            return self.cluster.completed(job)
         except FlinkError:
             return -1
 

@@ -157,12 +157,12 @@ class Shop:
         self.written = 0
         """How many customers were inserted while the connector was applied."""
 
-    def headwater(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The command, on the shop instead of the flights."""
+    def headwater(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """The command, on the shop instead of the flights; `environ` comes on top."""
         return subprocess.run(
             [sys.executable, "-m", "headwater", *arguments],
             cwd=ROOT,
-            env=self.environ,
+            env=self.environ | environ,
             capture_output=True,
             text=True,
             timeout=180,

@@ -1,22 +1,24 @@
-"""The shop, which expects more of its purchases than it did, and of the visits something new."""
+"""The shop, which expects more of its purchases than it did: of each, and then of all of them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from schemas import hours, rate, within
+from schemas import EventStream, Repository, hours, rate, within
 from tests.shop import last_purchase, purchases
 from tests.shop import repository as shop
 
-_purchases = replace(
+stricter = replace(
     purchases, expectations=(*purchases.expectations, within("quantity", 0, 100, reject=True))
 )
-_stricter = replace(last_purchase, source=_purchases)
-repository = replace(
-    shop, views=tuple(_stricter if view == last_purchase else view for view in shop.views)
-)
-summed = replace(_purchases, expectations=(*_purchases.expectations, rate(1)), checked=hours(1))
-_summed = replace(last_purchase, source=summed)
-summing = replace(
-    shop, views=tuple(_summed if view == last_purchase else view for view in shop.views)
-)
+summed = replace(stricter, expectations=(*stricter.expectations, rate(1)), checked=hours(1))
+
+
+def _shop(source: EventStream) -> Repository:
+    """With those purchases instead of its own."""
+    view = replace(last_purchase, source=source)
+    return replace(shop, views=tuple(view if one == last_purchase else one for one in shop.views))
+
+
+repository = _shop(stricter)
+summing = _shop(summed)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
 
 from connectors.deadletters import DeadLetters
 from connectors.log import Log
-from headwater.stores import catalog
 from tests import stricter
-from tests.conftest import ROOT, eventually
+from tests.conftest import eventually
 from tests.corpus import NOON
 from tests.shop import last_purchase, purchases
 from tests.test_deadletters import send
+from tests.test_replay import archived
 
 STRICTER = {"HEADWATER_REPOSITORY": "tests.stricter:repository"}
 SUMMING = {"HEADWATER_REPOSITORY": "tests.stricter:summing"}
@@ -26,19 +23,12 @@ FROM = datetime.fromtimestamp(START / 1000, UTC).isoformat()
 
 
 def headwater(shop, *arguments, **more):
-    done = subprocess.run(
-        [sys.executable, "-m", "headwater", *arguments],
-        cwd=ROOT,
-        env=shop.environ | more,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+    done = shop.headwater(*arguments, **more)
     assert done.returncode == 0, (arguments, done.stdout, done.stderr)
     return done
 
 
-def buy(running, customer, minutes, quantity):
+def buy(running, customer, minutes, quantity, partition=0):
     """One purchase so long after START; where it stands in the log."""
     event = {
         "event_time": START + minutes * 60_000,
@@ -46,20 +36,14 @@ def buy(running, customer, minutes, quantity):
         "channel": "web",
         "quantity": quantity,
     }
-    (where,) = send(running, [(json.dumps(event).encode(), 0)])
+    (where,) = send(running, [(json.dumps(event).encode(), partition)])
     return where
 
 
 def close(running, minutes):
     """An event on each partition, so that all before it come to their values."""
     for partition in (0, 1):
-        event = {
-            "event_time": START + minutes * 60_000,
-            "customer": "closing",
-            "channel": "web",
-            "quantity": 1,
-        }
-        send(running, [(json.dumps(event).encode(), partition)])
+        buy(running, "closing", minutes, 1, partition)
 
 
 def bought(shop):
@@ -67,11 +51,13 @@ def bought(shop):
     return found.get("quantity"), found.get("count_1d")
 
 
-def archived(shop, since):
+def archived_since(running, since):
     """The places in the log of archived purchases from those offsets on, and how often each is."""
-    rows = catalog(shop.settings).load_table("raw.purchases").scan().to_arrow()
-    places = zip(rows["_partition"].to_pylist(), rows["_offset"].to_pylist(), strict=True)
-    return Counter((p, offset) for p, offset in places if offset >= since[p])
+    return {
+        (partition, offset): times
+        for (partition, offset), times in archived(running, purchases).items()
+        if offset >= since[partition]
+    }
 
 
 def ends(running):
@@ -130,7 +116,9 @@ def test_the_archives_job_goes_on_where_its_tables_end(running, shop, submitted)
         for offset in range(submitted[p], end)
         if f"{purchases.topic}/{p}/{offset}" not in dead
     }
-    assert eventually(lambda: archived(shop, submitted) == wanted), archived(shop, submitted)
+    assert eventually(lambda: archived_since(running, submitted) == wanted), archived_since(
+        running, submitted
+    )
     # The first hours have ended; silent ones are not there: no heartbeat, no window.
 
     def summed():

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import time
 
 import click
 import redis
 
-from flink_jobs.rest import FlinkCluster, FlinkError
+from flink_jobs.rest import FlinkError
 from headwater.jobs import Jobs
 from headwater.online import rebuild
 from headwater.settings import Settings
@@ -42,14 +41,17 @@ def rebuild_(views: tuple[str, ...], as_json: bool) -> None:
             raise SettingsError(f"no view {name!r}; choices: {', '.join(known)}")
     jobs = Jobs(settings, repository)
     chosen = list(views or known)
-    _await_commits(
-        jobs.cluster,
-        [
-            job.id
-            for job in jobs.running().values()
-            if any(view.name in chosen for view in jobs.known[job.name].views)
-        ],
-    )
+    running = [
+        job.id
+        for job in jobs.running().values()
+        if any(view.name in chosen for view in jobs.known[job.name].views)
+    ]
+    # Two checkpoints from now the first is committed in Iceberg.
+    if behind := jobs.cluster.await_checkpoints(running, 2, _SECONDS):
+        raise FlinkError(
+            f"{', '.join(behind)}: no two checkpoints in {_SECONDS} s; `headwater jobs list` says"
+            " what the job is doing"
+        )
     tables, written = catalog(settings), {}
     with redis.Redis.from_url(settings.redis_url) as client:
         for name in chosen:
@@ -58,20 +60,3 @@ def rebuild_(views: tuple[str, ...], as_json: bool) -> None:
                 click.echo(f"{name}: {written[name]} entities")
     if as_json:
         click.echo(json.dumps(written))
-
-
-def _await_commits(cluster: FlinkCluster, jobs: list[str]) -> None:
-    """Two checkpoints from now the first is committed in Iceberg, of each job."""
-    wanted = {job: _completed(cluster, job) + 2 for job in jobs}
-    deadline = time.monotonic() + _SECONDS
-    while missing := [job for job in jobs if _completed(cluster, job) < wanted[job]]:
-        if time.monotonic() > deadline:
-            raise FlinkError(
-                f"{', '.join(missing)}: no two checkpoints in {_SECONDS} s; `headwater jobs list`"
-                " says what the job is doing"
-            )
-        time.sleep(0.5)
-
-
-def _completed(cluster: FlinkCluster, job: str) -> int:
-    return int(cluster.get(f"/jobs/{job}/checkpoints")["counts"]["completed"])

@@ -6,6 +6,15 @@ from datetime import UTC, datetime
 
 import click
 
+with_style = click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "json", "prometheus"]),
+    default="text",
+    show_default=True,
+)
+"""How something is told: to people, to programs, or to a textfile collector."""
+
 
 def moment(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
     """An instant given in ISO 8601, as milliseconds since 1970 UTC."""

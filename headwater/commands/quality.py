@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from headwater.commands.options import moment
+from headwater.commands.options import moment, with_style
 from headwater.settings import Settings
 from headwater.stores import catalog
 from iceberg.quality import kept
@@ -24,13 +24,7 @@ from schemas.loading import load_repository
 @click.argument("names", nargs=-1)
 @click.option("--from", "start", callback=moment, help="Windows that begin then, ISO 8601, UTC.")
 @click.option("--to", "end", callback=moment, help="Up to, not including.")
-@click.option(
-    "--format",
-    "style",
-    type=click.Choice(["text", "json", "prometheus"]),
-    default="text",
-    show_default=True,
-)
+@with_style
 def quality(names: tuple[str, ...], start: int | None, end: int | None, style: str) -> None:
     """How often the expectations of the streams called NAMES, or of all, were broken.
 

@@ -12,6 +12,7 @@ from pyiceberg.catalog import Catalog
 from rich.console import Console
 from rich.table import Table
 
+from headwater.commands.options import with_style
 from headwater.settings import Settings
 from headwater.stores import catalog
 from iceberg.maintenance import Care, Done, TableState, maintain, states, utc_now
@@ -42,13 +43,7 @@ def _known(names: tuple[str, ...]) -> tuple[Catalog, list[str]]:
 
 @tables.command(name="list")
 @_names
-@click.option(
-    "--format",
-    "style",
-    type=click.Choice(["text", "json", "prometheus"]),
-    default="text",
-    show_default=True,
-)
+@with_style
 def list_(names: tuple[str, ...], style: str) -> None:
     """Rows, files, snapshots and the last commit of the tables called NAMES, or of all."""
     tables, wanted = _known(names)

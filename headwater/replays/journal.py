@@ -9,9 +9,9 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
+from iceberg.filters import instant
 from schemas import EVENT_TIME, SettingsError
 
 STATES = (
@@ -92,7 +92,7 @@ class Replay:
     @staticmethod
     def iso(milliseconds: int) -> str:
         """An instant as Iceberg's filters want it."""
-        return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
+        return instant(milliseconds)
 
 
 def _values(values: Iterable[str | int]) -> str:

@@ -604,40 +604,32 @@ class Replays:
 
     def _await_commits(self, names: Iterable[str]) -> None:
         """Return when running live jobs have committed what they had let out on the call."""
-        wanted = set(names)
-        # The newest may be old, the next may have begun before the call, the third has not;
-        # its tables are committed after it is complete, and before a fourth one is.
-        seen: dict[str, set[int]] = {
-            job.id: set() for job in self.cluster.jobs() if job.name in wanted
-        }
-        deadline = time.monotonic() + _COMMIT_SECONDS
-        while behind := [job for job, checkpoints in seen.items() if len(checkpoints) < 4]:
-            for job in behind:
-                newest = self.cluster.get(f"/jobs/{job}/checkpoints")["latest"]["completed"]
-                if newest is not None:
-                    seen[job].add(int(newest["id"]))
-            if time.monotonic() > deadline:
-                raise ReplayError(
-                    f"job {', '.join(behind)} makes no checkpoints: try again when it does"
-                )
-            time.sleep(0.3)
+        ids = [job.id for job in self.cluster.jobs() if job.name in set(names)]
+        # The first may have begun before the call, the second has not; its tables are committed
+        # after it is complete, and before a third one is.
+        if behind := self.cluster.await_checkpoints(ids, 3, _COMMIT_SECONDS):
+            raise ReplayError(
+                f"job {', '.join(behind)} makes no checkpoints: try again when it does"
+            )
 
     def upgrade(self, replay: Replay, report: Report) -> list[str]:
         """Bring the live jobs of its views to the declarations as they are; the jobs' names.
 
         A job whose state fits goes on from a savepoint. Another starts with no state, reads its
-        windows' length of the log and writes from the end of the replay on.
+        windows' length of the log and writes from the end of the replay on. The job of the archive
+        comes with them: what a source means has changed for it, too.
         """
         platform = Jobs(self.settings, self.repository)
         known = {job.name: job for job in platform.known.values()}
         upgraded = []
-        for narrowed in self.planner.jobs(replay.views):
+        archives = (job for job in known.values() if not job.views)
+        for narrowed in (*self.planner.jobs(replay.views), *archives):
             job = known[narrowed.name]
             if not platform.is_changed(job):
                 continue
             reasons = platform.changes(job)
             upgraded.append(job.name)
-            if not reasons:
+            if not reasons or not job.views:
                 platform.stop([job.name], report)
                 platform.submit([job.name], report)
                 continue
@@ -649,11 +641,6 @@ class Replays:
                 raise ReplayError(gap)
             readings = {one.source: one.reading for one in sources}
             platform.restart(job, restart_sql(job, since, readings), report)
-        for job in known.values():  # what the sources mean has changed for the archive, too
-            if not job.views and platform.is_changed(job):
-                upgraded.append(job.name)
-                platform.stop([job.name], report)
-                platform.submit([job.name], report)
         return upgraded
 
     def _drop_keys(self, replay: Replay) -> None:

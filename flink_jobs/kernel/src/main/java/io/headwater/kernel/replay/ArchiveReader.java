@@ -151,10 +151,7 @@ final class ArchiveReader implements SourceReader<RowData, ArchiveSplit> {
       if (splits.isEmpty() && allGiven) {
         return end(output);
       }
-      if (available.isDone()) {
-        available = new CompletableFuture<>();
-      }
-      return InputStatus.NOTHING_AVAILABLE;
+      return nothingNow();
     }
     String id = behind.split.splitId();
     var its = output.createOutputForSplit(id);
@@ -197,6 +194,10 @@ final class ArchiveReader implements SourceReader<RowData, ArchiveSplit> {
       return InputStatus.END_OF_INPUT;
     }
     output.markIdle();
+    return nothingNow();
+  }
+
+  private InputStatus nothingNow() {
     if (available.isDone()) {
       available = new CompletableFuture<>();
     }
