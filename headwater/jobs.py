@@ -24,10 +24,12 @@ from schemas import EventStream, Repository, SettingsError
 
 Report = Callable[[str], None]
 
+_INTERVAL = "execution.checkpointing.interval"
+
 CONFIGURATION = {
     "parallelism.default": "1",
     "state.backend.type": "hashmap",
-    "execution.checkpointing.interval": "5 s",
+    _INTERVAL: "5 s",
     "execution.checkpointing.timeout": "2 min",
     "execution.checkpointing.min-pause": "1 s",
     "execution.checkpointing.tolerable-failed-checkpoints": "1000",
@@ -40,8 +42,6 @@ CONFIGURATION = {
 }
 """How a job runs; it takes this from whoever submits it, not from the cluster."""
 
-# A commit makes a file of each day and partition it has records of: fewer are better read.
-_ARCHIVE = {"execution.checkpointing.interval": "10 s"}
 _CANCEL_SECONDS = 30
 RECOVERY = "execution.state-recovery.path"
 """The savepoint or checkpoint that a job goes on from."""
@@ -181,7 +181,9 @@ class Jobs:
                 savepoint, anew = None, True
             elif declared.read_text("utf-8") == sql:
                 sql = last.read_text("utf-8")
-        configuration = {} if job.views else dict(_ARCHIVE)
+        configuration = {}
+        if not job.views:
+            configuration[_INTERVAL] = f"{2 * self.settings.checkpoint_seconds} s"
         tables = [f"{NAMESPACE}.{view.name}" for view in job.views]
         tables = tables or [f"{ARCHIVE}.{source.name}" for source in job.sources]
         if savepoint is not None:
@@ -259,6 +261,7 @@ class Jobs:
                 "execution.target": "remote",
                 "execution.attached": "false",
                 **CONFIGURATION,
+                _INTERVAL: f"{settings.checkpoint_seconds} s",
                 "table.exec.source.idle-timeout": f"{settings.idle_seconds} s",
                 "execution.checkpointing.dir": f"file://{settings.state}/checkpoints",
                 "execution.checkpointing.savepoint-dir": f"file://{settings.state}/savepoints",

@@ -120,6 +120,10 @@ class Settings:
     """HEADWATER_IDLE_SECONDS: how long a silent partition holds the others' event time up. Events
     of the past that come to it later than that, after the others went on, may be late."""
 
+    checkpoint_seconds: int = 5
+    """HEADWATER_CHECKPOINT_SECONDS: from a job's checkpoint to its next, and so until its rows are
+    in Iceberg. The archive's job takes twice as long, since few large files are better read."""
+
     feature_log: str = "0"
     """HEADWATER_FEATURE_LOG: the share of the API's answers that are noted, 0 to 1, for `headwater
     skew`."""
@@ -156,12 +160,14 @@ class Settings:
                     f"HEADWATER_TASKMANAGER_MEMORY: expected a size such as 3000m, got {memory!r}"
                 )
             given["taskmanager_memory"] = memory
-        if idle := environ.get("HEADWATER_IDLE_SECONDS"):
-            if not re.fullmatch(r"[1-9][0-9]{0,5}", idle):
-                raise SettingsError(
-                    f"HEADWATER_IDLE_SECONDS: expected whole seconds such as 30, got {idle!r}"
-                )
-            given["idle_seconds"] = int(idle)
+        for name in ("idle_seconds", "checkpoint_seconds"):
+            variable = f"HEADWATER_{name.upper()}"
+            if seconds := environ.get(variable):
+                if not re.fullmatch(r"[1-9][0-9]{0,5}", seconds):
+                    raise SettingsError(
+                        f"{variable}: expected whole seconds such as 30, got {seconds!r}"
+                    )
+                given[name] = int(seconds)
         if share := environ.get("HEADWATER_FEATURE_LOG"):
             if not re.fullmatch(r"0(\.[0-9]+)?|1(\.0+)?", share):
                 raise SettingsError(f"HEADWATER_FEATURE_LOG: expected 0 to 1, got {share!r}")

@@ -83,6 +83,8 @@ class Running:
         # The past comes in bursts here, and no partition of it is silent for good.
         self.environ["HEADWATER_IDLE_SECONDS"] = "600"
         self.environ["HEADWATER_FEATURE_LOG"] = "1"
+        # Most tests wait for rows in Iceberg, and those wait for checkpoints.
+        self.environ["HEADWATER_CHECKPOINT_SECONDS"] = "2"
         self.containers = {}
         if docker_answers():
             self.environ["HEADWATER_EXTERNAL"] = "kafka,postgres,redis"
