@@ -1,7 +1,7 @@
 """Care for the tables: fewer and larger files, old snapshots and orphans gone.
 
-All of it is safe beside running jobs. Files are rewritten in commits that fail if anyone else
-committed, and are tried again. A job that comes back looks for its last commit among the
+All of it is safe beside running jobs. Files are put together once; the commit that puts them in
+the place of others fails if anyone else committed, and is tried again. A job that comes back looks for its last commit among the
 snapshots, and would write again what it does not find: expiry keeps that commit of every job that
 may still come back, and all that came after it.
 """
@@ -117,7 +117,7 @@ def maintain(catalog: Catalog, name: str, care: Care, now: datetime) -> Done:
 
 def compact(catalog: Catalog, name: str, care: Care) -> tuple[int, int]:
     """Put the small files of each partition together; how many they were, and have become."""
-    before = after = conflicts = 0
+    before = after = 0
     done: set[str] = set()
     while True:
         table = catalog.load_table(name)
@@ -128,19 +128,9 @@ def compact(catalog: Catalog, name: str, care: Care) -> tuple[int, int]:
         ]
         if not groups:
             return before, after
-        group = groups[0]  # one a commit: what a conflict undoes is small
-        try:
-            after += _rewrite(table, group)
-        except (CommitFailedException, ValidationException) as error:  # a job committed in between
-            conflicts += 1
-            if conflicts > _COMMITS:
-                raise MaintenanceError(
-                    f"{name}: the table changed {_COMMITS} times; try again"
-                ) from error
-            time.sleep(0.05 * conflicts)
-            continue
+        group = groups[0]  # one a commit: what is lost with this process is small
+        after += _rewrite(catalog, table, group)
         before += len(group)
-        conflicts = 0
         if sum(repr(g[0].file.partition) == repr(group[0].file.partition) for g in groups) == 1:
             done.add(repr(group[0].file.partition))
 
@@ -235,24 +225,47 @@ def _small_groups(table: Table, care: Care) -> list[list[FileScanTask]]:
     return [group for group in groups if len(group) > 1]
 
 
-def _rewrite(table: Table, group: list[FileScanTask]) -> int:
+def _rewrite(catalog: Catalog, table: Table, group: list[FileScanTask]) -> int:
     scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
     rows: pa.Table = scan.to_table(group).sort_by(_order(table))
     written = list(_dataframe_to_data_files(table.metadata, rows, table.io))
     try:
-        with (
-            table.transaction() as transaction,
-            transaction.update_snapshot(snapshot_properties=_MARK).overwrite() as update,
-        ):
-            for task in group:
-                update.delete_data_file(task.file)
-            for file in written:
-                update.append_data_file(file)
-    except (CommitFailedException, ValidationException):
+        _replace(catalog, table, [task.file for task in group], written)
+    except (CommitFailedException, ValidationException, MaintenanceError):
         for file in written:
             table.io.delete(file.file_path)
         raise
     return len(written)
+
+
+def _replace(catalog: Catalog, table: Table, old: list[DataFile], new: list[DataFile]) -> None:
+    """Put files in the place of others that hold the same rows.
+
+    Jobs that commit in between add files and touch none of these, so the commit is tried again and
+    the files are not written again: that may take longer than it is from one commit to the next.
+    """
+    name = ".".join(table.name())
+    for attempt in range(_COMMITS):
+        try:
+            with (
+                table.transaction() as transaction,
+                transaction.update_snapshot(snapshot_properties=_MARK).overwrite() as update,
+            ):
+                for file in old:
+                    update.delete_data_file(file)
+                for file in new:
+                    update.append_data_file(file)
+            return
+        except (CommitFailedException, ValidationException):  # a job committed in between
+            time.sleep(0.05 * (attempt + 1))
+        table = catalog.load_table(name)
+        there = {task.file.file_path for task in table.scan().plan_files()}
+        if not there.issuperset(file.file_path for file in old):
+            raise MaintenanceError(
+                f"{name}: somebody else replaced or removed files that were being put together;"
+                " they are as they were left; try again"
+            )
+    raise MaintenanceError(f"{name}: the table changed {_COMMITS} times; try again")
 
 
 def _order(table: Table) -> list[tuple[str, str]]:

@@ -11,9 +11,18 @@ import pyarrow as pa
 import pytest
 
 from feature_repo.flights.views.origin_weather import origin_weather
+from iceberg import maintenance
 from iceberg.catalog import create_tables, open_catalog
 from iceberg.lineage import JOB
-from iceberg.maintenance import Care, compact, expire, maintain, needed_snapshots, states
+from iceberg.maintenance import (
+    Care,
+    MaintenanceError,
+    compact,
+    expire,
+    maintain,
+    needed_snapshots,
+    states,
+)
 from observability.tables import exposition
 
 NAME = "features.origin_weather"
@@ -85,6 +94,44 @@ def test_rows_that_come_meanwhile_stay(catalog):
     writer.join()
     assert done > 0
     assert times(catalog) == [row["event_time"] for row in rows(0, 200)]
+
+
+def test_a_job_that_commits_oftener_than_files_are_put_together_starves_nobody(
+    catalog, monkeypatch
+):
+    for n in range(6):
+        append(catalog, n * 10)
+    made, write = [], maintenance._dataframe_to_data_files
+
+    def while_a_job_commits(*arguments):
+        written = list(write(*arguments))
+        made.extend(written)
+        if len(made) == 1:
+            append(catalog, 60)
+        return written
+
+    monkeypatch.setattr(maintenance, "_dataframe_to_data_files", while_a_job_commits)
+    assert compact(catalog, NAME, Care()) == (6, 1)
+    assert len(made) == 1, "what took long is done once"
+    assert times(catalog) == [row["event_time"] for row in rows(0, 70)]
+
+
+def test_files_that_somebody_else_took_away_stay_away(catalog, monkeypatch):
+    for n in range(6):
+        append(catalog, n * 10)
+    made, write = [], maintenance._dataframe_to_data_files
+
+    def while_rows_are_deleted(*arguments):
+        written = list(write(*arguments))
+        made.extend(written)
+        catalog.load_table(NAME).delete()
+        return written
+
+    monkeypatch.setattr(maintenance, "_dataframe_to_data_files", while_rows_are_deleted)
+    with pytest.raises(MaintenanceError, match=NAME):
+        compact(catalog, NAME, Care())
+    assert times(catalog) == []
+    assert not any(Path(urlparse(file.file_path).path).exists() for file in made)
 
 
 def test_expiry_keeps_the_last_commit_of_the_job_and_all_after_it(catalog):
