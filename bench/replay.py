@@ -13,12 +13,12 @@ in events of the log that the rows were made of.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import multiprocessing.connection
 import statistics
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,54 +53,67 @@ _SEED = 2013
 _ASKED_A_SECOND = 50
 
 
-@dataclass
 class Client:
-    """Asks the API at a steady rate, and notes how long each answer took."""
+    """Asks the API at a steady rate from a process of its own, and notes how long each took."""
 
-    url: str
-    features: list[str]
-    entities: list[dict[str, str]]
-    took: list[tuple[float, float]] = field(default_factory=list)
-    """When it was to ask, and the seconds from then until the answer."""
-
-    errors: int = 0
-    _stop: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, url: str, features: list[str], entities: list[dict[str, str]]) -> None:
+        self._asked = (url, features, entities)
+        self.took: list[tuple[float, float]] = []
+        """When it was to ask, and the seconds from then until the answer."""
+        self.errors = 0
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """While it asks."""
-        thread = threading.Thread(target=self._ask)
-        thread.start()
+        """While it asks; what it found is known afterwards."""
+        context = multiprocessing.get_context("spawn")
+        self._told, theirs = context.Pipe()
+        process = context.Process(target=_ask, args=(theirs, *self._asked))
+        process.start()
         try:
             yield
         finally:
-            self._stop.set()
-            thread.join()
+            self.look("stop")
+            process.join()
 
-    def _ask(self) -> None:
-        session = requests.Session()
-        due, number = time.perf_counter(), 0
-        while not self._stop.is_set():
-            time.sleep(max(0.0, due - time.perf_counter()))
-            entity = self.entities[number % len(self.entities)]
-            number += 1
-            try:
-                reply = session.post(
-                    f"{self.url}/v1/features",
-                    json={"features": self.features, "entities": [entity]},
-                    timeout=5,
-                )
-                self.errors += not reply.ok
-            except requests.RequestException:
-                self.errors += 1
-            # From when it was due: whoever waits for an answer must not hide that others wait.
-            self.took.append((due, time.perf_counter() - due))
-            due += 1 / _ASKED_A_SECOND
+    def look(self, what: str = "look") -> None:
+        """Take over what it has noted so far."""
+        self._told.send(what)
+        self.took, self.errors = self._told.recv()
 
     def p99(self, start: float, end: float) -> float:
         """Seconds, of what was asked between two instants of `time.perf_counter`."""
         found = [took for began, took in self.took if start <= began < end]
         return float(statistics.quantiles(found, n=100)[98])
+
+
+def _ask(
+    told: multiprocessing.connection.Connection,
+    url: str,
+    features: list[str],
+    entities: list[dict[str, str]],
+) -> None:
+    session = requests.Session()
+    took, errors = [], 0
+    due, number = time.perf_counter(), 0
+    while True:
+        if told.poll(max(0.0, due - time.perf_counter())):
+            what = told.recv()
+            told.send((took, errors))
+            if what == "stop":
+                return
+            continue
+        entity = entities[number % len(entities)]
+        number += 1
+        try:
+            reply = session.post(
+                f"{url}/v1/features", json={"features": features, "entities": [entity]}, timeout=5
+            )
+            errors += not reply.ok
+        except requests.RequestException:
+            errors += 1
+        # From when it was due: whoever waits for an answer must not hide that others wait.
+        took.append((due, time.perf_counter() - due))
+        due += 1 / _ASKED_A_SECOND
 
 
 class Runs:
@@ -173,6 +186,7 @@ class Runs:
             start = time.perf_counter()
             time.sleep(20)
             middle = time.perf_counter()
+            client.look()
             before = client.p99(start, middle)
             begun = self.replays.start(
                 Wanted(self.names, *span, {}),
