@@ -14,6 +14,7 @@ _FORMAT = re.compile(r"'format' = '([^']+)'")
 _ALIGNMENT = re.compile(r"'(scan\.watermark\.[^']+)' = '([^']*)'")
 _INPUT = re.compile(r"(CREATE VIEW inputs\.`(\w+)` AS\n[^;]*?)(;\n)")
 _OUTPUT = re.compile(r"(FROM computed\.`(\w+)`);\n")
+_SUMMED = re.compile(r"(INSERT INTO headwater\.`quality`\.[^;]*)(;\n)")
 _BRANCH = re.compile(r"(INSERT INTO headwater\.features\.`\w+`)")
 
 Offsets = dict[int, tuple[int, int]]
@@ -122,12 +123,17 @@ def replay_sql(
 def restart_sql(job: Job, since: int, readings: Mapping[str, Reading]) -> str:
     """The live script of `job` from an empty state: it lets rows out from `since` on.
 
+    Expectations are summed up from the first window on that is whole.
+
     `readings` begin early enough to fill the windows of all its views.
     """
 
     read = _reader(readings, Span(since, None))
-    within = f"`{EVENT_TIME}` >= TO_TIMESTAMP_LTZ({since}, 3)"
-    return _OUTPUT.sub(lambda m: f"{m[1]}\nWHERE {within};\n", job_sql(job, read))
+    begin = f"TO_TIMESTAMP_LTZ({since}, 3)"
+    text = job_sql(job, read)
+    text = _OUTPUT.sub(lambda m: f"{m[1]}\nWHERE `{EVENT_TIME}` >= {begin};\n", text)
+    whole = f"WHERE CAST(window_start AS TIMESTAMP_LTZ(3)) >= {begin}"
+    return _SUMMED.sub(lambda m: f"{m[1]}\n{whole}{m[2]}", text)
 
 
 def resumed_sql(job: Job, readings: Mapping[str, Reading]) -> str:

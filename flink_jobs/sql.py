@@ -5,7 +5,7 @@ for all captured tables, which change rarely. The statements are those of Flink'
 Databases: `sources` is what is read, `dead` where the records go that cannot be, `joined` streams
 with columns of other sources, `inputs` the columns a view needs, `rolled` what becomes of each row,
 `computed` the feature values, `online` and `headwater.features` where they are written to, `late`
-where the rows go that came too late.
+where the rows go that came too late, `checked` what becomes of a view's expectations.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from connectors.ddl import (
     sql_type,
     versions_ddl,
 )
-from flink_jobs.quality import checked_sql
+from flink_jobs.quality import TIMED, breaks, checked_sql, checked_view_sql
 from schemas import (
     EVENT_TIME,
     CdcTable,
@@ -122,12 +122,16 @@ def job_sql(job: Job, read: Read = read_ddl, live: bool = True) -> str:
 
     `read` gives the statements that make `sources.SOURCE`, of the source and the repository, and
     of the stream whose events it is joined with, if it is.
-    A job that is not `live` leaves dead letters and late rows to the one that is.
+    A job that is not `live` leaves dead letters, late rows and what becomes of expectations to the
+    one that is.
     """
     if not job.views:
         return _archive_sql(job, read)
     apart = _own(job) if live else ()
     late = [source for source in apart if isinstance(source, EventStream)]
+    checked = [
+        checked_view_sql(view, job.repository) for view in job.views if live and view.checked
+    ]
     parts = [
         f"SET 'pipeline.name' = {literal(job.name)};\n",
         *(f"CREATE DATABASE {name};\n" for name in _DATABASES),
@@ -136,15 +140,25 @@ def job_sql(job: Job, read: Read = read_ddl, live: bool = True) -> str:
         *_sources(job, read),
         *(dead_ddl(source, job.repository) for source in apart),
         *(text for view in job.views for text in view_sql(view)),
+        *(_checking(checked)),
         *(_online(view, job.repository) for view in job.views),
         *(late_ddl(stream) for stream in late),
         "BEGIN STATEMENT SET;\n",
         *(dead_insert(source, job.repository) for source in apart),
         *(text for view in job.views for text in _inserts(view)),
         *(_insert_late(stream, job.views) for stream in late),
+        *(written for _, written in checked),
         "END;\n",
     ]
     return "\n".join(parts)
+
+
+def _checking(checked: Iterable[tuple[list[str], str]]) -> Iterable[str]:
+    views = [text for made, _ in checked for text in made]
+    if views:
+        yield "CREATE DATABASE checked;\n"
+        yield f"CREATE TEMPORARY SYSTEM FUNCTION timed AS {literal(TIMED)};\n"
+        yield from views
 
 
 def _own(job: Job) -> tuple[Part, ...]:
@@ -333,10 +347,21 @@ def view_sql(view: FeatureView) -> Iterable[str]:
     )
     yield (
         f"CREATE VIEW computed.{name} AS\n"
-        f"SELECT {_list((*view.keys, *_names(view), EVENT_TIME))}\n"
+        f"SELECT {', '.join(_let_out(view))}\n"
         f"FROM rolled.{name}\n"
         f"WHERE {identifier(_LATE)} IS NULL;\n"
     )
+
+
+def _let_out(view: FeatureView) -> Iterable[str]:
+    """The columns of a view's rows, null in the place of a value that is rejected."""
+    for column in (*view.keys, *_names(view), EVENT_TIME):
+        name = identifier(column)
+        if column in view.rejecting:
+            broken = breaks(view.rejecting[column])
+            yield f"CASE WHEN {broken} THEN NULL ELSE {name} END AS {name}"
+        else:
+            yield name
 
 
 def _input(view: FeatureView) -> str:

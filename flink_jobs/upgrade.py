@@ -9,6 +9,7 @@ from typing import Any
 _VIEW = re.compile(
     r"CREATE VIEW (?:rolled|computed)\.`(\w+)` AS\n(?:[^;]*?spec => '((?:[^']|'')*)')?", re.DOTALL
 )
+_EXPECTED = re.compile(r"CREATE VIEW checked\.`([a-z]\w*)` AS\n([^;]*)")
 _OPTIONS = re.compile(r"\) WITH \(\n.*?\n\);", re.DOTALL)
 
 
@@ -25,6 +26,12 @@ def breaks(old: str, new: str) -> list[str]:
     for view in after:
         if view in before and before[view] != after[view]:
             reasons += [f"{view}: {text}" for text in _features(before[view], after[view])]
+    was, expected = (dict(_EXPECTED.findall(script)) for script in (old, new))
+    reasons += [
+        f"{view}: what is expected of it has changed"
+        for view in after
+        if view in before and was.get(view) != expected.get(view)
+    ]
     if not reasons and _query(old) != _query(new):
         reasons.append("what it reads or how has changed")
     return reasons

@@ -52,7 +52,7 @@ def apply_tables(settings: Settings, repository: Repository, report: Report) -> 
     """The Iceberg tables of the views, of the streams' archive and of what is expected of them."""
     tables = catalog(settings)
     made = create_tables(tables, repository.views) + create_archive(tables, repository.archived)
-    if any(stream.checked for stream in repository.streams):
+    if repository.checked:
         made += create_quality(tables, repository.name)
     report(f"Iceberg tables: {', '.join(made)} created" if made else "Iceberg tables: all there")
 

@@ -42,7 +42,7 @@ COMMANDS = {
     "skew": ("skew:skew", "Compare logged answers with a recomputation, feature by feature."),
     "quality": (
         "quality:quality",
-        "How often the expectations of the streams called NAMES, or of all, were broken.",
+        "How often the expectations of NAMES, or of all, were broken: STREAM or view.VIEW.",
     ),
     "schemas": ("schemas:schemas", "The schemas of the events, and what may become of them."),
     "connectors": (

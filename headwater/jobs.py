@@ -99,6 +99,13 @@ class Jobs:
 
         Later submissions that the declarations are unchanged for take the same script.
         """
+        self.cancel(job)
+        self._savepoint(job).unlink(missing_ok=True)
+        self._keep(job, sql)
+        return self._run([self._script(job.name, sql)], report)[job.name]
+
+    def cancel(self, job: Job) -> None:
+        """End a job, without a savepoint, if it runs."""
         running = self.running()
         if job.name in running:
             self.cluster.cancel(running[job.name].id)
@@ -107,9 +114,6 @@ class Jobs:
                 if time.monotonic() > deadline:
                     raise FlinkError(f"{job.name} has not ended after {_CANCEL_SECONDS} s")
                 time.sleep(0.2)
-        self._savepoint(job).unlink(missing_ok=True)
-        self._keep(job, sql)
-        return self._run([self._script(job.name, sql)], report)[job.name]
 
     def submit_scripts(
         self,

@@ -42,14 +42,15 @@ def recompute(view: FeatureView, events: Iterable[Event], at: int) -> dict[str, 
     """The values of a stream view for one entity at `at` (milliseconds since 1970 UTC).
 
     `events` are that entity's events, in any order; those after `at` play no part. All values are
-    exact, also those that the platform estimates: `matches` compares the two.
+    exact, also those that the platform estimates: `matches` compares the two. One that breaks an
+    expectation which rejects is null.
     """
     floats = {c.name for c in view.source.columns if c.type is Type.FLOAT64}
     known = sorted(
         ({k: _typed(v, k in floats) for k, v in e.items()} for e in events if _time(e) <= at),
         key=lambda event: _order(event, _read(view)),
     )
-    return {feature.name: _value(feature, known, at) for feature in view.features}
+    return view.let_out({f.name: _value(f, known, at) for f in view.features})
 
 
 def instants(view: FeatureView, events: Iterable[Event]) -> list[int]:

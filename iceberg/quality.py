@@ -1,16 +1,20 @@
-"""What became of expectations: read from the rows that the archive's job writes."""
+"""What became of expectations: read from the rows that the jobs write."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 
 from iceberg.catalog import QUALITY
-from iceberg.filters import between
-from schemas import HeadwaterError
+from iceberg.filters import between, instant
+from schemas import EVENT_TIME, HeadwaterError
+
+_COMMITS = 30
 
 
 class NothingChecked(HeadwaterError):
@@ -36,13 +40,13 @@ class Kept:
 def kept(catalog: Catalog, repository: str, start: int | None, end: int | None) -> list[Kept]:
     """Each expectation over the windows that begin from `start` up to `end`, by name.
 
-    Milliseconds since 1970 UTC, None is open. NothingChecked if no stream declares `checked`.
+    Milliseconds since 1970 UTC, None is open. NothingChecked if nothing declares `checked`.
     """
     try:
         table = catalog.load_table(f"{QUALITY}.{repository}")
     except NoSuchTableError:
         raise NothingChecked(
-            f"there is no table {QUALITY}.{repository}: a stream that declares `checked` has its"
+            f"there is no table {QUALITY}.{repository}: what declares `checked` has its"
             " expectations summed up; `headwater apply` makes the table"
         ) from None
     rows = between(table.scan(), start, end).to_arrow().sort_by([("until", "ascending")])
@@ -62,3 +66,20 @@ def kept(catalog: Catalog, repository: str, start: int | None, end: int | None) 
         )
         for (source, expectation), its in sorted(by_name.items())
     ]
+
+
+def forget(catalog: Catalog, repository: str, sources: Iterable[str], since: int) -> None:
+    """Delete the windows of those sources that begin at `since` or later: they come again.
+
+    Milliseconds since 1970 UTC. CommitFailedException if the table changes again and again.
+    """
+    names = ", ".join(f"'{source}'" for source in sources)
+    windows = f"source in ({names}) and {EVENT_TIME} >= '{instant(since)}'"
+    for attempt in range(_COMMITS):
+        try:
+            catalog.load_table(f"{QUALITY}.{repository}").delete(windows)
+            return
+        except CommitFailedException:  # a job committed in between
+            if attempt == _COMMITS - 1:
+                raise
+            time.sleep(0.05 * (attempt + 1))

@@ -65,7 +65,8 @@ def archive_schema(stream: EventStream) -> Schema:
 def quality_schema() -> Schema:
     """What became of an expectation in a window that begins at `event_time`.
 
-    `broken` is how many of its `events` broke it; of a `rate`, 1 or 0.
+    `source` is a stream's name, or `view.` and a view's; `events` are its events or rows, `broken`
+    is how many of them broke it; of a `rate`, 1 or 0.
     """
     return _schema(
         [

@@ -1,8 +1,9 @@
-"""What the values of a source should be: declared beside its columns, checked as they are read.
+"""What the values of a source or a view should be: declared beside them, checked as they come.
 
-A broken expectation is counted by its name; one that rejects makes the record a dead letter. A
-null breaks `present` alone: `Column(required=True)` is what rejects it. What can be said of many
-events only, `unique`, `fresh` and `rate`, warns: no one record of them is the wrong one.
+A broken expectation is counted by its name. One that rejects makes a record of a source a dead
+letter, and a view's value null. A null breaks `present` alone: `Column(required=True)` is what
+rejects it. What can be said of many rows only, `unique`, `fresh` and `rate`, warns: no one of
+them is the wrong one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,22 @@ class Expectation:
     not_null: bool = False
     reject: bool = False
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it is about."""
+        return (self.column,)
+
+    def holds(self, value: object) -> bool:
+        """Whether a value of the column keeps it."""
+        if value is None:
+            return not self.not_null
+        if isinstance(value, str):
+            return not self.values or value in self.values
+        if not isinstance(value, int | float):
+            return True
+        above = self.low is None or value >= self.low
+        return above and (self.high is None or value <= self.high)
+
 
 def within(column: str, low: float | None, high: float | None, reject: bool = False) -> Expectation:
     """A number is at least `low` and at most `high`; None is open."""
@@ -44,7 +61,10 @@ def present(column: str) -> Expectation:
 
 @dataclass(frozen=True)
 class WindowExpectation:
-    """Of the events of one window of event time; made by `unique`, `fresh` and `rate`."""
+    """Of the events, or a view's rows, of one window of event time.
+
+    Made by `unique`, `fresh` and `rate`.
+    """
 
     name: str
     columns: tuple[str, ...] = ()
@@ -54,24 +74,32 @@ class WindowExpectation:
 
 
 def unique(*columns: str) -> WindowExpectation:
-    """No two events of a window have the same values; broken by each that repeats one.
+    """No two rows of a window have the same values; broken by each that repeats one.
 
-    An event with a null among them repeats nothing.
+    One with a null among them repeats nothing.
     """
     return WindowExpectation(f"{'_'.join(columns)}_unique", columns)
 
 
 def fresh(max_age: Duration) -> WindowExpectation:
-    """An event is read at most so long after its event time; broken by each that is older."""
+    """An event is read, a value computed, at most so long after its event time.
+
+    Broken by each that is older.
+    """
     return WindowExpectation("fresh", max_age=max_age)
 
 
 def rate(low: int | None, high: int | None = None) -> WindowExpectation:
-    """A window has at least `low` and at most `high` events; None is open.
+    """A window has at least `low` and at most `high` events or rows; None is open.
 
     A window in which there was nothing at all, not even a heartbeat, is not looked at.
     """
     return WindowExpectation("rate", low=low, high=high)
+
+
+def of_view(name: str) -> str:
+    """What a view is called among sources: no stream's name has a dot."""
+    return f"view.{name}"
 
 
 def check_expectations(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
+from typing import TypeVar
 
 from schemas.conditions import Condition
 from schemas.errors import DeclarationError
+from schemas.expectations import Expectation, WindowExpectation, check_expectations, of_view
 from schemas.expressions import OnDemandView
 from schemas.joins import JoinedStream, Source, parts
 from schemas.served import served_stream
 from schemas.sources import EVENT_TIME, CdcTable, Entity, EventStream
 from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
+
+_Value = TypeVar("_Value")
 
 
 class Op(Enum):
@@ -269,6 +273,9 @@ class FeatureView:
 
     `ttl` is how long a value may be served before it counts as stale. Over a CdcTable only
     `latest` features make sense, and the entity's key must be the primary key.
+    `expectations` are of its keys and features, summed up by windows of `checked` of event time, a
+    row each in Iceberg. A feature's value that breaks one which rejects is null, online and
+    offline. Of a captured table they are declared beside its columns.
     """
 
     name: str
@@ -277,6 +284,8 @@ class FeatureView:
     features: tuple[Feature, ...]
     ttl: Duration
     description: str = ""
+    expectations: tuple[Expectation | WindowExpectation, ...] = ()
+    checked: Duration | None = None
 
     def __post_init__(self) -> None:
         check_name("view", self.name)
@@ -300,6 +309,32 @@ class FeatureView:
             feature.aggregation.result_type(f"{path}.features.{feature.name}", self.source.columns)
         if isinstance(self.source, CdcTable):
             self._check_facts(path, self.source, keys)
+        if self.expectations or self.checked:
+            self._check_expectations(path)
+
+    def _check_expectations(self, path: str) -> None:
+        if isinstance(self.source, CdcTable):
+            raise DeclarationError(
+                f"{path}.expectations",
+                f"its values are those of the table {self.source.name}: expect it of that",
+                [one.name for one in self.expectations],
+            )
+        if not self.expectations or self.checked is None:
+            raise DeclarationError(
+                f"{path}.checked",
+                "expectations of a view and the length of their windows belong together",
+                self.checked and str(self.checked),
+            )
+        keys = tuple(Column(entity.key, entity.type) for entity in self.entities)
+        check_expectations(f"{path}.expectations", self.expectations, (*keys, *self.schema))
+        for name in self.rejecting:
+            if name in self.keys:
+                raise DeclarationError(
+                    f"{path}.expectations.{self.rejecting[name].name}",
+                    "a key cannot be rejected here: reject its events in their stream",
+                    name,
+                    [feature.name for feature in self.features],
+                )
 
     def _check_facts(self, path: str, table: CdcTable, keys: list[str]) -> None:
         if keys != [table.primary_key]:
@@ -339,6 +374,23 @@ class FeatureView:
             for f in self.features
         )
 
+    @property
+    def rejecting(self) -> dict[str, Expectation]:
+        """What a value must keep to go out, by column: there is one of a type at most."""
+        return {
+            one.column: one
+            for one in self.expectations
+            if isinstance(one, Expectation) and one.reject
+        }
+
+    def let_out(self, values: Mapping[str, _Value]) -> dict[str, _Value | None]:
+        """The values with null in the place of each that is rejected."""
+        rejecting = self.rejecting
+        return {
+            name: value if name not in rejecting or rejecting[name].holds(value) else None
+            for name, value in values.items()
+        }
+
     def only(self, *names: str) -> FeatureView:
         """The same view with just these features; DeclarationError for an unknown one."""
         by_name = {feature.name: feature for feature in self.features}
@@ -347,7 +399,14 @@ class FeatureView:
                 raise DeclarationError(
                     f"view.{self.name}.features", "unknown feature", name, by_name
                 )
-        return replace(self, features=tuple(by_name[name] for name in names))
+        known = {*self.keys, *names}
+        expected = tuple(one for one in self.expectations if known.issuperset(one.columns))
+        return replace(
+            self,
+            features=tuple(by_name[name] for name in names),
+            expectations=expected,
+            checked=self.checked if expected else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -436,6 +495,13 @@ class Repository:
     def archived(self) -> tuple[EventStream, ...]:
         """The streams whose events are kept in Iceberg: those that are read, and what is served."""
         return (*self.streams, served_stream(self.name)) if self.streams else ()
+
+    @property
+    def checked(self) -> tuple[str, ...]:
+        """Whose expectations are summed up: streams by name, then views as `view.NAME`."""
+        streams = (stream.name for stream in self.streams if stream.checked)
+        views = (of_view(view.name) for view in self.views if view.checked)
+        return (*streams, *views)
 
     @property
     def tables(self) -> tuple[CdcTable, ...]:

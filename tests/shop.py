@@ -135,6 +135,14 @@ visit_counts = FeatureView(
     entities=(customer,),
     features=over([Window(seconds(20), seconds(1))], count()),
     ttl=days(7),
+    expectations=(
+        within("count_20s", 0, 5, reject=True),
+        unique("customer"),
+        fresh(hours(1)),
+        rate(1, 4),
+        among("customer", "ahead", "behind", "busy", "lonely"),
+    ),
+    checked=seconds(5),
 )
 
 repository = Repository(

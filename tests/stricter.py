@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from schemas import EventStream, Repository, hours, rate, within
-from tests.shop import last_purchase, purchases
+from schemas import EventStream, FeatureView, Repository, hours, present, rate, within
+from tests.shop import last_purchase, purchases, visit_counts
 from tests.shop import repository as shop
 
 stricter = replace(
@@ -14,11 +14,18 @@ stricter = replace(
 summed = replace(stricter, expectations=(*stricter.expectations, rate(1)), checked=hours(1))
 
 
-def _shop(source: EventStream) -> Repository:
-    """With those purchases instead of its own."""
-    view = replace(last_purchase, source=source)
-    return replace(shop, views=tuple(view if one == last_purchase else one for one in shop.views))
+watched = replace(visit_counts, expectations=(*visit_counts.expectations, present("count_20s")))
 
 
-repository = _shop(stricter)
-summing = _shop(summed)
+def _shop(view: FeatureView) -> Repository:
+    """With that view instead of its own."""
+    return replace(shop, views=tuple(view if one.name == view.name else one for one in shop.views))
+
+
+def _of(source: EventStream) -> FeatureView:
+    return replace(last_purchase, source=source)
+
+
+repository = _shop(_of(stricter))
+summing = _shop(_of(summed))
+watching = _shop(watched)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from headwater.recompute import matches, recompute, same
@@ -29,6 +31,7 @@ from schemas import (
     stddev,
     total,
     variance,
+    within,
 )
 
 CLICKS = EventStream(
@@ -112,6 +115,13 @@ def test_the_later_aggregations_over_four_events():
     found = list(recompute(view, four, 4 * MINUTE).values())
     assert found == [26 / 3, "a", 0.5, 3, '["a", "c"]', 4.0, 2, "a"]
     assert list(recompute(view, [], 0).values()) == [*[None] * 3, 0, None, None, 0, None]
+
+
+def test_a_value_that_is_rejected_is_null():
+    rejecting = replace(VIEW, expectations=(within("f0", 0, 2, reject=True),), checked=minutes(1))
+    events = [event(n * MINUTE, 1.0) for n in range(3)]
+    assert recompute(rejecting, events, MINUTE) == recompute(VIEW, events, MINUTE)
+    assert recompute(rejecting, events, 2 * MINUTE)["f0"] is None
 
 
 def test_estimates_match_within_their_bounds_only():

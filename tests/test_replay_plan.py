@@ -14,7 +14,7 @@ from flink_jobs.upgrade import breaks
 from headwater.replays.governor import Bounds, Governor, Seen, percentile
 from headwater.replays.plan import SourcePlan, _choose, expected
 from iceberg.archive import Kept
-from schemas import Feature, count, hours
+from schemas import Feature, count, hours, present, rate, within
 
 HOUR = 3_600_000
 
@@ -184,6 +184,25 @@ def test_what_does_not_fit_is_named():
     ]
     late = old.replace("INTERVAL '300' SECOND", "INTERVAL '600' SECOND")
     assert breaks(old, late) == ["what it reads or how has changed"]
+
+
+def test_what_is_expected_of_a_view_is_in_the_live_script_alone_and_named_where_it_changed():
+    before = with_views(carrier_delays)
+    wanted = (within("dep_delay_mean_1h", -60, 900, reject=True), rate(1))
+    expecting = replace(carrier_delays, expectations=wanted, checked=hours(1))
+    after = with_views(expecting)
+    assert "checked" not in before and "timed" not in before
+    assert breaks(before, after) == ["carrier_delays: what is expected of it has changed"]
+    other = replace(expecting, expectations=(*wanted, present("count_1h")))
+    assert breaks(after, with_views(other)) == [
+        "carrier_delays: what is expected of it has changed"
+    ]
+    null = "CASE WHEN (`dep_delay_mean_1h` < -60 OR `dep_delay_mean_1h` > 900) THEN NULL"
+    replayed = job_sql(Job(JOB.name, JOB.repository, JOB.sources, (expecting,)), live=False)
+    for text in (after, replayed):
+        assert text.count(null) == 1, "rejected live and in a replay"
+    assert "headwater.`quality`" in after and "headwater.`quality`" not in replayed
+    assert "checked" not in replayed
 
 
 def test_the_other_version_counts_unless_live_is_newer():

@@ -17,7 +17,7 @@ from flink_jobs.sql import Job, jobs
 from headwater.replays.journal import Journal, Replay
 from headwater.replays.page import page
 from headwater.replays.verify import Thresholds, compare
-from schemas import EventStream, SettingsError, hours
+from schemas import EventStream, SettingsError, hours, rate
 
 VIEW = aircraft_last_arrival.only("arr_delay", "dest")
 NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
@@ -196,3 +196,12 @@ def test_a_job_that_starts_anew_reads_on_and_lets_out_what_the_replay_did_not():
     assert "paced" not in text and "pace-key" not in text and "scan.bounded" not in text
     outputs = 2 * len(job.views)
     assert text.count("WHERE `event_time` >= TO_TIMESTAMP_LTZ(1000000000000, 3);") == outputs
+
+
+def test_expectations_are_summed_up_anew_from_the_first_whole_window():
+    job = departures_job()
+    views = (replace(job.views[0], expectations=(rate(1),), checked=hours(1)), *job.views[1:])
+    reading = Reading("flights.departures", {0: (9, 20)})
+    text = restart_sql(replace(job, views=views), 10**12, {"departures": reading})
+    whole = "WHERE CAST(window_start AS TIMESTAMP_LTZ(3)) >= TO_TIMESTAMP_LTZ(1000000000000, 3);"
+    assert text.count(f"AS of_each (`_name`, `_broken`)\n{whole}") == 1

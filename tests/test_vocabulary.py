@@ -20,6 +20,7 @@ from schemas import (
     Repository,
     Type,
     Window,
+    among,
     col,
     count,
     days,
@@ -32,10 +33,12 @@ from schemas import (
     minutes,
     over,
     percentile,
+    present,
     rate,
     seconds,
     share,
     unique,
+    within,
 )
 
 CLICKS = EventStream(
@@ -59,6 +62,10 @@ USER = Entity("user", "user")
 
 def view(*features, name="spend", source=CLICKS, entity=USER):
     return FeatureView(name, source, (entity,), tuple(features), ttl=days(1))
+
+
+def expecting(*expectations):
+    return replace(view(*latest("price", "page")), expectations=expectations, checked=minutes(1))
 
 
 def test_over_names_a_feature_by_column_op_and_window():
@@ -149,6 +156,26 @@ def test_literals_that_read_alike_have_labels_of_their_own():
             lambda: replace(CLICKS, expectations=(unique("page"), unique("page"))),
             ("stream.clicks.expectations", "'page_unique'"),
         ),
+        (
+            lambda: replace(view(*latest("price")), expectations=(within("price", 0, 1),)),
+            ("view.spend.checked", "belong together", "None"),
+        ),
+        (
+            lambda: expecting(within("price_max", 0, 1)),
+            ("view.spend.expectations.price_max_within", "'price_max'", "user, price, page"),
+        ),
+        (
+            lambda: expecting(among("user", "a", reject=True)),
+            ("view.spend.expectations.user_among", "a key cannot be rejected", "price, page"),
+        ),
+        (
+            lambda: replace(
+                view(*latest("city"), source=USERS),
+                expectations=(present("city"),),
+                checked=minutes(1),
+            ),
+            ("view.spend.expectations", "those of the table users", "city_present"),
+        ),
         (lambda: Entity("User", "user"), ("entity.name", "'User'", "lower_snake_case")),
         (lambda: minutes(0), ("duration", "positive", "0")),
     ],
@@ -158,6 +185,17 @@ def test_an_error_names_path_value_and_choices(make, parts):
         make()
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_a_value_that_is_rejected_is_null_and_a_narrowed_view_rejects_it_too():
+    wanted = expecting(within("price", 0, 1, reject=True), among("page", "a"), present("page"))
+    assert wanted.let_out({"price": 2.0, "page": "b"}) == {"price": None, "page": "b"}
+    assert wanted.let_out({"price": 1.0, "page": None}) == {"price": 1.0, "page": None}
+    assert wanted.let_out({"price": None, "page": "a"}) == {"price": None, "page": "a"}
+    assert [one.name for one in wanted.only("price").expectations] == ["price_within"]
+    assert wanted.only("price").let_out({"price": -1}) == {"price": None}
+    assert [one.holds(None) for one in wanted.expectations] == [True, True, False]
+    Repository("shop", (wanted,), (FeatureService("rank", (wanted.only("page"),)),))
 
 
 def test_a_window_has_a_derived_tile_that_divides_it():

@@ -1,4 +1,4 @@
-"""`headwater quality`: what became of the expectations of the streams."""
+"""`headwater quality`: what became of the expectations of streams and views."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from schemas.loading import load_repository
 @click.option("--to", "end", callback=moment, help="Up to, not including.")
 @with_style
 def quality(names: tuple[str, ...], start: int | None, end: int | None, style: str) -> None:
-    """How often the expectations of the streams called NAMES, or of all, were broken.
+    """How often the expectations of NAMES, or of all, were broken: STREAM or view.VIEW.
 
     Exits with 1 if any was, but for Prometheus, which has rules for that.
     """
     settings = Settings.read(os.environ)
     repository = load_repository(settings.repository)
-    checked = [stream.name for stream in repository.streams if stream.checked]
     for name in names:
-        if name not in checked:
-            raise SettingsError(f"no checked stream {name!r}; choices: {', '.join(checked)}")
+        if name not in repository.checked:
+            choices = ", ".join(repository.checked)
+            raise SettingsError(f"nothing is checked of {name!r}; choices: {choices}")
     found = [
         one
         for one in kept(catalog(settings), repository.name, start, end)

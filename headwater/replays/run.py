@@ -24,8 +24,17 @@ from headwater.replays.promote import Moved, mark, promote, roll_back
 from headwater.replays.verify import ViewReport, verify
 from headwater.settings import Settings
 from headwater.stores import catalog
-from iceberg.catalog import NAMESPACE, branch_files, create_tables, drop_branch, empty_branch
+from iceberg.catalog import (
+    NAMESPACE,
+    branch_files,
+    create_quality,
+    create_tables,
+    drop_branch,
+    empty_branch,
+)
+from iceberg.quality import forget
 from schemas import EVENT_TIME, FeatureView, Repository
+from schemas.expectations import of_view
 
 Report = Callable[[str], None]
 _ENDED = ("FINISHED", "FAILED", "CANCELED")
@@ -640,8 +649,18 @@ class Replays:
             if gap := "; ".join(f"{one.topic}: {one.gap}" for one in sources if one.gap):
                 raise ReplayError(gap)
             readings = {one.source: one.reading for one in sources}
+            platform.cancel(job)
+            self._sum_up_anew(job, since)
             platform.restart(job, restart_sql(job, since, readings), report)
         return upgraded
+
+    def _sum_up_anew(self, job: Job, since: int) -> None:
+        """What became of expectations from `since` on is written again, of the new values."""
+        checked = [of_view(view.name) for view in job.views if view.checked]
+        if checked:
+            tables = catalog(self.settings)
+            create_quality(tables, self.repository.name)
+            forget(tables, self.repository.name, checked, since)
 
     def _drop_keys(self, replay: Replay) -> None:
         with self._online() as online:
