@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +87,21 @@ class KafkaAccess:
         if self.ca_file:
             found |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": self.ca_file}
         return found
+
+
+def outage_seconds(environ: Mapping[str, str]) -> int:
+    """HEADWATER_OUTAGE_SECONDS: how long a job may be away and lose nothing.
+
+    Kafka keeps the job's transactions for so long. By default a quarter of an hour, the most that
+    a broker takes unless it is told otherwise.
+    """
+    text = environ.get("HEADWATER_OUTAGE_SECONDS") or "900"
+    # Kafka counts milliseconds in 31 bits.
+    if not re.fullmatch(r"[1-9][0-9]{0,6}", text) or int(text) * 1000 > 2**31 - 1:
+        raise SettingsError(
+            f"HEADWATER_OUTAGE_SECONDS: expected 1 to {(2**31 - 1) // 1000}, got {text!r}"
+        )
+    return int(text)
 
 
 def _quoted(text: str) -> str:

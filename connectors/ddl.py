@@ -262,7 +262,8 @@ def late_ddl(stream: EventStream) -> str:
     """CREATE TABLE for the late rows of a stream: one JSON object for each view it missed.
 
     `row` is the JSON text of the columns that the view reads. Exactly once: a row that a failed
-    job wrote is not there for a reader of committed records.
+    job wrote is not there for a reader of committed records. A transaction lives as long as a job
+    may be away: Kafka aborts an older one, though a checkpoint of the job says that it is whole.
     """
     return create_table(
         f"late.{identifier(stream.name)}",
@@ -276,8 +277,7 @@ def late_ddl(stream: EventStream) -> str:
             "connector": "kafka",
             "topic": late_topic(stream),
             "properties.bootstrap.servers": "${kafka}",
-            # As long as Kafka allows, for a job that is down keeps its transactions no longer.
-            "properties.transaction.timeout.ms": "900000",
+            "properties.transaction.timeout.ms": "${outage_ms}",
             "format": "json",
             "json.timestamp-format.standard": "ISO-8601",
             "sink.delivery-guarantee": "exactly-once",

@@ -15,10 +15,14 @@ _LARGEST = 4 << 20
 
 
 class Log:
-    """The topics of the Kafka at `access`; records of transactions count once committed."""
+    """The topics of the Kafka at `access`; records of transactions count once committed.
 
-    def __init__(self, access: KafkaAccess) -> None:
+    Unless those that are not are asked for as well.
+    """
+
+    def __init__(self, access: KafkaAccess, uncommitted: bool = False) -> None:
         self._access = access
+        self._isolation = "read_uncommitted" if uncommitted else "read_committed"
 
     def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         """The first offset, and one more than the last, of each partition."""
@@ -89,6 +93,7 @@ class Log:
                 **self._access.librdkafka(),
                 "group.id": "headwater-log",
                 "enable.auto.commit": False,
+                "isolation.level": self._isolation,
                 "enable.partition.eof": True,
                 "fetch.message.max.bytes": _LARGEST,
                 "log_level": 0,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from kafka import KafkaAdminClient
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, NewTopic
 
 from connectors.access import KafkaAccess
 from connectors.ddl import DEAD_MESSAGE_BYTES, captured_topic, dead_topic, late_topic
@@ -14,10 +15,15 @@ from schemas import HeadwaterError, Repository
 
 PARTITIONS = 2
 _AS_CONFIGURED = -1
+_LONGEST = "transaction.max.timeout.ms"
 
 
 class KafkaUnavailable(HeadwaterError):
     """Kafka does not answer; the text has its address and what it said."""
+
+
+class ShortTransactions(HeadwaterError):
+    """Kafka keeps a transaction shorter than a job may be away; the text says what to do."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +53,7 @@ def create_topics(access: KafkaAccess, wanted: Mapping[str, Topic]) -> list[str]
 
     Each has as many replicas as the cluster gives by default.
     """
-    try:
-        admin = KafkaAdminClient(
-            **access.client(), bootstrap_timeout_ms=5000, request_timeout_ms=10_000
-        )
-    except Exception as error:  # the library's errors have no common root
-        raise KafkaUnavailable(f"Kafka at {access.bootstrap} does not answer: {error}") from error
-    try:
+    with closing(_admin(access)) as admin:
         missing = sorted(set(wanted) - set(admin.list_topics()))
         if missing:
             admin.create_topics(
@@ -68,5 +68,28 @@ def create_topics(access: KafkaAccess, wanted: Mapping[str, Topic]) -> list[str]
                 ]
             )
         return missing
-    finally:
-        admin.close()
+
+
+def check_transactions(access: KafkaAccess, seconds: int) -> None:
+    """Raise ShortTransactions if a broker takes none that live so long."""
+    with closing(_admin(access)) as admin:
+        names = [str(broker["node_id"]) for broker in admin.describe_cluster()["brokers"]]
+        wanted = [ConfigResource("broker", name, {_LONGEST: None}) for name in names]
+        found = admin.describe_configs(wanted, config_filter="all")["broker"]
+    for name, settings in found.items():
+        longest = int(settings[_LONGEST]["value"])
+        if longest < seconds * 1000:
+            raise ShortTransactions(
+                f"HEADWATER_OUTAGE_SECONDS={seconds}: broker {name} of {access.bootstrap} takes no"
+                f" transaction of more than {longest // 1000} s; raise its {_LONGEST} to"
+                f" {seconds * 1000}, or declare a shorter outage"
+            )
+
+
+def _admin(access: KafkaAccess) -> KafkaAdminClient:
+    try:
+        return KafkaAdminClient(
+            **access.client(), bootstrap_timeout_ms=5000, request_timeout_ms=10_000
+        )
+    except Exception as error:  # the library's errors have no common root
+        raise KafkaUnavailable(f"Kafka at {access.bootstrap} does not answer: {error}") from error

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from connectors.access import KafkaAccess, secret
+from connectors.access import KafkaAccess, outage_seconds, secret
 from connectors.ddl import literal
 from schemas import SettingsError
 
@@ -43,6 +43,9 @@ class Place:
     password: str = field(repr=False)
     """HEADWATER_POSTGRES_PASSWORD_FILE: a file with the catalog's password."""
 
+    outage_seconds: int = 900
+    """HEADWATER_OUTAGE_SECONDS: how long a job may be away and lose none of its late rows."""
+
     catalog_uri: str = ""
     """HEADWATER_CATALOG_URI: a REST catalog's address; the JDBC catalog if it is empty."""
 
@@ -66,6 +69,7 @@ class Place:
             warehouse=required("HEADWATER_WAREHOUSE"),
             postgres="" if rest else required("HEADWATER_POSTGRES"),
             password="" if rest else secret(environ, "HEADWATER_POSTGRES_PASSWORD_FILE"),
+            outage_seconds=outage_seconds(environ),
             catalog_uri=rest,
             catalog_token=secret(environ, "HEADWATER_CATALOG_TOKEN_FILE", ""),
         )
@@ -77,6 +81,7 @@ class Place:
             "group": job,
             "redis": self.redis_url,
             "epoch": "0",
+            "outage_ms": str(self.outage_seconds * 1000),
             "catalog_uri": f"jdbc:postgresql://{self.postgres}/headwater",
             "catalog_user": "headwater",
             "catalog_password": self.password,

@@ -92,6 +92,12 @@ class Job:
         sources = dict.fromkeys(view.source for view in self.views)
         return tuple(source for source in sources if isinstance(source, JoinedStream))
 
+    @property
+    def late(self) -> EventStream | None:
+        """The stream whose late rows it sets apart, if any."""
+        first = self.sources[0]
+        return first if self.views and isinstance(first, EventStream) else None
+
     def only(self, names: Iterable[str]) -> Job:
         """The same job for the views of those names, with no more sources than they need."""
         views = tuple(view for view in self.views if view.name in set(names))

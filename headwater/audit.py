@@ -20,11 +20,12 @@ from connectors.access import KafkaAccess
 from connectors.ddl import source_topic
 from connectors.deadletters import DeadLetters
 from connectors.heartbeat import is_heartbeat
-from connectors.late import late_counts
+from connectors.late import LateRow, aborted_rows, late_counts
 from connectors.log import Log
 from iceberg.catalog import ARCHIVE, NAMESPACE
+from iceberg.filters import between, of_keys
 from iceberg.tables import OFFSET, PARTITION
-from schemas import CdcTable, EventStream, Repository
+from schemas import EVENT_TIME, CdcTable, EventStream, FeatureView, Repository
 
 _RANGES = 20
 
@@ -72,13 +73,16 @@ class TopicAudit:
     """Of a captured table: the rows of each view."""
 
     note: str = ""
+    lost: dict[str, int] = field(default_factory=dict)
+    """Late rows that Kafka dropped, since their job was away for longer than it may be, by view."""
 
     @property
     def balanced(self) -> bool:
         """Whether every record is accounted for, once."""
         apart = sum(p.missing + p.twice + p.pending for p in self.partitions)
         came = sum(p.produced - p.dead - p.heartbeats for p in self.partitions)
-        return not apart and not self.note and all(rows == came for rows in self.rows.values())
+        whole = not (apart or self.lost or self.note)
+        return whole and all(rows == came for rows in self.rows.values())
 
     def document(self) -> dict[str, object]:
         """As JSON."""
@@ -96,6 +100,7 @@ class TopicAudit:
             **totals,
             "in": {view: came - late for view, late in self.late.items()} | self.rows,
             "late": self.late,
+            "lost": self.lost,
             "partitions": [asdict(p) for p in self.partitions],
             "note": self.note,
         }
@@ -166,7 +171,33 @@ class Audit:
             ],
             {view.name: late[view.name] for view in views},
             {},
+            lost=self._lost(source, views),
         )
+
+    def _lost(self, stream: EventStream, views: Iterable[FeatureView]) -> dict[str, int]:
+        """Late rows whose transaction was aborted and that neither came again nor counted since."""
+        found: dict[str, list[LateRow]] = {}
+        for row in aborted_rows(self._access, stream):
+            found.setdefault(row.view, []).append(row)
+        counts = {view.name: self._uncounted(view, found.get(view.name, [])) for view in views}
+        return {name: count for name, count in counts.items() if count}
+
+    def _uncounted(self, view: FeatureView, rows: list[LateRow]) -> int:
+        """How many of those rows the view has no row of: one counts that is not late again."""
+        if not rows:
+            return 0
+        keys = {(*row.key(view), row.event_time) for row in rows}
+        times = [row.event_time for row in rows]
+        scan = self._catalog.load_table(f"{NAMESPACE}.{view.name}").scan(
+            selected_fields=(*view.keys, EVENT_TIME),
+            row_filter=of_keys(view.keys, [row.key(view) for row in rows]),
+        )
+        there = between(scan, min(times), max(times) + 1).to_arrow().to_pylist()
+        counted = {
+            (*(one[key] for key in view.keys), round(one[EVENT_TIME].timestamp() * 1000))
+            for one in there
+        }
+        return len(keys - counted)
 
     def _archived(
         self, stream: EventStream, bounds: dict[int, tuple[int, int]]

@@ -9,18 +9,25 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from connectors.ddl import late_topic
 from connectors.log import Log
+from connectors.topics import check_transactions
 from flink_jobs.replay import Reading, resumed_sql
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
 from flink_jobs.sql import Job, job_sql, jobs
 from flink_jobs.upgrade import breaks
 from headwater.local.flink import environment
-from headwater.savepoints import check_anew, check_savepoint, newest_checkpoint
+from headwater.savepoints import (
+    check_anew,
+    check_savepoint,
+    checkpoint_time,
+    newest_checkpoint,
+)
 from headwater.settings import Settings
 from headwater.stores import catalog
 from iceberg.archive import StreamArchive
 from iceberg.catalog import ARCHIVE, NAMESPACE
-from schemas import EventStream, Repository, SettingsError
+from schemas import EventStream, HeadwaterError, Repository, SettingsError
 
 Report = Callable[[str], None]
 
@@ -47,6 +54,10 @@ RECOVERY = "execution.state-recovery.path"
 """The savepoint or checkpoint that a job goes on from."""
 
 
+class LongOutage(HeadwaterError):
+    """A job was away for longer than Kafka keeps its transactions; the text says what is lost."""
+
+
 class Jobs:
     """The jobs of a repository on a cluster."""
 
@@ -65,13 +76,15 @@ class Jobs:
         report: Report,
         savepoint: str | None = None,
         anew: bool = False,
+        past_outage: bool = False,
     ) -> None:
         """Submit the jobs that do not run, each from where it was last.
 
         That is its savepoint if it was stopped, and its newest checkpoint if it was lost. The job
         of the archive, if its state does not fit any more, goes on where its tables end.
         `savepoint` is another one, for one job. OldSavepoint if to go on from there, or to begin
-        `anew`, would write rows again.
+        `anew`, would write rows again. LongOutage if a job was lost for longer than it may be,
+        unless that is `past_outage`; ShortTransactions if Kafka would not keep to that.
         """
         wanted = self._select(names)
         if savepoint is not None and len(wanted) != 1:
@@ -81,6 +94,10 @@ class Jobs:
             if job.name in running:
                 report(f"{job.name} runs already ({running[job.name].state})")
         missing = [job for job in wanted if job.name not in running]
+        if any(job.late for job in missing):
+            check_transactions(self.settings.kafka_access, self.settings.outage_seconds)
+        if not (past_outage or anew):
+            self._check_outage(missing, savepoint)
         if missing:
             self._run([self._request(job, report, savepoint, anew) for job in missing], report)
 
@@ -218,6 +235,25 @@ class Jobs:
             readings[stream.name] = Reading(stream.topic, bounds)
         return readings
 
+    def _check_outage(self, missing: Iterable[Job], savepoint: str | None) -> None:
+        """What a job was stopped with is committed; what it was lost with may not have been."""
+        for job in missing:
+            last = savepoint or self._last(job)
+            if last is None or job.late is None or (made := checkpoint_time(last)) is None:
+                continue
+            # What counts is what it was submitted with, whatever is declared by now.
+            known = self._kept(job, "json")
+            told = json.loads(known.read_text("utf-8")) if known.exists() else {}
+            allowed = told.get("outage", self.settings.outage_seconds)
+            away = time.time() - made
+            if away > allowed:
+                raise LongOutage(
+                    f"{job.name} was lost {away:,.0f} s ago, and Kafka keeps its transactions for"
+                    f" {allowed} s (HEADWATER_OUTAGE_SECONDS): late rows of its last checkpoint may"
+                    f" never come to {late_topic(job.late)}. Their events are in the archive."
+                    " Submit with --past-outage; `headwater audit` then names what is lost"
+                )
+
     def _last(self, job: Job) -> str | None:
         """Where a job was when it was stopped or lost; None if it never came to a checkpoint."""
         kept, known = self._savepoint(job), self._kept(job, "json")
@@ -232,7 +268,12 @@ class Jobs:
     def _remember(self, job: Job, id_: str, requests: list[dict[str, object]]) -> None:
         known = self._kept(job, "json")
         known.parent.mkdir(parents=True, exist_ok=True)
-        known.write_text(json.dumps({"id": id_, "from": _begun_from(requests, job.name)}), "utf-8")
+        told = {
+            "id": id_,
+            "from": _begun_from(requests, job.name),
+            "outage": self.settings.outage_seconds,
+        }
+        known.write_text(json.dumps(told), "utf-8")
         self._savepoint(job).unlink(missing_ok=True)
 
     def _script(
@@ -248,6 +289,7 @@ class Jobs:
                 "group": name,
                 "redis": settings.redis_url,
                 "epoch": "0",
+                "outage_ms": str(settings.outage_seconds * 1000),
                 "catalog_uri": f"jdbc:postgresql://{settings.postgres}/headwater",
                 "catalog_user": "headwater",
                 "catalog_password": settings.postgres_password(),

@@ -46,6 +46,19 @@ def checkpoint_number(path: str) -> int:
     return int(number)
 
 
+def checkpoint_time(path: str) -> float | None:
+    """When a job made a checkpoint, seconds since 1970 UTC; None for what is no checkpoint.
+
+    Such as a savepoint, which a job is stopped with: it ends when it has committed that.
+    """
+    if not _RETAINED.search(path.rstrip("/")):
+        return None
+    try:
+        return (Path(urlparse(path).path) / "_metadata").stat().st_mtime
+    except OSError as error:
+        raise NoSavepoint(f"{path}: no savepoint ({error})") from error
+
+
 def check_savepoint(catalog: Catalog, names: Iterable[str], path: str) -> None:
     """Raise OldSavepoint if any of those tables has a commit of that job from after the savepoint.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from connectors.access import KafkaAccess
+from connectors.access import KafkaAccess, outage_seconds
 from schemas import SettingsError
 
 _PORT = "HEADWATER_{}_PORT"
@@ -124,6 +124,10 @@ class Settings:
     """HEADWATER_CHECKPOINT_SECONDS: from a job's checkpoint to its next, and so until its rows are
     in Iceberg. The archive's job takes twice as long, since few large files are better read."""
 
+    outage_seconds: int = 900
+    """HEADWATER_OUTAGE_SECONDS: how long a job may be away and lose none of its late rows, which
+    Kafka keeps in transactions for so long; at most what its brokers take."""
+
     feature_log: str = "0"
     """HEADWATER_FEATURE_LOG: the share of the API's answers that are noted, 0 to 1, for `headwater
     skew`."""
@@ -182,6 +186,7 @@ class Settings:
         external = frozenset(name.strip() for name in names if name.strip())
         return cls(
             **given,
+            outage_seconds=outage_seconds(environ),
             external=external,
             ports=_ports(environ),
             elsewhere=Elsewhere.read(environ),

@@ -69,6 +69,7 @@ def containers_for(settings: Settings) -> dict[str, Restartable]:
         "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
         "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
         "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "KAFKA_TRANSACTION_MAX_TIMEOUT_MS": "604800000",
     }.items():
         kafka.with_env(name, value)
     made = {"kafka": kafka, "postgres": postgres, "redis": redis}

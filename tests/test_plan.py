@@ -68,7 +68,7 @@ def test_flink_plans_every_job(tmp_path):
         "from flink_jobs.runner import statement_set\n"
         "for sql in json.load(sys.stdin):\n"
         "    table = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())\n"
-        "    values = {'kafka': 'k', 'group': 'g', 'epoch': '0', 'redis': 'redis://127.0.0.1:1'}\n"
+        "    values = {'kafka': 'k', 'group': 'g', 'epoch': '0', 'outage_ms': '900000', 'redis': 'redis://127.0.0.1:1'}\n"
         "    print(statement_set(table, sql, values).explain())\n"
     )
     settings = Settings.read({"HEADWATER_STATE": str(tmp_path)})

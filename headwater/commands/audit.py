@@ -50,6 +50,12 @@ def audit(
             )
             for view, late in one.late.items():
                 click.echo(f"  {view}: {told['in'][view]:,} in, {late:,} late")  # type: ignore[index]
+            for view, lost in one.lost.items():
+                click.echo(
+                    f"  {view}: {lost:,} late rows LOST: their job was away for longer than"
+                    " HEADWATER_OUTAGE_SECONDS, and Kafka dropped them. Their events are in the"
+                    " archive: a replay takes them in"
+                )
             for view, rows in one.rows.items():
                 click.echo(f"  {view}: {rows:,} rows")
             for part in one.partitions:

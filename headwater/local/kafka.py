@@ -104,6 +104,8 @@ def broker_properties(host: str, port: int, controller_port: int, log: str) -> d
         "transaction.state.log.replication.factor": "1",
         "transaction.state.log.min.isr": "1",
         "transaction.state.log.num.partitions": "4",
+        # As long as anybody may declare a job to be away: a week.
+        "transaction.max.timeout.ms": "604800000",
         "group.initial.rebalance.delay.ms": "0",
         # The log is what every feature is computed from, again and again: keep it.
         "log.retention.ms": "-1",

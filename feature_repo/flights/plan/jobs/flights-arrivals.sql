@@ -155,7 +155,7 @@ CREATE TABLE late.`arrivals` (
   'connector' = 'kafka',
   'topic' = 'flights.arrivals.late',
   'properties.bootstrap.servers' = '${kafka}',
-  'properties.transaction.timeout.ms' = '900000',
+  'properties.transaction.timeout.ms' = '${outage_ms}',
   'format' = 'json',
   'json.timestamp-format.standard' = 'ISO-8601',
   'sink.delivery-guarantee' = 'exactly-once',

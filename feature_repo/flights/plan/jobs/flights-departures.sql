@@ -352,7 +352,7 @@ CREATE TABLE late.`departures` (
   'connector' = 'kafka',
   'topic' = 'flights.departures.late',
   'properties.bootstrap.servers' = '${kafka}',
-  'properties.transaction.timeout.ms' = '900000',
+  'properties.transaction.timeout.ms' = '${outage_ms}',
   'format' = 'json',
   'json.timestamp-format.standard' = 'ISO-8601',
   'sink.delivery-guarantee' = 'exactly-once',

@@ -1,0 +1,217 @@
+"""A job is away for longer than Kafka keeps its transactions: nothing is lost unseen.
+
+The late rows of a checkpoint are in a transaction that is committed once it is complete. Of a
+savepoint that its job goes on after nothing is committed: whoever goes on from it is where a job
+is that was killed between a checkpoint and its commit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import requests
+from confluent_kafka import Producer
+
+from connectors.ddl import late_topic
+from connectors.late import late_rows
+from connectors.log import Log
+from connectors.topics import ShortTransactions, check_transactions
+from flink_jobs.rest import FlinkCluster
+from flink_jobs.sql import job_sql, jobs
+from headwater.jobs import RECOVERY, Jobs
+from headwater.savepoints import newest_checkpoint
+from tests.conftest import ROOT, eventually
+from tests.tides import levels, repository
+
+JOB = next(job for job in jobs(repository) if job.views)
+NOON = 1_770_000_000_000
+AWAY = 45
+"""Longer than the shorter of the transactions, and than Kafka takes to find it too old."""
+
+
+class Tides:
+    """The repository on the shared platform; event times only increase."""
+
+    def __init__(self, running):
+        self.settings = running.settings
+        self.environ = (
+            os.environ | running.environ | {"HEADWATER_REPOSITORY": "tests.tides:repository"}
+        )
+        self.cluster = FlinkCluster(self.settings.flink_url)
+        self.now = NOON
+
+    def headwater(self, *arguments, **environ):
+        return subprocess.run(
+            [sys.executable, "-m", "headwater", *arguments],
+            cwd=ROOT,
+            env=self.environ | environ,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+
+    def submit(self, outage, interval, savepoint=None):
+        """The job with so long a transaction, seconds, and checkpoints so often."""
+        settings = replace(self.settings, outage_seconds=outage)
+        configuration = {"execution.checkpointing.interval": interval}
+        if savepoint is not None:
+            configuration[RECOVERY] = savepoint
+        submitted = Jobs(settings, repository).submit_scripts(
+            {JOB.name: job_sql(JOB)}, print, {JOB.name: configuration}
+        )
+        id_ = submitted[JOB.name]
+        assert eventually(lambda: self.state(id_) == "RUNNING")
+        return id_
+
+    def state(self, id_):
+        job = self.cluster.get(f"/jobs/{id_}")
+        tasks = {vertex["status"] for vertex in job["vertices"]}
+        return job["state"] if tasks == {job["state"]} else None
+
+    def produce(self, *events):
+        """(gauge, milliseconds, partition) each."""
+        producer = Producer({"bootstrap.servers": self.settings.kafka})
+        for gauge, at, partition in events:
+            event = json.dumps({"event_time": at, "gauge": gauge}).encode()
+            producer.produce(levels.topic, event, partition=partition)
+        assert producer.flush(30) == 0
+
+    def late(self, count):
+        """Let time pass, then send so many events that are too late for it; how they are called."""
+        self.now += 3_600_000
+        written = self.written()
+        gauges = [f"gauge {self.now} {n}" for n in range(count)]
+        passing = 0
+
+        def is_late():
+            """One that was not late counts; another comes after it until one is."""
+            nonlocal passing
+            passing += 1
+            self.produce((f"passing {self.now} {passing}", self.now - 60_000, 0))
+            return eventually(lambda: self.written() > written, 2)
+
+        self.produce(("time", self.now, 0), ("time", self.now, 1))
+        assert eventually(is_late)
+        before = self.written()
+        self.produce(*((gauge, self.now - 60_000, 0) for gauge in gauges))
+        assert eventually(lambda: self.written() >= before + count)
+        return gauges
+
+    def written(self):
+        """Late rows on their topic, committed or not."""
+        log = Log(self.settings.kafka_access, uncommitted=True)
+        return sum(1 for _ in log.messages(late_topic(levels)))
+
+    def counted(self, gauges):
+        """How often each of those is among the late rows."""
+        found = [row.entity["gauge"] for row in late_rows(self.settings.kafka_access, levels)]
+        return [found.count(gauge) for gauge in gauges]
+
+    def savepoint(self, id_):
+        """One that the job goes on after, so that nothing is committed of it."""
+        url = f"{self.settings.flink_url}/jobs/{id_}/savepoints"
+        asked = requests.post(url, json={"cancel-job": False}, timeout=10)
+        asked.raise_for_status()
+
+        def done():
+            found = requests.get(f"{url}/{asked.json()['request-id']}", timeout=10).json()
+            return found["status"]["id"] == "COMPLETED" and found["operation"]
+
+        return eventually(done)["location"]
+
+    def end(self, id_):
+        self.cluster.cancel(id_)
+        assert eventually(lambda: JOB.name not in {job.name for job in self.cluster.jobs()})
+
+
+@pytest.fixture(scope="module")
+def tides(running):
+    tides = Tides(running)
+    for arguments in (("apply", "topics", "tables"), ("jobs", "submit", "tides-archive")):
+        done = tides.headwater(*arguments)
+        assert done.returncode == 0, done.stderr
+    yield tides
+    for job in tides.cluster.jobs():
+        if job.name.startswith("tides-"):
+            tides.cluster.cancel(job.id)
+
+
+def away(tides, outage, seconds, first=None):
+    """The late rows of a job that was away for so long after its checkpoint; its id now."""
+    id_ = tides.submit(outage, "1 h", first)
+    gauges = tides.late(5)
+    assert tides.counted(gauges) == [0] * 5, "nothing is committed yet"
+    savepoint = tides.savepoint(id_)
+    tides.end(id_)
+    assert tides.counted(gauges) == [0] * 5, "nor by the savepoint"
+    time.sleep(seconds)
+    id_ = tides.submit(outage, "2 s", savepoint)
+    assert not tides.cluster.await_checkpoints([id_], 2, 60)
+    return gauges, id_
+
+
+def audited(tides):
+    """The audit's one topic."""
+    done = tides.headwater("audit", "levels", "--json")
+    (topic,) = json.loads(done.stdout)
+    assert topic["balanced"] == (done.returncode == 0)
+    return topic
+
+
+def test_a_job_that_is_away_for_no_longer_than_declared_loses_nothing(tides):
+    gauges, id_ = away(tides, 600, AWAY)
+    assert tides.counted(gauges) == [1] * 5
+    found = audited(tides)
+    assert found["balanced"], found
+    assert found["lost"] == {}
+    tides.end(id_)
+
+
+def test_what_a_longer_outage_lost_is_named(tides):
+    known = json.loads((tides.settings.state / "jobs" / f"{JOB.name}.json").read_text())
+    last = newest_checkpoint(tides.settings.state / "checkpoints", known["id"])
+    written = tides.written()
+    gauges, id_ = away(tides, 20, AWAY, last)
+    assert tides.counted(gauges) == [0] * 5, "Kafka has dropped them"
+    found = audited(tides)
+    lost = tides.written() - written
+    assert lost > 5, "those, and what was sent before them until it was late"
+    assert found["lost"] == {"gauge_levels": lost}, found
+    assert not found["balanced"]
+    assert found["missing"] == found["twice"] == 0, "their events are in the archive"
+    told = tides.headwater("audit", "levels")
+    assert f"{lost} late rows LOST" in told.stdout and "a replay takes them in" in told.stdout
+    tides.end(id_)
+
+
+def test_a_job_that_was_lost_for_longer_is_not_submitted_unasked(tides):
+    time.sleep(21)  # it was submitted with 20, and that counts
+    done = tides.headwater("jobs", "submit", JOB.name)
+    assert done.returncode == 2, done.stdout
+    for part in (
+        "tides-levels was lost",
+        "for 20 s (HEADWATER_OUTAGE_SECONDS)",
+        "tides.levels.late",
+    ):
+        assert part in done.stderr
+    done = tides.headwater("jobs", "submit", JOB.name, "--past-outage")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_longer_outage_than_kafka_takes_is_refused(tides):
+    check_transactions(tides.settings.kafka_access, 604_800)
+    with pytest.raises(ShortTransactions, match=r"transaction\.max\.timeout\.ms to 700000000"):
+        check_transactions(tides.settings.kafka_access, 700_000)
+    tides.headwater("jobs", "stop", JOB.name)
+    done = tides.headwater("jobs", "submit", JOB.name, HEADWATER_OUTAGE_SECONDS="700000")
+    assert done.returncode == 2
+    assert "HEADWATER_OUTAGE_SECONDS=700000" in done.stderr
+    wrong = tides.headwater("jobs", "list", HEADWATER_OUTAGE_SECONDS="soon")
+    assert wrong.returncode == 2
+    assert "'soon'" in wrong.stderr
