@@ -366,6 +366,39 @@ def test_a_replay_follows_the_log_from_the_archive_on(replayed):
     assert end > evening
 
 
+def test_a_joined_view_follows_from_the_archive_on(replayed):
+    """Kafka has neither the events nor the weather they are joined with; planes it has whole."""
+    since = ("carrier_context", *SPAN[:2])
+    plan = headwater(replayed, "replay", "plan", *since, "--json")
+    assert plan.returncode == 0, plan.stdout
+    read = {one["source"]: one for one in json.loads(plan.stdout)["sources"]}
+    assert read["departures"]["archive"] and read["weather"]["archive"]
+    assert not read["planes"]["archive"]
+    run = headwater(replayed, "replay", "run", *since, "--json")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["state"] == "following"
+    id_ = newest(replayed)
+    produce_awake(replayed.settings.kafka_access, days(7, 8))
+    evening = datetime(2013, 2, 8, 20, tzinfo=UTC)
+
+    def newest_row():
+        rows = rows_of(replayed, "features.carrier_context", "event_time")
+        return max(rows["event_time"].to_pylist())
+
+    assert eventually(lambda: newest_row() > evening, 120), newest_row()
+    followed = headwater(replayed, "replay", "follow", id_, "--json")
+    assert followed.returncode == 0, followed.stderr
+    promoted = headwater(replayed, "replay", "promote", id_)
+    assert promoted.returncode == 0, promoted.stderr
+    equal_in_every_row(replayed, id_)
+    end = datetime.fromisoformat(re.search(r"ends at (\S+)", promoted.stderr)[1])
+    assert end > evening
+    joined = ("seats_mean_6h", "wind_speed_mean_6h")
+    rows = rows_of(replayed, "features.carrier_context", "event_time", *joined).to_pylist()
+    for name in joined:
+        assert any(row[name] is not None for row in rows if row["event_time"] > evening), name
+
+
 def test_a_dropped_replay_leaves_nothing(replayed):
     told = headwater(replayed, "replay", "prune", "--older-than", "0", "--dry-run", "--json")
     would = json.loads(told.stdout)
