@@ -95,6 +95,8 @@ capabilities: {drop: [ALL]}
 - name: HEADWATER_REPOSITORY
   value: {{ required "repository.module: comes from the plan, -f feature_repo/NAME/plan/helm/values.yaml" .Values.repository.module | quote }}
 {{- include "headwater.kafkaEnv" . }}
+- name: HEADWATER_OUTAGE_SECONDS
+  value: {{ int64 .Values.kafka.outageSeconds | quote }}
 - name: HEADWATER_POSTGRES
   value: {{ include "headwater.postgres" . | quote }}
 - name: HEADWATER_POSTGRES_PASSWORD_FILE
