@@ -176,6 +176,22 @@ def test_a_missing_address_is_asked_for(missing):
         render("prod", "--set", missing)
 
 
+def test_a_declared_outage_reaches_the_jobs_and_the_brokers():
+    found = render("dev", "--set", "kafka.outageSeconds=2000000")
+    (kafka,) = of(found, "Kafka").values()
+    assert kafka["spec"]["kafka"]["config"]["transaction.max.timeout.ms"] == 2_000_000_000
+    said = {"name": "HEADWATER_OUTAGE_SECONDS", "value": "2000000"}
+    for job in of(found, "FlinkDeployment").values():
+        (main,) = (
+            one
+            for one in job["spec"]["podTemplate"]["spec"]["containers"]
+            if one["name"] == "flink-main-container"
+        )
+        assert said in main["env"]
+    with pytest.raises(RuntimeError, match="outageSeconds"):
+        render("dev", "--set", "kafka.outageSeconds=3000000")
+
+
 def test_migrations_run_before_the_jobs_change(objects):
     for profile, when, kinds in (
         ("prod", "pre-install,pre-upgrade", ["topics", "tables", "registry", "serving"]),
