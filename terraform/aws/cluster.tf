@@ -1,126 +1,63 @@
-data "aws_iam_policy_document" "assume" {
-  for_each = toset(["eks", "ec2"])
-  statement {
-    actions = ["sts:AssumeRole"]
-    principals {
-      type        = "Service"
-      identifiers = ["${each.key}.amazonaws.com"]
+module "cluster" {
+  source  = "terraform-aws-modules/eks/aws"
+  version = "20.37.2"
+
+  cluster_name        = var.name
+  cluster_version     = var.kubernetes
+  authentication_mode = "API"
+  # Whoever applies this installs the operators and the chart next.
+  enable_cluster_creator_admin_permissions = true
+
+  vpc_id                               = module.network.vpc_id
+  subnet_ids                           = module.network.private_subnets
+  cluster_endpoint_private_access      = true
+  cluster_endpoint_public_access       = length(var.api_cidrs) > 0
+  cluster_endpoint_public_access_cidrs = length(var.api_cidrs) > 0 ? var.api_cidrs : null
+
+  create_kms_key = false
+  cluster_encryption_config = {
+    provider_key_arn = module.key.key_arn
+    resources        = ["secrets"]
+  }
+
+  cluster_addons = {
+    # The network policy agent of the VPC's CNI is what makes the chart's policies hold.
+    vpc-cni = {
+      before_compute       = true
+      configuration_values = jsonencode({ enableNetworkPolicy = "true" })
+    }
+    coredns    = {}
+    kube-proxy = {}
+    # Nodes give pods no role: the driver of volumes has one of its own.
+    aws-ebs-csi-driver = { service_account_role_arn = module.volumes_role.iam_role_arn }
+    metrics-server     = {}
+  }
+
+  eks_managed_node_group_defaults = {
+    ami_type = "AL2023_ARM_64_STANDARD"
+    # Pods may not ask the node for its role.
+    metadata_options = {
+      http_endpoint               = "enabled"
+      http_tokens                 = "required"
+      http_put_response_hop_limit = 1
+    }
+    block_device_mappings = {
+      root = {
+        device_name = "/dev/xvda"
+        ebs         = { volume_size = 100, volume_type = "gp3", encrypted = true }
+      }
     }
   }
-}
 
-resource "aws_iam_role" "cluster" {
-  name               = "${var.name}-cluster"
-  assume_role_policy = data.aws_iam_policy_document.assume["eks"].json
-}
-
-resource "aws_iam_role_policy_attachment" "cluster" {
-  role       = aws_iam_role.cluster.name
-  policy_arn = "arn:aws:iam::aws:policy/AmazonEKSClusterPolicy"
-}
-
-resource "aws_eks_cluster" "this" {
-  name                      = var.name
-  version                   = var.kubernetes
-  role_arn                  = aws_iam_role.cluster.arn
-  enabled_cluster_log_types = ["api", "audit", "authenticator"]
-
-  access_config {
-    authentication_mode = "API"
-  }
-
-  vpc_config {
-    subnet_ids              = [for subnet in aws_subnet.private : subnet.id]
-    endpoint_private_access = true
-    endpoint_public_access  = length(var.api_cidrs) > 0
-    public_access_cidrs     = length(var.api_cidrs) > 0 ? var.api_cidrs : null
-  }
-
-  encryption_config {
-    resources = ["secrets"]
-    provider {
-      key_arn = aws_kms_key.data.arn
+  # Its desired size is left to the cluster autoscaler by the module.
+  eks_managed_node_groups = {
+    for name, group in var.nodes : name => {
+      instance_types = group.types
+      capacity_type  = group.capacity
+      min_size       = group.min
+      desired_size   = group.min
+      max_size       = group.max
+      labels         = { "headwater.io/nodes" = name }
     }
   }
-
-  depends_on = [aws_iam_role_policy_attachment.cluster]
-}
-
-# The network policy agent of the VPC's CNI is what makes the chart's policies hold.
-resource "aws_eks_addon" "this" {
-  for_each = {
-    vpc-cni                = jsonencode({ enableNetworkPolicy = "true" })
-    coredns                = null
-    kube-proxy             = null
-    eks-pod-identity-agent = null
-    aws-ebs-csi-driver     = null
-    metrics-server         = null
-  }
-  cluster_name                = aws_eks_cluster.this.name
-  addon_name                  = each.key
-  configuration_values        = each.value
-  resolve_conflicts_on_update = "PRESERVE"
-}
-
-resource "aws_iam_role" "nodes" {
-  name               = "${var.name}-nodes"
-  assume_role_policy = data.aws_iam_policy_document.assume["ec2"].json
-}
-
-resource "aws_iam_role_policy_attachment" "nodes" {
-  for_each = toset([
-    "AmazonEKSWorkerNodePolicy",
-    "AmazonEKS_CNI_Policy",
-    "AmazonEC2ContainerRegistryPullOnly",
-    "service-role/AmazonEBSCSIDriverPolicy",
-  ])
-  role       = aws_iam_role.nodes.name
-  policy_arn = "arn:aws:iam::aws:policy/${each.key}"
-}
-
-resource "aws_launch_template" "nodes" {
-  name_prefix = "${var.name}-"
-  # Pods may not ask the node for its role.
-  metadata_options {
-    http_tokens                 = "required"
-    http_put_response_hop_limit = 1
-  }
-  block_device_mappings {
-    device_name = "/dev/xvda"
-    ebs {
-      volume_size = 100
-      volume_type = "gp3"
-      encrypted   = true
-    }
-  }
-}
-
-resource "aws_eks_node_group" "this" {
-  for_each        = var.nodes
-  cluster_name    = aws_eks_cluster.this.name
-  node_group_name = each.key
-  node_role_arn   = aws_iam_role.nodes.arn
-  subnet_ids      = [for subnet in aws_subnet.private : subnet.id]
-  ami_type        = "AL2023_ARM_64_STANDARD"
-  instance_types  = each.value.types
-  capacity_type   = each.value.capacity
-  labels          = { "headwater.io/nodes" = each.key }
-
-  scaling_config {
-    min_size     = each.value.min
-    desired_size = each.value.min
-    max_size     = each.value.max
-  }
-
-  launch_template {
-    id      = aws_launch_template.nodes.id
-    version = aws_launch_template.nodes.latest_version
-  }
-
-  lifecycle {
-    # The cluster autoscaler's business.
-    ignore_changes = [scaling_config[0].desired_size]
-  }
-
-  depends_on = [aws_iam_role_policy_attachment.nodes]
 }

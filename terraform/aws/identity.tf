@@ -1,31 +1,33 @@
-# Service accounts of the chart act by roles of their own, and hold no key. The annotation
+# Service accounts act by roles of their own, and hold no key. The annotation
 # eks.amazonaws.com/role-arn in the chart's serviceAccounts.annotations names the role.
-resource "aws_iam_openid_connect_provider" "cluster" {
-  url            = aws_eks_cluster.this.identity[0].oidc[0].issuer
-  client_id_list = ["sts.amazonaws.com"]
-}
-
 locals {
-  issuer   = replace(aws_iam_openid_connect_provider.cluster.url, "https://", "")
   accounts = ["headwater-flink", "headwater-command"]
 }
 
-data "aws_iam_policy_document" "assume_by_accounts" {
-  statement {
-    actions = ["sts:AssumeRoleWithWebIdentity"]
-    principals {
-      type        = "Federated"
-      identifiers = [aws_iam_openid_connect_provider.cluster.arn]
+module "platform_role" {
+  source  = "terraform-aws-modules/iam/aws//modules/iam-role-for-service-accounts-eks"
+  version = "5.60.0"
+
+  role_name        = "${var.name}-platform"
+  role_policy_arns = { storage = aws_iam_policy.storage.arn }
+  oidc_providers = {
+    cluster = {
+      provider_arn               = module.cluster.oidc_provider_arn
+      namespace_service_accounts = [for account in local.accounts : "${var.namespace}:${account}"]
     }
-    condition {
-      test     = "StringEquals"
-      variable = "${local.issuer}:sub"
-      values   = [for account in local.accounts : "system:serviceaccount:${var.namespace}:${account}"]
-    }
-    condition {
-      test     = "StringEquals"
-      variable = "${local.issuer}:aud"
-      values   = ["sts.amazonaws.com"]
+  }
+}
+
+module "volumes_role" {
+  source  = "terraform-aws-modules/iam/aws//modules/iam-role-for-service-accounts-eks"
+  version = "5.60.0"
+
+  role_name             = "${var.name}-volumes"
+  attach_ebs_csi_policy = true
+  oidc_providers = {
+    cluster = {
+      provider_arn               = module.cluster.oidc_provider_arn
+      namespace_service_accounts = ["kube-system:ebs-csi-controller-sa"]
     }
   }
 }
@@ -33,24 +35,22 @@ data "aws_iam_policy_document" "assume_by_accounts" {
 data "aws_iam_policy_document" "storage" {
   statement {
     actions   = ["s3:ListBucket", "s3:GetBucketLocation"]
-    resources = [aws_s3_bucket.this.arn]
+    resources = [module.storage.s3_bucket_arn]
   }
   statement {
-    actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
-    resources = ["${aws_s3_bucket.this.arn}/iceberg/*", "${aws_s3_bucket.this.arn}/flink/*"]
+    actions = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+    resources = [
+      "${module.storage.s3_bucket_arn}/iceberg/*",
+      "${module.storage.s3_bucket_arn}/flink/*",
+    ]
   }
   statement {
     actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
-    resources = [aws_kms_key.data.arn]
+    resources = [module.key.key_arn]
   }
 }
 
-resource "aws_iam_role" "platform" {
-  name               = "${var.name}-platform"
-  assume_role_policy = data.aws_iam_policy_document.assume_by_accounts.json
-}
-
-resource "aws_iam_role_policy" "storage" {
-  role   = aws_iam_role.platform.name
+resource "aws_iam_policy" "storage" {
+  name   = "${var.name}-storage"
   policy = data.aws_iam_policy_document.storage.json
 }

@@ -1,87 +1,47 @@
-resource "aws_msk_configuration" "this" {
-  name              = var.name
-  server_properties = <<-END
-    auto.create.topics.enable=false
-    default.replication.factor=${var.zones}
-    min.insync.replicas=2
-    log.retention.ms=-1
-  END
-}
+module "kafka" {
+  source  = "terraform-aws-modules/msk-kafka-cluster/aws"
+  version = "2.13.1"
 
-resource "aws_msk_cluster" "this" {
-  cluster_name           = var.name
+  name                   = var.name
   kafka_version          = var.kafka.version
   number_of_broker_nodes = var.zones
   enhanced_monitoring    = "PER_TOPIC_PER_BROKER"
 
-  broker_node_group_info {
-    instance_type   = var.kafka.type
-    client_subnets  = [for subnet in aws_subnet.private : subnet.id]
-    security_groups = [aws_security_group.stores.id]
-    storage_info {
-      ebs_storage_info {
-        volume_size = var.kafka.storage
-      }
-    }
-  }
+  broker_node_instance_type   = var.kafka.type
+  broker_node_client_subnets  = module.network.private_subnets
+  broker_node_security_groups = [aws_security_group.stores.id]
+  broker_node_storage_info    = { ebs_storage_info = { volume_size = var.kafka.storage } }
 
-  client_authentication {
+  client_authentication = {
     unauthenticated = false
-    sasl {
-      scram = true
-    }
+    sasl            = { scram = true }
+  }
+  create_scram_secret_association          = true
+  scram_secret_association_secret_arn_list = [aws_secretsmanager_secret.kafka.arn]
+
+  encryption_at_rest_kms_key_arn      = module.key.key_arn
+  encryption_in_transit_client_broker = "TLS"
+  encryption_in_transit_in_cluster    = true
+
+  configuration_name = var.name
+  configuration_server_properties = {
+    "auto.create.topics.enable"  = "false"
+    "default.replication.factor" = tostring(var.zones)
+    "min.insync.replicas"        = "2"
+    "log.retention.ms"           = "-1"
   }
 
-  encryption_info {
-    encryption_at_rest_kms_key_arn = aws_kms_key.data.arn
-    encryption_in_transit {
-      client_broker = "TLS"
-      in_cluster    = true
-    }
-  }
+  enable_storage_autoscaling = true
+  scaling_max_capacity       = var.kafka.max_storage
+  scaling_target_value       = 60
 
-  configuration_info {
-    arn      = aws_msk_configuration.this.arn
-    revision = aws_msk_configuration.this.latest_revision
-  }
-
-  lifecycle {
-    # Grown by the policy below.
-    ignore_changes = [broker_node_group_info[0].storage_info[0].ebs_storage_info[0].volume_size]
-  }
-}
-
-resource "aws_appautoscaling_target" "kafka" {
-  service_namespace  = "kafka"
-  scalable_dimension = "kafka:broker-storage:VolumeSize"
-  resource_id        = aws_msk_cluster.this.arn
-  min_capacity       = 1
-  max_capacity       = var.kafka.max_storage
-}
-
-resource "aws_appautoscaling_policy" "kafka" {
-  name               = "${var.name}-kafka-storage"
-  policy_type        = "TargetTrackingScaling"
-  service_namespace  = aws_appautoscaling_target.kafka.service_namespace
-  scalable_dimension = aws_appautoscaling_target.kafka.scalable_dimension
-  resource_id        = aws_appautoscaling_target.kafka.resource_id
-  target_tracking_scaling_policy_configuration {
-    target_value     = 60
-    disable_scale_in = true
-    predefined_metric_specification {
-      predefined_metric_type = "KafkaBrokerStorageUtilization"
-    }
-  }
+  # Schemas are kept with the code.
+  create_schema_registry = false
 }
 
 # The user's name and password are written by hand, as {"username": ..., "password": ...}: a value
 # in Terraform would lie in its state.
 resource "aws_secretsmanager_secret" "kafka" {
   name       = "AmazonMSK_${var.name}"
-  kms_key_id = aws_kms_key.data.arn
-}
-
-resource "aws_msk_scram_secret_association" "this" {
-  cluster_arn     = aws_msk_cluster.this.arn
-  secret_arn_list = [aws_secretsmanager_secret.kafka.arn]
+  kms_key_id = module.key.key_arn
 }

@@ -1,5 +1,5 @@
-# Headwater on AWS: a network, EKS, MSK, ElastiCache, RDS and S3, and who may use what.
-# One file each. What runs in the cluster is terraform/platform.
+# Headwater on AWS: a network, EKS, MSK, ElastiCache, RDS and S3, and who may use what, each by a
+# public module at one exact version. One file each. What runs in the cluster is terraform/platform.
 
 provider "aws" {
   region = var.region
@@ -16,13 +16,12 @@ locals {
   zones = slice(data.aws_availability_zones.here.names, 0, var.zones)
 }
 
-resource "aws_kms_key" "data" {
+module "key" {
+  source  = "terraform-aws-modules/kms/aws"
+  version = "3.1.1"
+
   description             = "${var.name}: everything at rest"
+  aliases                 = [var.name]
   enable_key_rotation     = true
   deletion_window_in_days = 30
-}
-
-resource "aws_kms_alias" "data" {
-  name          = "alias/${var.name}"
-  target_key_id = aws_kms_key.data.key_id
 }

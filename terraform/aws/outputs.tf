@@ -1,38 +1,38 @@
 output "cluster" {
   description = "Name of the EKS cluster."
-  value       = aws_eks_cluster.this.name
+  value       = module.cluster.cluster_name
 }
 
 output "bootstrap_brokers" {
   description = "kafka.bootstrap of the chart."
-  value       = aws_msk_cluster.this.bootstrap_brokers_sasl_scram
+  value       = module.kafka.bootstrap_brokers_sasl_scram
 }
 
 output "redis_url" {
   description = "redis.url of the chart."
-  value       = "rediss://${aws_elasticache_replication_group.this.primary_endpoint_address}:6379"
+  value       = "rediss://${module.redis.replication_group_primary_endpoint_address}:6379"
 }
 
 output "postgres_address" {
   description = "postgres.address of the chart."
-  value       = aws_db_instance.this.endpoint
+  value       = module.postgres.db_instance_endpoint
 }
 
 output "bucket" {
   description = "Holds tables and checkpoints."
-  value       = aws_s3_bucket.this.bucket
+  value       = module.storage.s3_bucket_id
 }
 
 output "values" {
   description = "What the chart takes from here: terraform output -raw values > site.yaml"
   value = yamlencode({
-    kafka    = { bootstrap = aws_msk_cluster.this.bootstrap_brokers_sasl_scram }
-    redis    = { url = "rediss://${aws_elasticache_replication_group.this.primary_endpoint_address}:6379" }
-    postgres = { address = aws_db_instance.this.endpoint }
-    iceberg  = { warehouse = "s3://${aws_s3_bucket.this.bucket}/iceberg" }
-    storage  = { flink = "s3://${aws_s3_bucket.this.bucket}/flink", region = var.region }
+    kafka    = { bootstrap = module.kafka.bootstrap_brokers_sasl_scram }
+    redis    = { url = "rediss://${module.redis.replication_group_primary_endpoint_address}:6379" }
+    postgres = { address = module.postgres.db_instance_endpoint }
+    iceberg  = { warehouse = "s3://${module.storage.s3_bucket_id}/iceberg" }
+    storage  = { flink = "s3://${module.storage.s3_bucket_id}/flink", region = var.region }
     serviceAccounts = {
-      annotations = { "eks.amazonaws.com/role-arn" = aws_iam_role.platform.arn }
+      annotations = { "eks.amazonaws.com/role-arn" = module.platform_role.iam_role_arn }
     }
     networkPolicies = { egress = [var.cidr] }
     flink           = { nodeSelector = { "headwater.io/nodes" = "jobs" } }
@@ -42,7 +42,7 @@ output "values" {
 output "secrets" {
   description = "Which secrets of AWS the cluster's secrets are made of."
   value = {
-    headwater-postgres = aws_db_instance.this.master_user_secret[0].secret_arn
+    headwater-postgres = module.postgres.db_instance_master_user_secret_arn
     headwater          = aws_secretsmanager_secret.kafka.arn
   }
 }

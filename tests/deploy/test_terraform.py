@@ -1,11 +1,15 @@
-"""The infrastructure is well formed, and its shape is tested against a provider that is made up."""
+"""The infrastructure is well formed, and its shape is tested against a provider that is made up.
+
+Its modules come from Terraform's registry. HEADWATER_TERRAFORM_MODULES=registry fetches them, and a
+folder's path (DIR/vpc, DIR/eks, ...) takes them from there; without it, stand-ins of the same
+variables take their place, and what needs the modules themselves is skipped.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,8 +19,10 @@ from connectors.topics import topics
 from feature_repo.flights.repository import repository
 from flink_jobs.sql import jobs
 from tools.chart import ROOT, render
+from tools.terraform import AWS, TABLE, calls, lay, resources, stand_ins, states_of, terraform
 
 TERRAFORM = ROOT / "terraform"
+MODULES = os.environ.get("HEADWATER_TERRAFORM_MODULES", "")
 # Providers cannot be had from a package registry: a mirror in one of the usual places, or none.
 MIRRORS = [
     mirror
@@ -26,58 +32,203 @@ MIRRORS = [
 ]
 needs_terraform = pytest.mark.skipif(shutil.which("terraform") is None, reason="no terraform here")
 needs_aws = pytest.mark.skipif(
-    shutil.which("terraform") is None or not MIRRORS, reason="no mirror of the AWS provider here"
+    shutil.which("terraform") is None or not (MIRRORS or MODULES == "registry"),
+    reason="no mirror of the AWS provider here",
 )
-
-
-def terraform(*arguments: str, data: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environ = os.environ | {"TF_CLI_CONFIG_FILE": os.devnull, "CHECKPOINT_DISABLE": "1"}
-    if data is not None:
-        environ["TF_DATA_DIR"] = str(data)
-    return subprocess.run(
-        ["terraform", *arguments], env=environ, capture_output=True, text=True, cwd=TERRAFORM
-    )
+needs_modules = pytest.mark.skipif(
+    not MODULES, reason="the modules' registry is not asked: HEADWATER_TERRAFORM_MODULES says how"
+)
+DEPLOYMENTS = ("staging", "production")
 
 
 @needs_terraform
 def test_it_is_formatted():
-    run = terraform("fmt", "-check", "-recursive", "-diff")
+    run = terraform(TERRAFORM, "fmt", "-check", "-recursive", "-diff")
     assert run.returncode == 0, run.stdout
 
 
+def test_each_module_is_a_public_one_at_one_exact_version():
+    text = "".join(file.read_text() for file in AWS.glob("*.tf"))
+    assert len(calls()) == text.count('module "')
+    for call in calls():
+        assert call.source.startswith("terraform-aws-modules/")
+        assert re.fullmatch(r"\d+\.\d+\.\d+", call.version)
+        assert TABLE[call.source]["version"] == call.version
+    assert {call.source for call in calls()} == TABLE.keys()
+
+
+def initialised(folder: Path) -> Path:
+    mirror = [] if MODULES == "registry" else [f"-plugin-dir={MIRRORS[0]}"]
+    run = terraform(folder, "init", "-backend=false", "-input=false", *mirror)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return folder
+
+
 @pytest.fixture(scope="module")
-def aws(tmp_path_factory):
-    """A folder with the AWS provider in it."""
-    data = tmp_path_factory.mktemp("terraform")
-    chdir = f"-chdir={TERRAFORM / 'aws'}"
-    run = terraform(
-        *(chdir, "init", "-backend=false", "-input=false", f"-plugin-dir={MIRRORS[0]}"),
-        data=data,
-    )
-    assert run.returncode == 0, run.stderr
-    return chdir, data
+def arguments(tmp_path_factory):
+    """terraform/aws with stand-ins, and a test that applies it for each deployment."""
+    folder = stand_ins(tmp_path_factory.mktemp("terraform") / "aws")
+    mocks = (AWS / "tests/aws.tftest.hcl").read_text("utf-8").partition("\nvariables {")[0]
+    (folder / "tests/aws.tftest.hcl").unlink()
+    (folder / "tests/arguments.tftest.hcl").write_text(mocks + '\nrun "applied" {}\n', "utf-8")
+    return initialised(folder)
 
 
 @needs_aws
-def test_the_provider_accepts_it(aws):
-    chdir, data = aws
-    run = terraform(chdir, "validate", "-no-color", data=data)
+def test_the_modules_take_what_they_are_given(arguments):
+    run = terraform(arguments, "validate", "-no-color")
     assert run.returncode == 0, run.stdout + run.stderr
 
 
 @needs_aws
-def test_its_own_tests_pass(aws):
-    chdir, data = aws
-    run = terraform(chdir, "test", "-no-color", data=data)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert re.search(r"Success! [1-9]\d* passed, 0 failed", run.stdout)
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "said"),
+    [
+        ("redis.tf", "node_type ", "node_typ ", "Unsupported argument"),
+        ("kafka.tf", "= var.zones", "= [var.zones]", "Invalid value for input variable"),
+        ("postgres.tf", "identifier            = var.name", "", "Missing required argument"),
+        ("outputs.tf", "module.cluster.cluster_name", "module.cluster.name", "Unsupported attrib"),
+    ],
+)
+def test_a_wrong_argument_is_seen(arguments, tmp_path, file, right, wrong, said):
+    shutil.copytree(arguments, tmp_path / "aws", symlinks=True)
+    text = (tmp_path / "aws" / file).read_text("utf-8")
+    assert right in text
+    (tmp_path / "aws" / file).write_text(text.replace(right, wrong, 1), "utf-8")
+    run = terraform(tmp_path / "aws", "validate", "-no-color")
+    assert run.returncode == 1
+    assert said in run.stdout + run.stderr
+
+
+@pytest.fixture(scope="module")
+def given(arguments):
+    """What each module is given, by deployment and the module's name."""
+    found = {}
+    for deployment in DEPLOYMENTS:
+        state = states_of(arguments, f"-var-file={deployment}.tfvars")["applied"]
+        found[deployment] = state["outputs"]["given"]["value"]
+    return found
 
 
 @needs_aws
-@pytest.mark.parametrize("deployment", ["staging", "production"])
+def test_production_survives_the_loss_of_a_zone(given):
+    found = given["production"]
+    assert found["kafka"]["number_of_broker_nodes"] == 3
+    assert len(found["network"]["azs"]) == len(found["network"]["private_subnets"]) == 3
+    assert found["network"]["one_nat_gateway_per_az"]
+    assert not found["network"]["single_nat_gateway"]
+    assert found["postgres"]["multi_az"]
+    assert found["redis"]["multi_az_enabled"]
+    assert found["redis"]["num_cache_clusters"] == 2
+
+
+@needs_aws
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_everything_is_encrypted_and_private(given, deployment):
+    found = given[deployment]
+    key = TABLE["terraform-aws-modules/kms/aws"]["outputs"]["key_arn"]
+    assert found["postgres"]["storage_encrypted"]
+    assert not found["postgres"]["publicly_accessible"]
+    assert found["redis"]["at_rest_encryption_enabled"]
+    assert found["redis"]["transit_encryption_mode"] == "required"
+    assert found["kafka"]["encryption_in_transit_client_broker"] == "TLS"
+    assert found["kafka"]["client_authentication"]["unauthenticated"] is False
+    assert found["storage"]["restrict_public_buckets"]
+    assert found["storage"]["attach_deny_insecure_transport_policy"]
+    for module, name in (
+        ("postgres", "kms_key_id"),
+        ("redis", "kms_key_arn"),
+        ("kafka", "encryption_at_rest_kms_key_arn"),
+    ):
+        assert found[module][name] == key
+    assert found["cluster"]["cluster_encryption_config"]["provider_key_arn"] == key
+    # The cluster's API is reached from inside, unless somebody is named.
+    assert found["cluster"]["cluster_endpoint_public_access"] is False
+    metadata = found["cluster"]["eks_managed_node_group_defaults"]["metadata_options"]
+    assert metadata["http_put_response_hop_limit"] == 1
+
+
+@needs_aws
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_the_log_and_the_features_are_never_dropped(given, deployment):
+    found = given[deployment]
+    assert found["kafka"]["configuration_server_properties"]["log.retention.ms"] == "-1"
+    assert found["redis"]["parameters"] == [{"name": "maxmemory-policy", "value": "noeviction"}]
+    expiring = [
+        r["filter"]["prefix"] for r in found["storage"]["lifecycle_rule"] if "expiration" in r
+    ]
+    assert expiring == ["flink/savepoints/"]
+    # A filter of nothing is left out by the module, and a rule without one is refused.
+    assert all("prefix" in rule["filter"] for rule in found["storage"]["lifecycle_rule"])
+
+
+@needs_aws
+def test_staging_is_small_and_may_go(given):
+    found = given["staging"]
+    assert found["network"]["single_nat_gateway"]
+    assert len(found["network"]["azs"]) == 2
+    assert found["redis"]["num_cache_clusters"] == 1
+    for name in ("multi_az", "deletion_protection"):
+        assert found["postgres"][name] is False
+    assert found["storage"]["force_destroy"]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """terraform/aws with the modules themselves."""
+    given = None if MODULES == "registry" else Path(MODULES)
+    return initialised(lay(tmp_path_factory.mktemp("terraform") / "aws", given))
+
+
+@needs_aws
+@needs_modules
+def test_the_provider_accepts_what_the_modules_make(real):
+    run = terraform(real, "validate", "-no-color")
+    assert run.returncode == 0, run.stdout + run.stderr
+    found = states_of(real)
+    made = resources(found["production"]["root_module"])
+    assert made["aws_msk_cluster"][0]["encryption_info"][0]["encryption_in_transit"] == [
+        {"client_broker": "TLS", "in_cluster": True}
+    ]
+    assert "log.retention.ms = -1" in made["aws_msk_configuration"][0]["server_properties"]
+    assert made["aws_s3_bucket_public_access_block"][0]["restrict_public_buckets"]
+    assert made["aws_eks_cluster"][0]["vpc_config"][0]["endpoint_public_access"] is False
+    for rule in made["aws_s3_bucket_lifecycle_configuration"][0]["rule"]:
+        assert not rule["expiration"] or rule["filter"][0]["prefix"] == "flink/savepoints/"
+    for template in made["aws_launch_template"]:
+        assert template["metadata_options"][0]["http_put_response_hop_limit"] == 1
+    assert len(made["aws_nat_gateway"]) == 3
+    assert len(resources(found["a_small_one_is_small"]["root_module"])["aws_nat_gateway"]) == 1
+
+
+@needs_aws
+@needs_modules
+def test_the_stand_ins_declare_what_the_modules_do(real):
+    listed = yaml.safe_load((real / ".terraform/modules/modules.json").read_text("utf-8"))
+    folders = {module["Key"]: real / module["Dir"] for module in listed["Modules"]}
+    for call in calls():
+        text = (folders[call.name] / "variables.tf").read_text("utf-8")
+        declared = {
+            name: (
+                re.search(r"^  type\s*=\s*([^#\n]+)", body, re.M)[1].strip(),
+                "\n  default" in body,
+            )
+            for name, body in re.findall(r'variable "(\w+)" \{(.*?)^\}', text, re.S | re.M)
+        }
+        known = TABLE[call.source]
+        for name, type_ in known["variables"].items():
+            assert declared[name][0] == type_, f"{call.source}: {name}"
+        assert {n for n, (_, optional) in declared.items() if not optional} == set(
+            known["required"]
+        )
+        outputs = (folders[call.name] / "outputs.tf").read_text("utf-8")
+        assert known["outputs"].keys() <= set(re.findall(r'output "(\w+)"', outputs))
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
 def test_each_deployment_sets_what_there_is(deployment):
-    declared = set(re.findall(r'variable "(\w+)"', (TERRAFORM / "aws/variables.tf").read_text()))
-    text = (TERRAFORM / f"aws/{deployment}.tfvars").read_text()
+    declared = set(re.findall(r'variable "(\w+)"', (AWS / "variables.tf").read_text()))
+    text = (AWS / f"{deployment}.tfvars").read_text()
     assert set(re.findall(r"^(\w+)\s*=", text, re.MULTILINE)) <= declared
 
 
@@ -95,7 +246,7 @@ def test_no_secret_is_written():
 
 
 def test_the_roles_are_those_of_the_charts_accounts():
-    named = re.search(r"accounts = \[(.*)\]", (TERRAFORM / "aws/identity.tf").read_text())[1]
+    named = re.search(r"accounts = \[(.*)\]", (AWS / "identity.tf").read_text())[1]
     accounts = {
         thing["metadata"]["name"]
         for thing in render(
@@ -119,7 +270,7 @@ def test_its_values_are_values_of_the_chart(tmp_path):
         "networkPolicies": {"egress": ["10.0.0.0/16"]},
         "flink": {"nodeSelector": {"headwater.io/nodes": "jobs"}},
     }
-    output = (TERRAFORM / "aws/outputs.tf").read_text().partition("yamlencode({")[2]
+    output = (AWS / "outputs.tf").read_text().partition("yamlencode({")[2]
     output = output.partition("\noutput ")[0]
     assert set(re.findall(r"^    (\w+)\s*=", output, re.MULTILINE)) == site.keys()
     (tmp_path / "site.yaml").write_text(yaml.safe_dump(site))
@@ -129,6 +280,6 @@ def test_its_values_are_values_of_the_chart(tmp_path):
 
 def test_topics_fit_the_cluster():
     """MSK makes as many replicas as there are zones: `headwater apply` leaves it to the cluster."""
-    properties = (TERRAFORM / "aws/kafka.tf").read_text()
-    assert "default.replication.factor=${var.zones}" in properties
+    properties = (AWS / "kafka.tf").read_text()
+    assert re.search(r'"default.replication.factor" = tostring\(var.zones\)', properties)
     assert topics(repository)
