@@ -108,7 +108,7 @@ check-images: setup tools ## Carry the Dockerfiles out in a fresh Debian and run
 
 audit: build/envs/tools/.ready ## Look the pinned packages up among the known vulnerabilities
 	for name in serving flink dev tools; do \
-	  build/envs/tools/bin/pip-audit --require-hashes --disable-pip -r requirements/$$name.txt || exit 1; done
+	  build/envs/tools/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/$$name.txt || exit 1; done
 
 chaos: setup ## Kill, pause and restart parts under load, then compare every row (15 minutes)
 	$(BIN)/python -m tests.chaos
