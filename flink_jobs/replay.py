@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from connectors.ddl import NO_RECORD, REASON, identifier, literal, sql_type
 from flink_jobs.sql import CATALOG, Job, Part, Read, job_sql, read_ddl
-from schemas import EVENT_TIME, EventStream, FeatureView, JoinedStream, parts
+from schemas import EVENT_TIME, EventStream, FeatureView, JoinedStream, SettingsError, parts
 
 _FORMAT = re.compile(r"'format' = '([^']+)'")
 _ALIGNMENT = re.compile(r"'(scan\.watermark\.[^']+)' = '([^']*)'")
@@ -41,6 +43,19 @@ class Reading:
     archive: Offsets = field(default_factory=dict)
     snapshot: int | None = None
     """Of the archive."""
+
+
+def encode_readings(readings: Mapping[str, Reading]) -> bytes:
+    """Readings by stream as one JSON document."""
+    return msgspec.json.encode(readings)
+
+
+def decode_readings(document: bytes) -> dict[str, Reading]:
+    """What `encode_readings` wrote; SettingsError says where it is something else."""
+    try:
+        return msgspec.json.decode(document, type=dict[str, Reading])
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"where the archive's tables end: {error}") from error
 
 
 @dataclass(frozen=True)

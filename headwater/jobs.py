@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from connectors.ddl import late_topic
-from connectors.log import Log
 from connectors.topics import check_transactions
-from flink_jobs.replay import Reading, resumed_sql
+from flink_jobs.replay import resumed_sql
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
 from flink_jobs.sql import Job, job_sql, jobs
 from flink_jobs.upgrade import breaks
@@ -25,9 +24,9 @@ from headwater.savepoints import (
 )
 from headwater.settings import Settings
 from headwater.stores import catalog
-from iceberg.archive import StreamArchive
+from headwater.unarchived import unarchived
 from iceberg.catalog import ARCHIVE, NAMESPACE
-from schemas import EventStream, HeadwaterError, Repository, SettingsError
+from schemas import HeadwaterError, Repository, SettingsError
 
 Report = Callable[[str], None]
 
@@ -163,10 +162,13 @@ class Jobs:
 
     def _select(self, names: Iterable[str]) -> list[Job]:
         wanted = list(names) or list(self.known)
-        for name in wanted:
-            if name not in self.known:
-                raise SettingsError(f"no job {name!r}; choices: {', '.join(self.known)}")
-        return [self.known[name] for name in wanted]
+        return [self.find(name) for name in wanted]
+
+    def find(self, name: str) -> Job:
+        """The job of that name; SettingsError if there is none."""
+        if name not in self.known:
+            raise SettingsError(f"no job {name!r}; choices: {', '.join(self.known)}")
+        return self.known[name]
 
     def _kept(self, job: Job, what: str) -> Path:
         return self.settings.state / "jobs" / f"{job.name}.{what}"
@@ -198,7 +200,7 @@ class Jobs:
                 )
             if savepoint is not None and reasons:
                 report(f"{job.name} goes on where its tables end: {'; '.join(reasons)}")
-                sql = resumed_sql(job, self._unarchived(job, report))
+                sql = resumed_sql(job, unarchived(self.settings, job, report))
                 savepoint, anew = None, True
             elif declared.read_text("utf-8") == sql:
                 sql = last.read_text("utf-8")
@@ -214,26 +216,6 @@ class Jobs:
             check_anew(catalog(self.settings), tables)
         self._keep(job, sql)
         return self._script(job.name, sql, configuration)
-
-    def _unarchived(self, job: Job, report: Report) -> dict[str, Reading]:
-        """What the archive's job has not committed yet, by stream: its tables say it exactly."""
-        tables, log = catalog(self.settings), Log(self.settings.kafka_access)
-        readings = {}
-        for stream in job.sources:
-            assert isinstance(stream, EventStream)
-            archive = StreamArchive.open(tables, stream.name)
-            kept = {} if archive is None else archive.kept()
-            bounds = {}
-            for partition, (low, end) in log.bounds(stream.topic).items():
-                first = kept[partition].end if partition in kept else low
-                if first < low:
-                    report(
-                        f"{stream.topic}: Kafka has deleted offsets {first} to {low - 1} of"
-                        f" partition {partition} before they were archived"
-                    )
-                bounds[partition] = (max(first, low), end)
-            readings[stream.name] = Reading(stream.topic, bounds)
-        return readings
 
     def _check_outage(self, missing: Iterable[Job], savepoint: str | None) -> None:
         """What a job was stopped with is committed; what it was lost with may not have been."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,14 +13,21 @@ import psycopg
 import pytest
 
 from connectors.access import KafkaAccess, secret
+from connectors.log import Log
 from feature_repo.flights.repository import repository
 from flink_jobs.place import Place, digest
+from flink_jobs.replay import Reading, decode_readings, encode_readings
 from flink_jobs.sql import job_sql, jobs
 from headwater.jobs import Jobs
 from headwater.local.flink import environment, flink_home
 from headwater.settings import Settings
 from schemas import SettingsError
 from tests.conftest import eventually, free_ports, platform_of
+from tests.corpus import NOON
+from tests.shop import purchases
+from tests.shop import repository as shop
+from tests.test_deadletters import send
+from tests.test_replay import archived
 from tools.compose import files
 
 ROOT = Path(__file__).parent.parent
@@ -237,6 +245,72 @@ def test_a_job_is_submitted_to_a_cluster_of_several(running, cluster):
         )
 
 
+def archive(running, environ, *more):
+    """Run the shop's archive as an application, and give Flink's id of it."""
+    home = flink_home(running.settings) / "bin"
+    run = subprocess.run(
+        [
+            *(str(home / "flink"), "run", "-t", "remote", "--detached"),
+            *("-D", "execution.checkpointing.interval=1 s"),
+            *("-pyclientexec", str(ROOT / "build/envs/flink/bin/python")),
+            *("-py", str(ROOT / "flink_jobs/application.py")),
+            *("--run", "shop-archive", *more),
+        ],
+        env=environ | {"HEADWATER_REPOSITORY": "tests.shop:repository"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return Jobs(running.settings, shop).running()["shop-archive"].id
+
+
+def bought(running, number):
+    events = [
+        {"event_time": NOON + n * 1000, "customer": f"ends {n}", "channel": "web"}
+        for n in range(number)
+    ]
+    send(running, [(json.dumps(event).encode(), n % 2) for n, event in enumerate(events)])
+
+
+def logged(running):
+    bounds = Log(running.settings.kafka_access).bounds(purchases.topic)
+    return {(p, offset): 1 for p, (low, end) in bounds.items() for offset in range(low, end)}
+
+
+def test_an_archive_without_state_begins_where_its_tables_end(running, cluster, tmp_path):
+    """As the chart does it for `upgradeMode: stateless`: asked first, then started from nothing."""
+    environ, _, _ = cluster
+    environ["FLINK_CONF_DIR"] = environment(running.settings)["FLINK_CONF_DIR"]
+    headwater = [sys.executable, "-m", "headwater"]
+    theirs = os.environ | running.environ | {"HEADWATER_REPOSITORY": "tests.shop:repository"}
+    subprocess.run([*headwater, "apply", "topics", "tables"], env=theirs, cwd=ROOT, check=True)
+    flink = Jobs(running.settings, shop)
+
+    def cancelled(job):
+        flink.cluster.cancel(job)
+        return eventually(lambda: "shop-archive" not in flink.running(), 60)
+
+    ends = tmp_path / "ends.json"
+    asked = [*headwater, "jobs", "ends", "shop-archive", "--file", str(ends)]
+    bought(running, 6)
+    # The first time there is nothing yet: it begins where Kafka does.
+    subprocess.run(asked, env=theirs, cwd=ROOT, check=True)
+    job = archive(running, environ, "--ends", str(ends))
+    try:
+        assert eventually(lambda: archived(running, purchases) == logged(running), 60)
+        assert cancelled(job)
+        bought(running, 4)  # while it is away
+        subprocess.run(asked, env=theirs, cwd=ROOT, check=True)
+        job = archive(running, environ, "--ends", str(ends))
+        bought(running, 2)
+        assert eventually(lambda: len(archived(running, purchases)) == 12, 60)
+        assert archived(running, purchases) == logged(running)
+    finally:
+        cancelled(job)
+
+
 def test_what_helm_asks_the_api_is_answered(running):
     command = [sys.executable, "-m", "headwater.smoke", running.settings.api_url]
     views = [view.name for view in repository.views]
@@ -275,6 +349,36 @@ def test_an_unknown_job_is_named():
     )
     assert run.returncode == 1
     assert "no job 'flights-nothing'; choices: flights-departures" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("job", "text", "said"),
+    [
+        ("flights-weather", "{}", "--ends is for the archive's job alone"),
+        ("flights-archive", "[]", "where the archive's tables end: Expected `object`"),
+        ("flights-archive", None, "No such file"),
+    ],
+)
+def test_wrong_ends_are_refused(tmp_path, job, text, said):
+    ends = tmp_path / "ends.json"
+    if text is not None:
+        ends.write_text(text)
+    run = subprocess.run(
+        [
+            *(str(ROOT / "build/envs/flink/bin/python"), str(ROOT / "flink_jobs/application.py")),
+            *("--run", job, "--ends", str(ends)),
+        ],
+        env={"PATH": os.environ["PATH"]} | _place(),
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    assert said in run.stderr
+
+
+def test_readings_come_back_as_they_were():
+    readings = {"visits": Reading("shop.visits", {0: (3, 9), 1: (0, 0)})}
+    assert decode_readings(encode_readings(readings)) == readings
 
 
 def _place() -> dict[str, str]:

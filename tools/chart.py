@@ -97,9 +97,15 @@ def pod(thing: Object) -> Object | None:
     path = _PODS.get(thing["kind"])
     if path is None:
         return None
+    template = thing
     for step in path:
-        thing = thing[step]
-    return dict(thing["spec"])
+        template = template[step]
+    found = dict(template["spec"])
+    if thing["kind"] == "FlinkDeployment":
+        # The job manager's own, which the operator adds to those of both.
+        more = thing["spec"]["jobManager"].get("podTemplate", {}).get("spec", {})
+        found["initContainers"] = more.get("initContainers", [])
+    return found
 
 
 def restricted(thing: Object) -> Iterator[str]:
@@ -149,12 +155,13 @@ def limited(thing: Object) -> Iterator[str]:
         for part in ("jobManager", "taskManager"):
             if not {"cpu", "memory"} <= thing["spec"][part].get("resource", {}).keys():
                 yield f"{part} has no resources"
-        return
     if thing["kind"] in ("KafkaConnect", "KafkaNodePool"):
         if not thing["spec"].get("resources", {}).get("limits"):
             yield "no limits"
         return
     for container in containers(thing):
+        if container["name"] == "flink-main-container":
+            continue
         given = container.get("resources", {})
         for what in ("requests", "limits"):
             if not {"cpu", "memory"} <= given.get(what, {}).keys():

@@ -7,13 +7,16 @@ import os
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from flink_jobs.replay import encode_readings
 from headwater.jobs import Jobs
 from headwater.settings import Settings
+from headwater.unarchived import unarchived
 from schemas.loading import load_repository
 
 _names = click.argument("names", nargs=-1)
@@ -53,6 +56,24 @@ def submit(names: tuple[str, ...], savepoint: str | None, anew: bool, past_outag
 def stop(names: tuple[str, ...]) -> None:
     """Stop the jobs called NAMES (all if none is named) with a savepoint."""
     _jobs().stop(names, click.echo)
+
+
+@jobs_group.command()
+@click.argument("name")
+@click.option("--file", type=click.Path(path_type=Path), help="Write it there, not to the output.")
+def ends(name: str, file: Path | None) -> None:
+    """Where the tables of the archive's job NAME end, for an application that begins there.
+
+    One JSON document that `application.py --ends` reads: the offsets by stream and partition. A
+    cluster's job begins there when its state does not fit its script any more.
+    """
+    jobs = _jobs()
+    found = unarchived(jobs.settings, jobs.find(name), lambda text: click.echo(text, err=True))
+    if file is None:
+        click.echo(encode_readings(found))
+    else:
+        file.write_bytes(encode_readings(found))
+        click.echo(f"{name}: {file} says where its tables end")
 
 
 @jobs_group.command(name="list")

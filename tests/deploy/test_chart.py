@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 
+import click
 import pytest
 import yaml
 
@@ -16,7 +17,7 @@ from feature_repo.flights.repository import repository
 from flink_jobs.place import Place, digest
 from flink_jobs.sql import job_sql, jobs
 from headwater.apply import KINDS
-from headwater.cli import COMMANDS
+from headwater.cli import COMMANDS, headwater
 from headwater.deployment import chart_values
 from headwater.settings import Settings
 from observability.dashboards import dashboards
@@ -93,6 +94,33 @@ def test_each_job_is_an_application_of_its_own(objects, profile):
         assert configuration["web.cancel.enable"] == "false"
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_archives_job_may_begin_where_its_tables_end(profile):
+    found = render(profile, "--set", "jobs.flights-archive.upgradeMode=stateless")
+    assert [str(finding) for finding in check(found)] == []
+    deployed = of(found, "FlinkDeployment")
+    spec = deployed["flights-archive"]["spec"]
+    assert spec["job"]["upgradeMode"] == "stateless"
+    assert spec["job"]["args"][-2:] == ["--ends", "/ends/ends.json"]
+    template = spec["jobManager"]["podTemplate"]["spec"]
+    # Flink's operator merges lists by place: only what the common template has not stands here.
+    assert template.keys() == {"initContainers"}
+    (asked,) = template["initContainers"]
+    group, command, *arguments = asked["args"]
+    assert group in COMMANDS
+    context = click.Context(headwater)
+    known = headwater.get_command(context, group).get_command(context, command)
+    known.make_context(command, arguments)
+    mounted = {m["name"]: m["mountPath"] for m in asked["volumeMounts"]}
+    common = spec["podTemplate"]["spec"]
+    assert mounted.keys() <= {volume["name"] for volume in common["volumes"]}
+    assert {"name": "ends", "mountPath": "/ends", "readOnly": True} in common["containers"][0][
+        "volumeMounts"
+    ]
+    assert "podTemplate" not in deployed["flights-weather"]["spec"]["jobManager"]
+    assert "--ends" not in deployed["flights-weather"]["spec"]["job"]["args"]
+
+
 def test_production_scales_by_itself_and_keeps_its_state_in_s3(objects):
     for thing in of(objects["prod"], "FlinkDeployment").values():
         configuration = thing["spec"]["flinkConfiguration"]
@@ -157,7 +185,8 @@ def test_without_a_plan_it_says_where_the_plan_comes_from():
         ("images.tag=latest", "images/tag"),
         ("kafka.security=NONE", "PLAINTEXT"),
         ("iceberg.warehouse=/tmp/here", "iceberg/warehouse"),
-        ("flink.upgradeMode=fast", "upgradeMode"),
+        ("flink.upgradeMode=stateless", "upgradeMode"),
+        ("jobs.flights-weather.upgradeMode=stateless", "for the archive's job alone"),
         ("flnk.parallelism=2", "flnk"),
         ("api.autoscaling.cpu=200", "cpu"),
         ("redis.url=redis://:password@redis:6379", "redis/url"),
