@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from requests import RequestException
 
 from iceberg.tables import (
     archive_order,
@@ -43,6 +45,10 @@ _PROPERTIES = {
 }
 
 
+class CatalogUnavailable(HeadwaterError):
+    """The Iceberg catalog does not answer; the text has its address and what it said."""
+
+
 class TableMismatch(HeadwaterError):
     """A table exists with columns that the view's declaration cannot be written to."""
 
@@ -51,13 +57,27 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
     """The catalog at `uri`, its files under `warehouse`.
 
     `uri` is the SQLAlchemy URL of a database, or a REST catalog's address; PyIceberg takes the
-    latter's token from its own variable PYICEBERG_CATALOG__HEADWATER__TOKEN.
+    latter's token from its own variable PYICEBERG_CATALOG__HEADWATER__TOKEN. CatalogUnavailable if
+    it does not answer.
     """
     if uri.startswith(("http://", "https://")):
-        return load_catalog(CATALOG, type="rest", uri=uri, warehouse=warehouse)
+        try:
+            return load_catalog(CATALOG, type="rest", uri=uri, warehouse=warehouse)
+        except RequestException as error:
+            raise CatalogUnavailable(f"{_address(uri)} does not answer: {error}") from error
     from pyiceberg.catalog.sql import SqlCatalog  # SQLAlchemy takes a while to import
+    from sqlalchemy.exc import OperationalError
 
-    return SqlCatalog(CATALOG, uri=uri, warehouse=warehouse)
+    try:
+        return SqlCatalog(CATALOG, uri=uri, warehouse=warehouse)
+    except OperationalError as error:
+        raise CatalogUnavailable(f"{_address(uri)} does not answer: {error.orig}") from error
+
+
+def _address(uri: str) -> str:
+    """Without the password that it may hold."""
+    parts = urlsplit(uri)
+    return f"the Iceberg catalog at {parts.hostname}:{parts.port}"
 
 
 def create_tables(catalog: Catalog, views: Iterable[FeatureView]) -> list[str]:

@@ -73,6 +73,8 @@ def settings(stage: Stage) -> dict[str, object]:
 def build(dockerfile: Path, folder: Path) -> Path:
     """Carry out every stage below `folder`; the root of the last one."""
     roots: dict[str, Path] = {}
+    # Debian's own tool goes into it before it makes it.
+    folder.mkdir(parents=True, exist_ok=True)
     for stage in read(dockerfile):
         root = folder / stage.name
         shutil.rmtree(root, ignore_errors=True)

@@ -130,6 +130,10 @@ def test_the_steps_make_an_image_whose_entry_point_runs(image):
         apply = run(image, ["apply", "topics"], **place)
         assert "Kafka at 127.0.0.1:1 does not answer" in apply.stderr
         assert apply.returncode == 2
+        # What a job manager of the archive asks first.
+        ends = run(image, ["jobs", "ends", "flights-archive"], **place)
+        assert "the Iceberg catalog at 127.0.0.1:1 does not answer" in ends.stderr
+        assert ends.returncode == 2
     else:
         version = run(image, ["flink", "--version"], FLINK_CONF_DIR="/opt/flink/conf")
         assert "Version: 2.1.3" in version.stdout + version.stderr
