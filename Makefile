@@ -48,11 +48,11 @@ build/envs/tools/.ready: requirements/tools.txt build/boot/.ready
 	$(BOOT)/bin/uv pip sync --quiet --require-hashes --python build/envs/tools/bin/python requirements/tools.txt
 	@touch $@
 
-build/tools/.ready: tools/go.mod tools/go.sum tools/pom.xml tools/schemas.py build/envs/tools/.ready
+build/tools/.ready: tools/go.mod tools/go.sum tools/dashboards/main.go tools/pom.xml tools/schemas.py build/envs/tools/.ready
 	@echo "[tools 1/3] helm, kubeconform, actionlint, Alertmanager (four minutes the first time)"
 	cd tools && go mod download github.com/prometheus-operator/prometheus-operator \
 	  github.com/compose-spec/compose-go/v2 && \
-	  GOBIN=$(abspath build/tools) go install tool
+	  GOBIN=$(abspath build/tools) go install tool ./dashboards
 	@echo "[tools 2/3] Prometheus and debootstrap"
 	mkdir -p build/tools/debian
 	cd build/tools/debian && (apt-get -qq download $(DEBIAN) 2>/dev/null || \

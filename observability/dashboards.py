@@ -241,6 +241,7 @@ def _dashboard(uid: str, title: str, panels: Iterable[Panel], tag: str) -> dict[
         "schemaVersion": 39,
         "refresh": "30s",
         "time": {"from": "now-3h", "to": "now"},
+        "annotations": {"list": []},
         "templating": {
             "list": [{"name": "datasource", "type": "datasource", "query": "prometheus", "hide": 2}]
         },

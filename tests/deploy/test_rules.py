@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -285,6 +286,46 @@ def test_each_view_has_a_dashboard_and_each_panel_a_place():
         places = [(p["gridPos"]["x"], p["gridPos"]["y"]) for p in dashboard["panels"]]
         assert len(set(places)) == len(places)
         assert len({panel["id"] for panel in dashboard["panels"]}) == len(places)
+
+
+@pytest.fixture
+def dashboard_files(tmp_path):
+    found = {}
+    for name, dashboard in dashboards(repository, JOBS).items():
+        found[name] = tmp_path / f"{name}.json"
+        found[name].write_text(json.dumps(dashboard))
+    return found
+
+
+def refused(*files: Path) -> list[str]:
+    run = subprocess.run(
+        [str(TOOLS / "dashboards"), *map(str, files)], capture_output=True, text=True
+    )
+    assert run.returncode == bool(run.stdout), run.stderr
+    return run.stdout.splitlines()
+
+
+def test_grafanas_own_schema_accepts_every_dashboard(dashboard_files):
+    assert refused(*dashboard_files.values()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("color",), "red", "unexpected field 'color'"),
+        (("panels", 0, "title"), 1, "panels[0].title: json: cannot unmarshal number"),
+        (("panels", 0, "targets", 0, "exp"), "up", "unexpected field 'exp'"),
+    ],
+)
+def test_a_dashboard_that_grafana_would_not_understand_is_seen(dashboard_files, path, value, said):
+    file = dashboard_files["flights-overview"]
+    document = json.loads(file.read_text())
+    place = document
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    file.write_text(json.dumps(document))
+    assert said in "\n".join(refused(file))
 
 
 def test_grafana_gets_what_it_reads():
