@@ -357,8 +357,11 @@ def test_nothing_reaches_a_pod_that_is_not_let_in(objects, profile):
     for thing in objects[profile]:
         if pod(thing) is None or thing["kind"] == "Pod":
             continue
+        spec = thing["spec"]
+        if thing["kind"] == "CronJob":
+            spec = spec["jobTemplate"]["spec"]
         path = {"FlinkDeployment": "podTemplate"}.get(thing["kind"], "template")
-        assert chosen <= thing["spec"][path]["metadata"]["labels"].items()
+        assert chosen <= spec[path]["metadata"]["labels"].items()
     # A rule without `from` would let the whole cluster in.
     for policy in policies.values():
         for rule in policy["spec"].get("ingress", ()):

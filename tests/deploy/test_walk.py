@@ -1,0 +1,225 @@
+"""A new user installs: the runbook and then the notes, step by step, on the rendered objects.
+
+What a cluster would refuse or wait for in vain is looked for at each step: a secret that nobody
+made, a port that no service has, a path that the API does not know.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from api.auth import ALL_VIEWS, PrincipalsDocument
+from api.routes import HANDLERS
+from feature_repo.flights.repository import repository
+from headwater.cli import COMMANDS
+from tools.chart import ROOT, TOOLS, helm, pod
+from tools.terraform import AWS
+
+RUNBOOK = ROOT / "docs/runbooks/install.md"
+STEPS = [
+    shlex.split(line)
+    for block in re.findall(r"```sh\n(.*?)```", RUNBOOK.read_text("utf-8"), re.DOTALL)
+    for line in block.splitlines()
+]
+INSTALLS = {
+    "dev" if "values-dev" in " ".join(step) else "prod": step
+    for step in STEPS
+    if step[:2] == ["helm", "install"]
+}
+REST = 8081
+"""The port of the service that Flink's operator makes of a job."""
+
+
+def made(step: list[str]) -> tuple[str, set[str]] | None:
+    """The secret that a step makes, and its keys."""
+    if step[0] != "kubectl" or "secret" not in step:
+        return None
+    files = [word.split("=", 1)[1] for word in step if word.startswith("--from-file=")]
+    return step[step.index("generic") + 1], {file.split("=")[0] for file in files}
+
+
+def before(install: list[str]) -> dict[str, set[str]]:
+    """The secrets, with their keys, that are there when it is installed."""
+    found = [made(step) for step in STEPS[: STEPS.index(install)]]
+    return dict(one for one in found if one is not None)
+
+
+def rendered(profile: str) -> list[dict]:
+    words = INSTALLS[profile][2:]
+    return [found for found in yaml.safe_load_all(helm("template", *words)) if found]
+
+
+def asked_for(thing: object) -> set[tuple[str, str | None]]:
+    """The secrets that an object names, each with the key it wants, or any."""
+    found: set[tuple[str, str | None]] = set()
+    if isinstance(thing, list):
+        return {one for item in thing for one in asked_for(item)}
+    if not isinstance(thing, dict):
+        return found
+    for name, value in thing.items():
+        if name in ("secretKeyRef", "routingKey", "apiURL") and isinstance(value, dict):
+            found.add((value["name"], value["key"]))
+        elif name == "secret" and isinstance(value, dict) and "secretName" in value:
+            found.add((value["secretName"], None))
+        elif name == "passwordSecret" and isinstance(value, dict):
+            found.add((value["secretName"], value["password"]))
+        else:
+            found |= asked_for(value)
+    return found
+
+
+@pytest.fixture(scope="module", params=INSTALLS)
+def installed(request):
+    """The profile, and what its command of the runbook makes."""
+    return request.param, rendered(request.param)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def in_the_checkout():
+    """The commands name files from there."""
+    here = Path.cwd()
+    os.chdir(ROOT)
+    yield
+    os.chdir(here)
+
+
+def test_there_is_a_command_for_each_profile():
+    assert set(INSTALLS) == {"dev", "prod"}
+
+
+def test_the_namespace_is_there_before_anything_is_put_into_it():
+    namespaced = [place for place, step in enumerate(STEPS) if "features" in step[1:]]
+    assert STEPS[namespaced[0]] == ["kubectl", "create", "namespace", "features"]
+    for install in INSTALLS.values():
+        assert install[install.index("--namespace") + 1] == "features"
+
+
+def test_every_secret_is_made_before_it_is_asked_for(installed):
+    profile, objects = installed
+    known = before(INSTALLS[profile])
+    # Strimzi makes that of a user, named like it.
+    known |= {t["metadata"]["name"]: {"password"} for t in objects if t["kind"] == "KafkaUser"}
+    asked = asked_for(objects)
+    assert asked
+    for name, key in asked:
+        assert name in known, f"{profile}: nobody has made secret {name}"
+        assert key is None or key in known[name], f"{profile}: secret {name} has no key {key}"
+
+
+def test_the_runbook_makes_no_secret_that_nobody_asks_for():
+    asked = {name for profile in INSTALLS for name, _ in asked_for(rendered(profile))}
+    for install in INSTALLS.values():
+        assert before(install).keys() <= asked
+
+
+def test_who_may_ask_is_written_as_the_api_reads_it(tmp_path):
+    keys = [step for step in STEPS if step[:3] == ["headwater", "keys", "make"]]
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    for step in keys:
+        run = subprocess.run(
+            [sys.executable, "-m", *step],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0, run.stderr
+    document = (tmp_path / "principals.json").read_bytes()
+    found = msgspec.json.decode(document, type=PrincipalsDocument).principals
+    assert [one.views == [ALL_VIEWS] for one in found] == [True, False]
+    named = [view for one in found for view in one.views if view != ALL_VIEWS]
+    assert set(named) <= {view.name for view in repository.views}
+
+
+def notes(profile: str) -> str:
+    run = subprocess.run(
+        [
+            *(str(TOOLS / "helm"), *INSTALLS[profile][1:]),
+            *("--dry-run=client", "--hide-secret"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.partition("NOTES:")[2]
+
+
+def test_each_command_of_the_notes_finds_what_it_names(installed):
+    profile, objects = installed
+    there = {(thing["kind"].lower(), thing["metadata"]["name"]): thing for thing in objects}
+    kinds = {f"{kind}s" for kind, _ in there}
+    forwarded: dict[str, str] = {}
+    commands = re.findall(r"^     (\S.*)$", notes(profile), re.MULTILINE)
+    assert len(commands) > 5
+    for command in commands:
+        words = command.split()
+        if words[:3] == ["kubectl", "-n", "features"]:
+            if words[3] == "get":
+                assert words[4] in kinds, command
+            else:
+                assert words[3] == "port-forward"
+                name, (local, port) = words[4].removeprefix("svc/"), words[5].split(":")
+                if name.endswith("-rest"):
+                    # Flink's operator makes it.
+                    assert ("flinkdeployment", name.removesuffix("-rest")) in there, command
+                    assert int(port) == REST
+                else:
+                    ports = there["service", name]["spec"]["ports"]
+                    assert int(port) in {one["port"] for one in ports}, command
+                    forwarded[local] = name
+        elif words[0] == "curl":
+            port, path = re.search(r"http://127\.0\.0\.1:(\d+)(/\S*)", command).groups()
+            assert port in forwarded, command
+            assert path in paths(), command
+            assert "--oauth2-bearer" in words
+        else:
+            assert words == ["helm", "-n", "features", "test", "headwater"], command
+            hooks = [t for t in objects if "helm.sh/hook" in t["metadata"].get("annotations", {})]
+            assert "test" in {t["metadata"]["annotations"]["helm.sh/hook"] for t in hooks}
+    assert set(forwarded.values()) == {"headwater-api"}
+
+
+def paths() -> set[str]:
+    return {path for handler in HANDLERS for path in handler.paths}
+
+
+def test_the_notes_say_what_is_missing_and_only_that(installed):
+    profile, _ = installed
+    text = notes(profile)
+    development = profile == "dev"
+    assert ("Nobody outside this namespace may call the API" in text) is development
+    assert ("No metrics are read and no alert is sent" in text) is development
+    assert ("are for development: production brings its own" in text) is development
+
+
+def test_what_production_must_set_is_what_terraform_gives():
+    values = (ROOT / "helm/headwater/values-prod.yaml").read_text("utf-8")
+    outputs = set(re.findall(r'^output "(\w+)"', (AWS / "outputs.tf").read_text(), re.MULTILINE))
+    marked = re.findall(r"# SET: (\w+)", values)
+    assert len(marked) >= 4
+    assert set(marked) <= outputs
+
+
+def test_what_runs_on_a_schedule_is_understood():
+    jobs = [thing for thing in rendered("prod") if thing["kind"] == "CronJob"]
+    assert len(jobs) >= 3
+    for thing in jobs:
+        arguments = pod(thing)["containers"][0]["args"]
+        assert arguments[0] in COMMANDS
+        run = subprocess.run(
+            [sys.executable, "-m", "headwater", *arguments, "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0, run.stderr
+        assert " ".join(arguments) in run.stdout.splitlines()[0 if run.stdout[0] != "\n" else 1]
