@@ -21,6 +21,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+# Not every program in there asks the system whom to trust: uv brings authorities of its own.
+_ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+    "SSL_CERT_FILE": str(_CERTIFICATES),
+}
 
 
 @dataclass
@@ -81,7 +86,7 @@ def build(dockerfile: Path, folder: Path) -> Path:
         base = roots.get(stage.base) or _debian(stage.base, folder)
         subprocess.run(["cp", "-a", str(base), str(root)], check=True)
         roots[stage.name] = root
-        environ, workdir = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}, "/"
+        environ, workdir = dict(_ENVIRONMENT), "/"
         for instruction, rest in stage.steps:
             print(f"[{stage.name}] {instruction} {rest[:100]}", flush=True)
             if instruction == "RUN":
