@@ -110,6 +110,13 @@ def test_a_redis_that_lost_its_data_is_filled_again_from_iceberg(shop):
     assert shop.values(customer_facts, "gone")["points"] is None
     again = shop.headwater("online", "rebuild", "customer_facts", "--json")
     assert again.stdout == '{"customer_facts": 0}\n', "what is as new stays as it is"
+    # Where each job has a Flink of its own, none is asked.
+    nowhere = {"HEADWATER_FLINK_PORT": "1"}
+    alone = shop.headwater(
+        "online", "rebuild", "customer_facts", "--wait", "0", "--json", **nowhere
+    )
+    assert alone.stdout == again.stdout, alone.stderr
+    assert shop.headwater("online", "rebuild", "customer_facts", **nowhere).returncode != 0
 
 
 def test_tables_are_cared_for_while_jobs_write(shop):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from collections.abc import Iterable
 
 import click
 import redis
@@ -26,8 +28,13 @@ def online() -> None:
 
 @online.command(name="rebuild")
 @click.argument("views", nargs=-1)
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    help="Seconds to wait, and ask no Flink: for jobs on clusters of their own.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def rebuild_(views: tuple[str, ...], as_json: bool) -> None:
+def rebuild_(views: tuple[str, ...], wait: float | None, as_json: bool) -> None:
     """Fill Redis again from Iceberg with the newest values of VIEWS, or of all.
 
     For a Redis that has lost its data. It waits until the running jobs have committed what they
@@ -39,8 +46,23 @@ def rebuild_(views: tuple[str, ...], as_json: bool) -> None:
     for name in views:
         if name not in known:
             raise SettingsError(f"no view {name!r}; choices: {', '.join(known)}")
-    jobs = Jobs(settings, repository)
     chosen = list(views or known)
+    if wait is None:
+        _await_commits(Jobs(settings, repository), chosen)
+    else:
+        time.sleep(wait)
+    tables, written = catalog(settings), {}
+    with redis.Redis.from_url(settings.redis_url) as client:
+        for name in chosen:
+            written[name] = rebuild(tables, client, known[name], repository.name)
+            if not as_json:
+                click.echo(f"{name}: {written[name]} entities")
+    if as_json:
+        click.echo(json.dumps(written))
+
+
+def _await_commits(jobs: Jobs, views: Iterable[str]) -> None:
+    chosen = set(views)
     running = [
         job.id
         for job in jobs.running().values()
@@ -52,11 +74,3 @@ def rebuild_(views: tuple[str, ...], as_json: bool) -> None:
             f"{', '.join(behind)}: no two checkpoints in {_SECONDS} s; `headwater jobs list` says"
             " what the job is doing"
         )
-    tables, written = catalog(settings), {}
-    with redis.Redis.from_url(settings.redis_url) as client:
-        for name in chosen:
-            written[name] = rebuild(tables, client, known[name], repository.name)
-            if not as_json:
-                click.echo(f"{name}: {written[name]} entities")
-    if as_json:
-        click.echo(json.dumps(written))
