@@ -35,6 +35,7 @@ def _objects(repository: Repository) -> dict[str, object]:
             "name": repository.name,
             "module": f"feature_repo.{repository.name}.repository:repository",
             "views": [view.name for view in repository.views],
+            "heartbeats": [s.name for s in repository.streams if s.heartbeat is not None],
         },
         "flink": {
             "configuration": {

@@ -37,6 +37,7 @@ from schemas import (
     latest,
     minutes,
     over,
+    seconds,
 )
 from tools.chart import (
     CHART,
@@ -92,6 +93,10 @@ def test_each_job_is_an_application_of_its_own(objects, profile):
         assert configuration["high-availability.type"] == "kubernetes"
         assert configuration["execution.checkpointing.interval"] == "5 s"
         assert configuration["web.cancel.enable"] == "false"
+
+
+def test_no_stream_of_the_flights_beats(objects):
+    assert not any(name.endswith("heartbeat") for name in of(objects["prod"], "Deployment"))
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -474,6 +479,7 @@ def test_another_repository_is_installed_by_the_same_chart(tmp_path):
         columns=(Column("person_id", Type.STRING),),
         partition_by="person_id",
         disorder=minutes(1),
+        heartbeat=seconds(10),
     )
     shops = CdcTable(
         name="shops",
@@ -498,6 +504,11 @@ def test_another_repository_is_installed_by_the_same_chart(tmp_path):
         found = render(profile, plan=plan)
         assert [str(finding) for finding in check(found)] == []
         # Names that Kubernetes takes, of jobs that have underscores.
+        # Its stream beats on a cluster as well.
+        beating = of(found, "Deployment")[f"{RELEASE}-heartbeat"]
+        assert beating["metadata"]["annotations"]["headwater.io/streams"] == "page_clicks"
+        assert pod(beating)["containers"][0]["args"] == ["heartbeat"]
+        assert "restartPolicy" not in pod(beating)
         named = {job.name.replace("_", "-") for job in jobs(other)}
         assert set(of(found, "FlinkDeployment")) == named
         assert "web-shop-page-clicks" in named
