@@ -17,6 +17,7 @@ record RedisSinkConfig(
     List<Column> keys,
     Column eventTime,
     @Nullable Column deleted,
+    @Nullable Column trace,
     List<Column> features,
     int batchSize,
     int lingerMs,

@@ -44,6 +44,9 @@ public final class RedisSinkFactory implements DynamicTableSinkFactory {
           .withDescription("A higher epoch wins over any event time of a lower one.");
   static final ConfigOption<String> DELETED =
       text("deleted", "BOOLEAN column that is true where the row deletes its entity.");
+  static final ConfigOption<String> TRACE =
+      text(
+          "trace", "STRING column with the trace of a sampled row, as rolling's _trace; no value.");
   static final ConfigOption<String> USERNAME = text("username", "The ACL user.");
   static final ConfigOption<String> PASSWORD_FILE =
       text("password-file", "File on the task managers with the password, read at each connect.");
@@ -82,6 +85,7 @@ public final class RedisSinkFactory implements DynamicTableSinkFactory {
     return Set.of(
         EPOCH,
         DELETED,
+        TRACE,
         USERNAME,
         PASSWORD_FILE,
         CLUSTER,
@@ -140,6 +144,11 @@ public final class RedisSinkFactory implements DynamicTableSinkFactory {
             .getOptional(DELETED)
             .map(name -> take(features, columns, DELETED, name, Set.of(Kind.BOOLEAN), "BOOLEAN"))
             .orElse(null);
+    Column trace =
+        options
+            .getOptional(TRACE)
+            .map(name -> take(features, columns, TRACE, name, Set.of(Kind.STRING), "STRING"))
+            .orElse(null);
     if (features.isEmpty()) {
       throw new ValidationException(
           "the table has no feature: each column is named by an option, of "
@@ -158,6 +167,7 @@ public final class RedisSinkFactory implements DynamicTableSinkFactory {
             List.copyOf(keys),
             eventTime,
             deleted,
+            trace,
             List.copyOf(features.values()),
             (int) between(options, BATCH_SIZE, 1, 1_000_000),
             (int) between(options, LINGER_MS, 0, Integer.MAX_VALUE),

@@ -2,6 +2,8 @@ package io.headwater.kernel.redis;
 
 import static java.nio.charset.StandardCharsets.ISO_8859_1;
 
+import io.headwater.kernel.traces.RowSpans;
+import io.headwater.kernel.traces.RowTrace;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -19,6 +21,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledFuture;
 import java.util.concurrent.TimeUnit;
+import javax.annotation.Nullable;
 import javax.net.ssl.SSLParameters;
 import org.apache.flink.api.common.operators.ProcessingTimeService;
 import org.apache.flink.api.connector.sink2.SinkWriter;
@@ -64,11 +67,16 @@ final class RedisWriter implements SinkWriter<RowData> {
   private static final long FIRST_BACK_OFF_MS = 100;
   private static final long LONGEST_BACK_OFF_MS = 5_000;
 
-  private record Pending(byte[] key, long eventTime, byte[][] arguments) {}
+  private record Pending(
+      byte[] key, long eventTime, byte[][] arguments, @Nullable RowSpans.Write trace) {}
 
   private final RedisSinkConfig config;
   private final RowEncoder encoder;
   private final ProcessingTimeService clock;
+
+  /** Null where rows are not traced. */
+  @Nullable private final RowSpans spans;
+
   private final Counter writes;
   private final Counter older;
   private final Counter retries;
@@ -94,7 +102,8 @@ final class RedisWriter implements SinkWriter<RowData> {
     this.config = config;
     this.clock = clock;
     encoder = new RowEncoder(config);
-    text = Script.of(config.features().size());
+    text = Script.of(config.features().size(), config.trace() != null);
+    spans = config.trace() == null ? null : RowSpans.exported();
     writes = metrics.counter("redisWrites");
     older = metrics.counter("redisOlder");
     retries = metrics.counter("redisRetries");
@@ -125,10 +134,31 @@ final class RedisWriter implements SinkWriter<RowData> {
           clock.registerTimer(
               clock.getCurrentProcessingTime() + config.lingerMs(), time -> handOver());
     }
-    buffer.put(bufferKey, new Pending(key, eventTime, encoder.arguments(eventTime, row, delete)));
+    RowSpans.Write trace = trace(row, eventTime, buffered);
+    String stored = trace == null ? null : trace.stored();
+    buffer.put(
+        bufferKey,
+        new Pending(key, eventTime, encoder.arguments(eventTime, row, delete, stored), trace));
     if (buffer.size() >= config.batchSize()) {
       handOver();
     }
+  }
+
+  /** The trace to keep with a row: its own, or that of the row whose place it takes. */
+  @Nullable
+  private RowSpans.Write trace(RowData row, long eventTime, @Nullable Pending buffered) {
+    if (spans == null) {
+      return null;
+    }
+    RowSpans.Write before = buffered == null ? null : buffered.trace;
+    RowTrace sampled = encoder.trace(row);
+    if (sampled == null) {
+      return before;
+    }
+    if (before != null) {
+      before.superseded();
+    }
+    return spans.begin(config.view(), sampled, eventTime);
   }
 
   /** Called before each checkpoint barrier: what came before it is in Redis afterwards. */
@@ -238,6 +268,9 @@ final class RedisWriter implements SinkWriter<RowData> {
           rows.next();
           rows.remove();
           freshness.update(now - row.eventTime);
+          if (row.trace != null) {
+            row.trace.written(call.size());
+          }
           newest = landed > 0 ? Math.max(newest, row.eventTime) : newest;
         }
       }

@@ -3,9 +3,11 @@ package io.headwater.kernel.redis;
 import static java.nio.charset.StandardCharsets.ISO_8859_1;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
+import io.headwater.kernel.traces.RowTrace;
 import java.io.IOException;
 import java.util.Arrays;
 import java.util.Comparator;
+import javax.annotation.Nullable;
 import org.apache.flink.table.data.RowData;
 
 /** Rows of one view as the key and the arguments of {@link Script}. */
@@ -13,6 +15,7 @@ final class RowEncoder {
 
   private static final byte[] SET = {'S'};
   private static final byte[] DELETE = {'D'};
+  private static final byte[] UNTRACED = {};
 
   private final RedisSinkConfig config;
   private final Column[] keys;
@@ -35,13 +38,20 @@ final class RowEncoder {
     project = config.project().getBytes(UTF_8);
     epoch = config.epoch() + ":";
     features = config.features().toArray(Column[]::new);
-    header = new byte[Script.HEADER + features.length][];
+    header = new byte[width()][];
     header[0] = ("_ep:" + config.view()).getBytes(UTF_8);
     header[1] = epoch.getBytes(UTF_8);
     header[2] = ("_ts:" + config.view()).getBytes(UTF_8);
     for (int i = 0; i < features.length; i++) {
       header[Script.HEADER + i] = FeastCodec.featureField(config.view(), features[i].name());
     }
+    if (config.trace() != null) {
+      header[header.length - 1] = ("_trace:" + config.view()).getBytes(UTF_8);
+    }
+  }
+
+  private int width() {
+    return Script.HEADER + features.length + (config.trace() == null ? 0 : 1);
   }
 
   /** The arguments that all calls have. */
@@ -80,14 +90,26 @@ final class RowEncoder {
     return time;
   }
 
-  /** The arguments of one row. */
-  byte[][] arguments(long eventTime, RowData row, boolean delete) {
-    byte[][] result = new byte[Script.HEADER + features.length][];
+  /** Where the row's event was sampled; null for nearly all. */
+  @Nullable
+  RowTrace trace(RowData row) {
+    Column column = config.trace();
+    return column == null || row.isNullAt(column.index())
+        ? null
+        : RowTrace.parse(row.getString(column.index()).toString());
+  }
+
+  /** The arguments of one row; {@code trace} is kept beside it, and null where there is none. */
+  byte[][] arguments(long eventTime, RowData row, boolean delete, @Nullable String trace) {
+    byte[][] result = new byte[width()][];
     result[0] = (epoch + eventTime).getBytes(ISO_8859_1);
     result[1] = delete ? DELETE : SET;
     result[2] = FeastCodec.eventTime(eventTime);
     for (int i = 0; i < features.length; i++) {
       result[Script.HEADER + i] = delete ? FeastCodec.NULL : features[i].encode(row);
+    }
+    if (config.trace() != null) {
+      result[result.length - 1] = trace == null ? UNTRACED : trace.getBytes(ISO_8859_1);
     }
     return result;
   }

@@ -11,6 +11,8 @@ import java.util.stream.IntStream;
  * the entities. The arguments are the field with our version, the epoch and a colon, the field with
  * Feast's timestamp and the features' fields; then for each entity its version "epoch:event time",
  * 'S' to set or 'D' to delete, the timestamp and the features' values. Returns how many landed.
+ * Where rows are traced, one argument follows the features' fields, the field of the newest sampled
+ * row's trace, and one their values, empty for a row without: what is there stays.
  *
  * <p>Without a version the hash is of another writer, such as Feast, and loses. A delete keeps
  * version and timestamp, so that an older row does not bring back the features.
@@ -48,17 +50,24 @@ final class Script {
           else
             call('HSET', key, field, version, stamp, ARGV[at + 2])
             %3$s
-          end
+          end%5$s
         end
         at = at + %4$d
       end
       return landed
       """;
 
+  private static final String TRACE =
+      """
+
+          if ARGV[at + %2$d] ~= '' then
+            call('HSET', key, ARGV[%1$d], ARGV[at + %2$d])
+          end""";
+
   private Script() {}
 
-  /** The script for entities of so many features. */
-  static String of(int features) {
+  /** The script for entities of so many features, and a trace if they are {@code traced}. */
+  static String of(int features, boolean traced) {
     String sets =
         IntStream.iterate(0, i -> i < features, i -> i + PAIRS_A_CALL)
             .mapToObj(
@@ -68,7 +77,9 @@ final class Script {
                         .collect(Collectors.joining(", ", "call('HSET', key, ", ")")))
             .collect(Collectors.joining("\n      "));
     // As few calls as there can be: the first one sets features too.
-    String text = TEXT.formatted(HEADER + features + 1, HEADER + features, sets, HEADER + features);
+    int width = HEADER + features + (traced ? 1 : 0);
+    String trace = traced ? TRACE.formatted(width, width - 1) : "";
+    String text = TEXT.formatted(width + 1, HEADER + features, sets, width, trace);
     String alone =
         "call('HSET', key, field, version, stamp, ARGV[at + 2])\n      call('HSET', key, ";
     return text.replace(alone, "call('HSET', key, field, version, stamp, ARGV[at + 2], ");

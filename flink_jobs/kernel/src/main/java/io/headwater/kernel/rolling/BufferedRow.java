@@ -1,6 +1,8 @@
 package io.headwater.kernel.rolling;
 
+import io.headwater.kernel.traces.RowTrace;
 import java.util.Arrays;
+import javax.annotation.Nullable;
 import org.apache.flink.table.data.StringData;
 
 /** The columns of one input row that features read, held until the watermark passes its time. */
@@ -18,11 +20,16 @@ final class BufferedRow implements Comparable<BufferedRow> {
   /** One string a column, null where the column is none; null when no column is a string. */
   final StringData[] strings;
 
-  BufferedRow(long time, long nulls, long[] values, StringData[] strings) {
+  /** Of a sampled event; it is no part of what the row says. */
+  @Nullable final RowTrace trace;
+
+  BufferedRow(
+      long time, long nulls, long[] values, StringData[] strings, @Nullable RowTrace trace) {
     this.time = time;
     this.nulls = nulls;
     this.values = values;
     this.strings = strings;
+    this.trace = trace;
   }
 
   boolean isNull(int column) {

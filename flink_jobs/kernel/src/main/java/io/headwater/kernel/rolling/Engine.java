@@ -1,6 +1,8 @@
 package io.headwater.kernel.rolling;
 
+import io.headwater.kernel.traces.RowTrace;
 import java.util.function.Consumer;
+import javax.annotation.Nullable;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.ObjectNode;
 import org.apache.flink.table.data.BoxedWrapperRowData;
@@ -33,6 +35,9 @@ final class Engine {
 
   private final BoxedWrapperRowData other;
 
+  /** The newest sampled row of those applied last. */
+  @Nullable private RowTrace applied;
+
   /** The windows of the keys that keep none. */
   private Fold[] passing;
 
@@ -46,8 +51,8 @@ final class Engine {
       spare[i] = new Layout.Tile(layout);
     }
     passing = newFolds();
-    row = new BoxedWrapperRowData(spec.features.length + 2);
-    other = new BoxedWrapperRowData(spec.features.length + 2);
+    row = new BoxedWrapperRowData(spec.width());
+    other = new BoxedWrapperRowData(spec.width());
   }
 
   private Fold[] newFolds() {
@@ -96,7 +101,11 @@ final class Engine {
         case STRING -> strings[i] = ((BinaryStringData) row.getString(at)).copy();
       }
     }
-    state.append(new BufferedRow(time, nulls, values, strings));
+    RowTrace trace =
+        spec.trace < 0 || row.isNullAt(spec.trace)
+            ? null
+            : RowTrace.read(row.getString(spec.trace));
+    state.append(new BufferedRow(time, nulls, values, strings, trace));
   }
 
   /**
@@ -118,7 +127,11 @@ final class Engine {
     for (; due <= watermark && due != KeyState.NEVER_DUE; due = due(state, folds)) {
       if (state.hasRowAt(due)) {
         apply(state, folds, due);
-        out.accept(values(state, folds, due, row));
+        RowData made = values(state, folds, due, row);
+        if (applied != null) {
+          row.setNonPrimitiveValue(spec.features.length + 2, applied.applied().text());
+        }
+        out.accept(made);
       } else {
         expire(state, folds, due, out);
       }
@@ -155,8 +168,12 @@ final class Engine {
   private void apply(KeyState state, Fold[] folds, long time) {
     moveTails(state, folds, time);
     openTiles(state, folds, time);
+    applied = null;
     do {
       BufferedRow next = state.poll();
+      if (next.trace != null) {
+        applied = next.trace;
+      }
       for (int i = 0; i < spec.lanes.length; i++) {
         KeyState.Tiles tiles = state.tiles[i];
         int last = tiles.end - 1;
@@ -173,7 +190,7 @@ final class Engine {
   /** The row that says that {@code input} came too late to count. */
   RowData late(RowData input) {
     int width = spec.features.length;
-    GenericRowData row = new GenericRowData(width + 2);
+    GenericRowData row = new GenericRowData(spec.width());
     if (!input.isNullAt(spec.time)) {
       row.setField(width, input.getTimestamp(spec.time, 3));
     }
@@ -262,7 +279,7 @@ final class Engine {
     }
   }
 
-  /** All features as of the last {@link #moveTails}, the time, and no late row. */
+  /** All features as of the last {@link #moveTails}, the time, no late row and no trace. */
   private RowData values(KeyState state, Fold[] folds, long time, BoxedWrapperRowData row) {
     Spec.Feature[] features = spec.features;
     for (int i = 0; i < folds.length; i++) {
@@ -286,6 +303,9 @@ final class Engine {
       }
     }
     row.setNonPrimitiveValue(features.length, TimestampData.fromEpochMillis(time));
+    if (spec.trace >= 0) {
+      row.setNullAt(features.length + 2);
+    }
     return row;
   }
 

@@ -1,5 +1,6 @@
 package io.headwater.kernel.rolling;
 
+import io.headwater.kernel.traces.RowTrace;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import org.apache.flink.core.memory.DataInputDeserializer;
@@ -15,11 +16,16 @@ import org.apache.flink.table.data.StringData;
  * a buffered row 18 and 8 for each column; strings add 4 and their bytes. An object is a tag and
  * what it tags: nothing, a string or a sketch. A later kernel writes a higher version and keeps
  * reading the lower ones; version 1 had strings for objects, without tags, and until version 2 each
- * instant had a timer of its own, of which the state kept the newest row's.
+ * instant had a timer of its own, of which the state kept the newest row's. Version 4 is written
+ * only while a sampled row waits, so that state without one can go back to a kernel of version 3:
+ * what was its rows' boolean of strings has a second bit, for a trace.
  */
 final class KeyStateCodec {
 
   private static final int VERSION = 3;
+  private static final int VERSION_WITH_TRACES = 4;
+  private static final int HAS_STRINGS = 1;
+  private static final int HAS_TRACE = 2;
   private static final byte STRING = 0;
 
   private KeyStateCodec() {}
@@ -43,7 +49,7 @@ final class KeyStateCodec {
   }
 
   private static void write(KeyState state, DataOutputView out) throws IOException {
-    out.writeByte(VERSION);
+    out.writeByte(hasTraces(state) ? VERSION_WITH_TRACES : VERSION);
     out.writeInt(state.fingerprint);
     out.writeLong(state.handled);
     out.writeLong(state.timer);
@@ -68,20 +74,36 @@ final class KeyStateCodec {
       out.writeLong(row.nulls);
       out.writeByte(row.values.length);
       writeLongs(row.values, 0, row.values.length, out);
-      out.writeBoolean(row.strings != null);
+      out.writeByte((row.strings != null ? HAS_STRINGS : 0) | (row.trace != null ? HAS_TRACE : 0));
       if (row.strings != null) {
         for (StringData string : row.strings) {
           writeString(string, out);
         }
       }
+      if (row.trace != null) {
+        writeString(StringData.fromString(row.trace.parent()), out);
+        out.writeLong(row.trace.readAt());
+      }
     }
+  }
+
+  private static boolean hasTraces(KeyState state) {
+    for (int i = state.firstRow; i < state.endRow; i++) {
+      if (state.rows[i].trace != null) {
+        return true;
+      }
+    }
+    return false;
   }
 
   private static KeyState read(DataInputView in) throws IOException {
     int version = in.readByte();
-    if (version < 1 || version > VERSION) {
+    if (version < 1 || version > VERSION_WITH_TRACES) {
       throw new IOException(
-          "rolling: state of version " + version + ", this kernel reads 1 to " + VERSION);
+          "rolling: state of version "
+              + version
+              + ", this kernel reads 1 to "
+              + VERSION_WITH_TRACES);
     }
     int fingerprint = in.readInt();
     long handled = in.readLong();
@@ -122,11 +144,14 @@ final class KeyStateCodec {
     long nulls = in.readLong();
     long[] values = new long[in.readUnsignedByte()];
     readLongs(values, values.length, in);
-    StringData[] strings = in.readBoolean() ? new StringData[values.length] : null;
+    int has = in.readUnsignedByte();
+    StringData[] strings = (has & HAS_STRINGS) != 0 ? new StringData[values.length] : null;
     for (int i = 0; strings != null && i < strings.length; i++) {
       strings[i] = readString(in);
     }
-    return new BufferedRow(time, nulls, values, strings);
+    RowTrace trace =
+        (has & HAS_TRACE) != 0 ? new RowTrace(readString(in).toString(), in.readLong(), 0) : null;
+    return new BufferedRow(time, nulls, values, strings, trace);
   }
 
   static void writeLongs(long[] from, int first, int count, DataOutputView out) throws IOException {

@@ -48,6 +48,9 @@ import org.apache.flink.table.types.logical.RowType;
  * the others). Aggregations over a column ignore its nulls. Rows with the same key and time count
  * together, in an order given by their content. A BIGINT sum wraps around on overflow.
  *
+ * <p>With {@code "trace": "<column>"} in the spec the result has a column {@code _trace} besides:
+ * of the newest sampled row among those of its time, null where there is none and for what expired.
+ *
  * <p>A row at or before the watermark, or without a time, is not applied. It comes out at once, as
  * a JSON object in {@code late_row}, without features, and is counted in the metric {@code
  * lateRows}. That is why the call takes no {@code on_time}: with it Flink drops such rows itself.
@@ -145,6 +148,9 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
     }
     fields.add(DataTypes.FIELD("event_time", DataTypes.TIMESTAMP_LTZ(3)));
     fields.add(DataTypes.FIELD("late_row", DataTypes.STRING()));
+    if (spec.trace >= 0) {
+      fields.add(DataTypes.FIELD("_trace", DataTypes.STRING()));
+    }
     return DataTypes.ROW(fields).bridgedTo(RowData.class);
   }
 

@@ -24,7 +24,8 @@ import org.apache.flink.table.types.logical.utils.LogicalTypeChecks;
  * share (of the rows whose BOOLEAN column is true), distinct, percentile (with {@code "q"}) and
  * last_n (with {@code "n"}; a JSON array). {@code "filter"} names a BOOLEAN column: only rows where
  * it is true count. {@code window_ms} null means the key's lifetime. {@code time} names the column
- * of the event time.
+ * of the event time, {@code trace}, where there is one, the STRING column of traceparents, which
+ * are carried and no part of any value or of the fingerprint.
  */
 final class Spec implements Serializable {
 
@@ -113,6 +114,9 @@ final class Spec implements Serializable {
   /** Position of the column that holds a row's event time. */
   final int time;
 
+  /** Position of the column that holds a sampled row's traceparent, -1 if there is none. */
+  final int trace;
+
   final Column[] columns;
   final Feature[] features;
   final Lane[] lanes;
@@ -123,6 +127,7 @@ final class Spec implements Serializable {
 
   private Spec(
       int time,
+      int trace,
       List<Column> columns,
       List<Feature> features,
       List<Lane> lanes,
@@ -130,6 +135,7 @@ final class Spec implements Serializable {
       Layout life,
       String canonical) {
     this.time = time;
+    this.trace = trace;
     this.columns = columns.toArray(Column[]::new);
     this.features = features.toArray(Feature[]::new);
     this.lanes = lanes.toArray(Lane[]::new);
@@ -137,6 +143,11 @@ final class Spec implements Serializable {
     this.life = life;
     this.fingerprint = canonical.hashCode();
     this.hasStrings = columns.stream().anyMatch(c -> c.type == ColumnType.STRING);
+  }
+
+  /** The columns of what is emitted: the features, the time, a late row and, if asked, a trace. */
+  int width() {
+    return features.length + (trace < 0 ? 2 : 3);
   }
 
   /** Parses and checks; every error names the path in the document and the choices. */
@@ -147,12 +158,16 @@ final class Spec implements Serializable {
     } catch (JsonProcessingException e) {
       throw new ValidationException("rolling: spec is not JSON: " + e.getOriginalMessage(), e);
     }
-    only(root, "$", List.of("time", "features"));
+    only(root, "$", List.of("time", "trace", "features"));
     JsonNode list = root.path("features");
     if (!list.isArray() || list.isEmpty()) {
       throw new ValidationException("rolling: expected a list of features - at $.features");
     }
-    Builder builder = new Builder(input, time(root.path("time").asText(""), input));
+    Builder builder =
+        new Builder(
+            input,
+            time(root.path("time").asText(""), input),
+            root.has("trace") ? trace(root.path("trace").asText(), input) : -1);
     for (int i = 0; i < list.size(); i++) {
       builder.feature(list.get(i), "$.features[" + i + "]");
     }
@@ -168,6 +183,16 @@ final class Spec implements Serializable {
           "rolling: expected the name of a TIMESTAMP(3) or TIMESTAMP_LTZ(3), got '%s', choose of %s"
                   .formatted(name, input)
               + " - at $.time");
+    }
+    return position;
+  }
+
+  private static int trace(String name, RowType input) {
+    int position = input.getFieldIndex(name);
+    if (position < 0 || ColumnType.of(input.getTypeAt(position)) != ColumnType.STRING) {
+      throw new ValidationException(
+          "rolling: expected the name of a STRING column, got '%s', choose of %s - at $.trace"
+              .formatted(name, input));
     }
     return position;
   }
@@ -199,6 +224,7 @@ final class Spec implements Serializable {
   private static final class Builder {
     private final RowType input;
     private final int time;
+    private final int trace;
     private final List<Column> columns = new ArrayList<>();
     private final List<Feature> features = new ArrayList<>();
     private final List<Lane> lanes = new ArrayList<>();
@@ -206,9 +232,10 @@ final class Spec implements Serializable {
     private final Layout life = new Layout();
     private final StringBuilder canonical = new StringBuilder();
 
-    Builder(RowType input, int time) {
+    Builder(RowType input, int time, int trace) {
       this.input = input;
       this.time = time;
+      this.trace = trace;
     }
 
     void feature(JsonNode node, String path) {
@@ -372,7 +399,7 @@ final class Spec implements Serializable {
     }
 
     Spec build() {
-      return new Spec(time, columns, features, lanes, windows, life, canonical.toString());
+      return new Spec(time, trace, columns, features, lanes, windows, life, canonical.toString());
     }
   }
 

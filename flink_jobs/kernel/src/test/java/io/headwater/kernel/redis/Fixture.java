@@ -67,6 +67,7 @@ final class Fixture {
         keys,
         new Column("event_time", 1, Kind.BIGINT),
         new Column("deleted", 3, Kind.BOOLEAN),
+        null,
         features,
         batchSize,
         200,
@@ -87,11 +88,39 @@ final class Fixture {
         config.keys(),
         config.eventTime(),
         config.deleted(),
+        config.trace(),
         config.features(),
         config.batchSize(),
         config.lingerMs(),
         config.timeoutMs(),
         retries);
+  }
+
+  /** For rows of {@link #traced}. */
+  static RedisSinkConfig traced(int port) {
+    RedisSinkConfig plain = config(port, 0L);
+    return new RedisSinkConfig(
+        plain.url(),
+        null,
+        null,
+        false,
+        plain.project(),
+        plain.view(),
+        0,
+        plain.keys(),
+        plain.eventTime(),
+        plain.deleted(),
+        new Column("trace", 4, Kind.STRING),
+        plain.features(),
+        plain.batchSize(),
+        plain.lingerMs(),
+        plain.timeoutMs(),
+        plain.retries());
+  }
+
+  static GenericRowData traced(String origin, long eventTime, double delay, String trace) {
+    return GenericRowData.of(
+        StringData.fromString(origin), eventTime, delay, null, StringData.fromString(trace));
   }
 
   static GenericRowData row(String origin, long eventTime, Double delay) {

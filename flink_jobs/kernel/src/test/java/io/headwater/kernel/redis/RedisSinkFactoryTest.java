@@ -61,6 +61,7 @@ class RedisSinkFactoryTest {
     options.put("entity-keys", "origin; dest");
     options.put("event-time", "at_time");
     options.put("deleted", "gone");
+    options.put("trace", "note");
     options.put("epoch", "3");
     options.put("username", "writer");
     options.put("password-file", "/run/secrets/redis");
@@ -70,7 +71,7 @@ class RedisSinkFactoryTest {
     options.put("timeout-ms", "500");
     options.put("retries", "0");
     options.put("sink.parallelism", "1");
-    String plan = plan(COLUMNS, options);
+    String plan = plan(COLUMNS + ", note STRING", options);
     assertFalse(plan.contains("Exchange"), plan);
   }
 
@@ -106,6 +107,8 @@ class RedisSinkFactoryTest {
         "event-time | origin"
             + " | column 'origin' is STRING; choose of the columns of type BIGINT, TIMESTAMP(3) or"
             + " TIMESTAMP_LTZ(3): dest, event_time, at_time",
+        "trace | gone"
+            + " | column 'gone' is BOOLEAN; choose of the columns of type STRING: origin",
         "deleted | is_deleted"
             + " | no column 'is_deleted'; choose of the columns of type BOOLEAN: gone",
       })

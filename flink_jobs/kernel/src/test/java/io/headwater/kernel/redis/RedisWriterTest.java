@@ -3,6 +3,7 @@ package io.headwater.kernel.redis;
 import static io.headwater.kernel.redis.Fixture.deleted;
 import static io.headwater.kernel.redis.Fixture.of;
 import static io.headwater.kernel.redis.Fixture.row;
+import static io.headwater.kernel.redis.Fixture.traced;
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -37,6 +38,7 @@ class RedisWriterTest {
 
   private static final byte[] DELAY = FeastCodec.featureField("delays", "delay");
   private static final byte[] TIMESTAMP = "_ts:delays".getBytes(UTF_8);
+  private static final byte[] TRACE = "_trace:delays".getBytes(UTF_8);
   private static final byte[] VERSION = "_ep:delays".getBytes(UTF_8);
 
   private static RedisServer server;
@@ -182,6 +184,61 @@ class RedisWriterTest {
     assertStored(2, 2000, "0:2000");
     write(0, of(RowKind.DELETE, row("JFK", 2000, 2d)), row("JFK", 1999, 3d));
     assertNull(stored("JFK", DELAY));
+  }
+
+  private static String traceparent(int n) {
+    return "00-%032x-%016x-01".formatted(n, n);
+  }
+
+  private static String storedTrace() throws IOException {
+    byte[] found = stored("JFK", TRACE);
+    return found == null ? null : new String(found, UTF_8);
+  }
+
+  /** Without a collector what is stored leads to the span that sent the event. */
+  @Test
+  void theTraceOfTheNewestSampledRowIsKept() throws Exception {
+    try (RedisWriter writer = writer(Fixture.traced(server.port))) {
+      writer.write(traced("JFK", 1000, 1, null), null);
+      writer.flush(false);
+      assertNull(storedTrace());
+      writer.write(traced("JFK", 2000, 2, traceparent(2) + " 1 2"), null);
+      writer.write(traced("LGA", 2000, 2, null), null);
+      writer.flush(false);
+      assertEquals(traceparent(2) + " 2000", storedTrace());
+      assertNull(stored("LGA", TRACE));
+      writer.write(traced("JFK", 3000, 3, null), null);
+      writer.write(traced("JFK", 1999, 4, traceparent(4) + " 1 2"), null);
+      writer.flush(false);
+      assertEquals(traceparent(2) + " 2000", storedTrace());
+      assertStored(3, 3000, "0:3000");
+      writer.write(traced("JFK", 2500, 5, traceparent(5) + " 1 2"), null);
+      writer.flush(false);
+      assertEquals(traceparent(2) + " 2000", storedTrace());
+    }
+    assertStored(3, 3000, "0:3000");
+  }
+
+  @Test
+  void aSampledRowWhosePlaceIsTakenInItsBatchLeavesItsTrace() throws Exception {
+    try (RedisWriter writer = writer(Fixture.traced(server.port))) {
+      writer.write(traced("JFK", 1000, 1, traceparent(1) + " 1 2"), null);
+      writer.write(traced("JFK", 2000, 2, traceparent(2) + " 1 2"), null);
+      writer.write(traced("JFK", 3000, 3, null), null);
+      writer.flush(false);
+    }
+    assertStored(3, 3000, "0:3000");
+    assertEquals(traceparent(2) + " 2000", storedTrace());
+  }
+
+  @Test
+  void whatIsNoTraceIsNotKept() throws Exception {
+    try (RedisWriter writer = writer(Fixture.traced(server.port))) {
+      writer.write(traced("JFK", 1000, 1, "00-x"), null);
+      writer.flush(false);
+    }
+    assertStored(1, 1000, "0:1000");
+    assertNull(storedTrace());
   }
 
   @Test

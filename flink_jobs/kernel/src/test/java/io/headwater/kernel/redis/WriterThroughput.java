@@ -25,7 +25,7 @@ final class WriterThroughput {
 
   public static void main(String[] args) throws Exception {
     if (args[0].equals("--script")) {
-      System.out.print(Script.of(Integer.parseInt(args[1])));
+      System.out.print(Script.of(Integer.parseInt(args[1]), false));
       return;
     }
     List<GenericRowData> rows = rows(Path.of(args[1]));
@@ -40,6 +40,7 @@ final class WriterThroughput {
             0,
             List.of(new Column("tailnum", 0, Kind.STRING)),
             new Column("event_time", 1, Kind.BIGINT),
+            null,
             null,
             List.of(
                 new Column("dep_delay", 2, Kind.DOUBLE),

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.headwater.kernel.traces.RowTrace;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.List;
@@ -95,10 +96,67 @@ class EngineTest {
     return TimestampData.fromEpochMillis(milliseconds);
   }
 
+  /** A row as {@link #INPUT}, its s a traceparent or none. */
+  private static GenericRowData sampled(String traceparent, double d) {
+    return GenericRowData.of(
+        1L, d, true, traceparent == null ? null : StringData.fromString(traceparent), null, null);
+  }
+
+  private static String traceparent(int n, String flags) {
+    return "00-%032x-%016x-%s".formatted(n, n, flags);
+  }
+
+  private static Engine traced() {
+    return new Engine(
+        Spec.parse(
+            "{\"time\": \"rowtime\", \"trace\": \"s\", \"features\": ["
+                + window("m", "mean", "d")
+                + "]}",
+            INPUT));
+  }
+
+  @Test
+  void aSampledRowsTraceOutlivesARestartAndComesOutOnce() {
+    Engine engine = traced();
+    KeyState state = engine.newState();
+    long before = System.currentTimeMillis();
+    engine.buffer(state, sampled(null, 1), 5);
+    engine.buffer(state, sampled(traceparent(7, "01"), 2), 5);
+    engine.buffer(state, sampled(null, 3), 15);
+    byte[] written = KeyStateCodec.encode(state);
+    assertEquals(4, written[0]);
+    state = KeyStateCodec.decode(written);
+    assertArrayEquals(written, KeyStateCodec.encode(state));
+    List<String> traces = new ArrayList<>();
+    engine.advance(
+        state, 200, row -> traces.add(row.isNullAt(3) ? null : row.getString(3).toString()));
+    // Of the times 5 and 15 and of both windows' ends.
+    assertEquals(4, traces.size());
+    assertEquals(List.of(), traces.stream().skip(1).filter(t -> t != null).toList());
+    RowTrace trace = RowTrace.parse(traces.get(0));
+    assertEquals(traceparent(7, "01"), trace.parent());
+    assertTrue(before <= trace.readAt() && trace.readAt() <= trace.appliedAt(), trace.toString());
+  }
+
+  @Test
+  void stateWithoutASampledRowIsThatOfVersionThree() {
+    Engine engine = traced();
+    KeyState state = engine.newState();
+    KeyState plain = engine(window("m", "mean", "d")).newState();
+    String no = traceparent(7, "00");
+    for (String other : new String[] {null, "", "x".repeat(55), no, no.toUpperCase() + "1"}) {
+      engine.buffer(state, sampled(other, 1), 5);
+      engine(window("m", "mean", "d")).buffer(plain, sampled(other, 1), 5);
+    }
+    engine(window("m", "mean", "d")).check(state);
+    assertEquals(3, KeyStateCodec.encode(state)[0]);
+    assertArrayEquals(KeyStateCodec.encode(plain), KeyStateCodec.encode(state));
+  }
+
   @Test
   void stateOfALaterVersionIsRefused() {
     byte[] written = KeyStateCodec.encode(engine(BASICS).newState());
-    written[0]++;
+    written[0] = 5;
     assertThrows(RuntimeException.class, () -> KeyStateCodec.decode(written));
   }
 
@@ -140,6 +198,7 @@ class EngineTest {
     String[][] cases = {
       {"{", "not JSON"},
       {"{\"features\": [{}]}", "$.time"},
+      {"{\"time\": \"rowtime\", \"trace\": \"d\", \"features\": [{}]}", "$.trace"},
       {"{\"time\": \"day\", \"features\": [{}]}", "choose"},
       {"{\"time\": \"rowtime\", \"features\": []}", "$.features"},
       {feature("\"op\": \"median\""), "choose of count, sum, mean"},

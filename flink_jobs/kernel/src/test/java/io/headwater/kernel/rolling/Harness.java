@@ -1,5 +1,6 @@
 package io.headwater.kernel.rolling;
 
+import io.headwater.kernel.traces.RowTrace;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
@@ -27,7 +28,8 @@ import org.apache.flink.table.types.logical.RowType;
  *
  * <p>A run is {@code {"spec": {...}, "columns": [["price", "DOUBLE"]], "commands": [["row", key,
  * time, [values]], ["watermark", time], ["restart"]]}}. The answer holds the emitted {@code rows},
- * the positions of the {@code late} commands, and the {@code bytes} of the state that is left.
+ * the positions of the {@code late} commands, and the {@code bytes} of the state that is left. A
+ * row of a spec with a trace ends in the traceparent it came out with, or null.
  */
 final class Harness {
 
@@ -161,6 +163,9 @@ final class Harness {
   }
 
   private void emit(String key, RowData data) {
+    int trace = spec.features.length + 2;
+    boolean sampled = spec.trace >= 0 && !data.isNullAt(trace);
+    String traceparent = sampled ? RowTrace.parse(data.getString(trace).toString()).parent() : null;
     GenericRowData row = copy(spec, data);
     ArrayNode values = JSON.createArrayNode();
     for (int i = 0; i < spec.features.length; i++) {
@@ -168,7 +173,10 @@ final class Harness {
       values.addPOJO(value instanceof StringData ? value.toString() : value);
     }
     long time = row.getTimestamp(spec.features.length, 3).getMillisecond();
-    rows.addArray().add(key).add(time).add(values);
+    ArrayNode emitted = rows.addArray().add(key).add(time).add(values);
+    if (spec.trace >= 0) {
+      emitted.add(traceparent);
+    }
   }
 
   /** An emitted row, which the engine uses again for the next, as one to keep. */
