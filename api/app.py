@@ -34,7 +34,7 @@ from api.telemetry import Telemetry, Traces
 from connectors.access import KafkaAccess
 from connectors.registered import served
 from observability.metrics import ApiMetrics
-from observability.tracing import tracer_provider
+from observability.tracing import API, tracer_provider
 from schemas import HeadwaterError, Repository
 
 VERSION = "0.1.0"
@@ -83,7 +83,7 @@ def create_app(
     metrics = ApiMetrics()
     gatekeeper = gatekeeper or Open()
     recorded = limits.traced if traces is not None else 0.0
-    provider = traces or tracer_provider("headwater-api", {})
+    provider = traces or tracer_provider(API, {})
     tracer = provider.get_tracer("headwater.api", VERSION)
     trace = Traces(tracer, recorded)
     store = OnlineStore(redis, tracer, metrics)

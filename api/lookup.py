@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from api.plan import BAD_ROW, Group, Key, Selection, Slot
 from api.serving import Serving
 from api.store import OnlineStore
 from api.switch import Switch
-from api.telemetry import Trace
+from api.telemetry import Trace, link
 from connectors.redis_codec import CodecError, Value, count_older, decode_event_time
 from observability.metrics import ApiMetrics
 
@@ -208,6 +208,8 @@ class FeatureLookup:
     ) -> Found:
         """What is known of each row; RequestError or StoreUnavailable if it cannot be told."""
         traced = trace.span is not None
+        if traced:
+            selection = selection.traced
         if len(rows) > MAX_ENTITIES:
             raise RequestError("$.entities", f"at most {MAX_ENTITIES} entities", len(rows))
         wanted = len(selection.keys)
@@ -242,6 +244,8 @@ class FeatureLookup:
         replaying = frozenset[str]() if quiet else self._switch.views
         found = Found(selection, len(rows), self._clock(), parts, self._metrics, replaying)
         self._count(found)
+        if trace.span is not None and rows:
+            link(trace.span, _traces(parts))
         self._log.note(found, rows, trace.trace_id)
         return found
 
@@ -261,6 +265,16 @@ class FeatureLookup:
                 )
                 if (first := times[0]) is not None and (time := event_time(first)) is not None:
                     self._metrics.age(view.view, now - time / 1000)
+
+
+def _traces(parts: Iterable[Part]) -> Iterator[tuple[str, bytes]]:
+    """The views that have a sampled row of an entity, each with what is stored of its trace."""
+    for part in parts:
+        for view in part.group.views:
+            if view.trace_at is not None:
+                for data in part.by_field[view.trace_at]:
+                    if data is not None:
+                        yield view.view, data
 
 
 def _spread(keys: Sequence[object], different: dict[Any, Any]) -> Callable[[Any], Any] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain, groupby
 from operator import itemgetter
 from struct import error as StructError
@@ -27,6 +27,7 @@ from connectors.redis_codec import (
     feature_field,
     key_encoder,
     timestamp_field,
+    trace_field,
 )
 from connectors.registered import Served, ServedView
 from schemas import Entity, Type
@@ -71,6 +72,9 @@ class ViewTimes:
     columns: int
     """How many columns of the selection are the view's."""
 
+    trace_at: int | None = None
+    """Where the view's trace lies, where it is read."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -89,6 +93,19 @@ class Group:
 
     head: bytes
     tail: bytes
+
+    def traced(self) -> Group:
+        """The same, with the traces of the views behind all else."""
+        added = [trace_field(view.view) for view in self.views]
+        return replace(
+            self,
+            fields=self.fields + len(added),
+            views=tuple(
+                replace(view, trace_at=at) for at, view in enumerate(self.views, self.fields)
+            ),
+            head=_head(self.fields + len(added)),
+            tail=self.tail + _tail(added),
+        )
 
     def commands(self, keys: Iterable[Key | tuple[Key, ...]]) -> list[bytes]:
         """An HMGET for each of what `key_of` gave; raises one of BAD_ROW for what is no key."""
@@ -125,6 +142,11 @@ class Selection:
     views: frozenset[str]
     computation: Computation | None = None
     """Where features are computed: the rest of the selection is what is read for them."""
+
+    @cached_property
+    def traced(self) -> Selection:
+        """What a request reads whose spans are recorded: the traces of the values besides."""
+        return replace(self, groups=tuple(group.traced() for group in self.groups))
 
     def check(self, rows: Iterable[Mapping[str, Key]]) -> None:
         """RequestError for the first row that has not just the keys it needs, of their types."""
@@ -290,9 +312,17 @@ def _group(columns: list[tuple[int, FeatureColumn]], encoder: Encoder) -> Group:
         names=names,
         key_of=itemgetter(*names),
         encode=encode,
-        head=b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2),
-        tail=b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(f), f) for f in fields),
+        head=_head(len(fields)),
+        tail=b"\r\n" + _tail(fields),
     )
+
+
+def _head(fields: int) -> bytes:
+    return b"*%d\r\n$5\r\nHMGET\r\n$" % (fields + 2)
+
+
+def _tail(fields: Iterable[bytes]) -> bytes:
+    return b"".join(b"$%d\r\n%b\r\n" % (len(f), f) for f in fields)
 
 
 def _check_key(entity: Entity, value: Key, path: str) -> None:

@@ -22,7 +22,7 @@ from api.neighbours import kafka, postgres
 from api.store import connect
 from connectors.access import KafkaAccess
 from observability.logs import set_up
-from observability.tracing import OTLP_ENDPOINT, tracer_provider
+from observability.tracing import API, OTLP_ENDPOINT, tracer_provider
 from schemas import SettingsError
 from schemas.loading import load_repository
 
@@ -163,12 +163,12 @@ def main() -> None:
         )
     except SettingsError as error:
         raise SystemExit(str(error)) from error
-    set_up("headwater-api")
+    set_up(API)
     exported = os.environ.get(OTLP_ENDPOINT)
     app = create_app(
         repository,
         redis,
-        traces=tracer_provider("headwater-api", os.environ) if exported else None,
+        traces=tracer_provider(API, os.environ) if exported else None,
         neighbours=tuple(
             make(address)
             for make, address in ((kafka, settings.kafka), (postgres, settings.postgres))

@@ -5,19 +5,24 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, cast
 
 from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from connectors.redis_codec import CodecError, decode_trace
 from observability.metrics import ApiMetrics
+from observability.tracing import EVENT_TIME, VIEW
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _random = random.Random()
+_LINKS = 32
+"""At most so many to a span; a lookup of a thousand entities tells enough with them."""
 
 
 class Trace:
@@ -80,6 +85,20 @@ class Traces:
             if status >= 500:
                 trace.span.set_status(StatusCode.ERROR)
             trace.span.end()
+
+
+def link(span: Span, stored: Iterable[tuple[str, bytes]]) -> None:
+    """Link a lookup's span to the traces that wrote what it found, by view and trace field."""
+    for view, data in islice(stored, _LINKS):
+        try:
+            traceparent, time = decode_trace(data)
+        except CodecError:
+            continue
+        if _is_traceparent(traceparent):
+            context = _PROPAGATOR.extract({"traceparent": traceparent})
+            span.add_link(
+                get_current_span(context).get_span_context(), {VIEW: view, EVENT_TIME: time}
+            )
 
 
 def _is_traceparent(text: str) -> bool:

@@ -37,6 +37,10 @@ _DEAD = (
     "`kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL",
     "`kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL",
 )
+TRACEPARENT = "_traceparent"
+"""The column of a traced stream with the trace that its record's headers name."""
+
+_TRACEPARENT = f"`{TRACEPARENT}` AS DECODE(`_headers`['traceparent'], 'UTF-8')"
 _VERSIONS = {
     "connector": "kafka-versions",
     # Whoever has this topic as its own source sends what cannot be read to the dead letters.
@@ -92,10 +96,22 @@ def versions_ddl(source: EventStream | CdcTable, prefix: str, stream: EventStrea
     return _create(source.name, lines, _kafka(topic) | _VERSIONS)
 
 
+def untraced(ddl: str) -> str:
+    """The DDL of a stream, its events of no trace: what is replayed goes on in none."""
+    return ddl.replace(_TRACEPARENT, f"`{TRACEPARENT}` AS CAST(NULL AS STRING)")
+
+
+def _traced(stream: EventStream) -> list[str]:
+    if not stream.traced:
+        return []
+    return ["`_headers` MAP<STRING, BYTES> METADATA FROM 'headers' VIRTUAL", _TRACEPARENT]
+
+
 def _stream(stream: EventStream) -> str:
     lines = [
         *_events(stream),
         *_DEAD,
+        *_traced(stream),
         f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({identifier(EVENT_TIME)}, 3)",
         _watermark(stream),
     ]

@@ -6,6 +6,7 @@ import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -18,6 +19,21 @@ from schemas.event import check_event
 Event = Mapping[str, str | int | float | bool | None]
 Progress = Callable[[int], None]
 """Called now and then with the number of events sent so far."""
+
+
+class Sending(Protocol):
+    """A sampled event on its way to Kafka."""
+
+    @property
+    def headers(self) -> list[tuple[str, str | bytes | None]]:
+        """What its record says of its trace."""
+
+    def ended(self, partition: int | None, offset: int | None, error: str | None) -> None:
+        """Kafka has it, there; or it was not taken, with the reason."""
+
+
+Sample = Callable[[str], Sending | None]
+"""Asked for each event of a traced stream, by its topic; None of those that are not sampled."""
 
 _EVERY = 2000
 
@@ -46,12 +62,14 @@ def produce(
     recorded: Mapping[EventStream, Sequence[Event]],
     speed: float | None = None,
     progress: Progress = lambda _: None,
+    sample: Sample | None = None,
 ) -> Sent:
     """Send the events of all streams, merged by event time, and wait until Kafka has them.
 
     `speed` is event time over wall time: 1 as it happened, 60 an hour a minute, None as fast as
-    Kafka takes them. An event that does not fit its stream raises EventError, before which
-    everything up to it has been sent. KafkaUnavailable if Kafka does not take an event in time.
+    Kafka takes them. `sample` begins the traces of events, of streams that are traced. An event
+    that does not fit its stream raises EventError, before which everything up to it has been sent.
+    KafkaUnavailable if Kafka does not take an event in time.
     """
     failed: list[KafkaError] = []
     producer = Producer(
@@ -72,6 +90,15 @@ def produce(
         if error is not None:
             failed.append(error)
 
+    def told(sending: Sending) -> Callable[[KafkaError | None, Message], None]:
+        def tell(error: KafkaError | None, message: Message) -> None:
+            delivered(error, message)
+            sending.ended(
+                message.partition(), message.offset(), None if error is None else error.str()
+            )
+
+        return tell
+
     encode = msgspec.json.Encoder().encode
     counts = {stream.name: 0 for stream in recorded}
     began = time.monotonic()
@@ -80,6 +107,7 @@ def produce(
         for stream, event in _paced(_merged(recorded), speed, producer):
             check_event(stream, event)
             key = str(event[stream.partition_by]).encode()
+            sending = sample(stream.topic) if sample is not None and stream.traced else None
             while True:
                 try:
                     producer.produce(
@@ -87,7 +115,8 @@ def produce(
                         encode(event),
                         key,
                         timestamp=_time(event),
-                        on_delivery=delivered,
+                        on_delivery=delivered if sending is None else told(sending),
+                        headers=None if sending is None else sending.headers,
                     )
                     break
                 except BufferError:

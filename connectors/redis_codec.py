@@ -8,6 +8,8 @@ entity key serialization version 3 (`feast/infra/key_encoding_utils.py` and
     field   4 bytes: murmur3 of `view:feature`, little-endian   -> a `Value` message
     field   `_ts:<view>`                                        -> a `Timestamp` message
 
+Fields of our own stand beside them, `epoch_field` and `trace_field`; Feast does not read them.
+
 A null feature is an empty `Value`. A timestamp feature is kept as int64 milliseconds, since
 Feast's own timestamp holds whole seconds and would lose the rest.
 """
@@ -59,6 +61,24 @@ def timestamp_field(view: str) -> bytes:
 def epoch_field(view: str) -> bytes:
     """The hash field of a view's `<replay epoch>:<event time in ms>`, ours and not Feast's."""
     return f"_ep:{view}".encode()
+
+
+def trace_field(view: str) -> bytes:
+    """The hash field of the trace of a view's newest sampled row, ours and not Feast's.
+
+    It holds the W3C traceparent of the span that wrote the row, a blank and the row's event time
+    in milliseconds; newer rows that are not sampled leave it as it is.
+    """
+    return f"_trace:{view}".encode()
+
+
+def decode_trace(data: bytes) -> tuple[str, int]:
+    """A trace field's traceparent, as it stands there, and event time in milliseconds."""
+    traceparent, _, time = data.partition(b" ")
+    try:
+        return traceparent.decode("ascii"), int(time)
+    except ValueError:
+        raise _foreign(data) from None
 
 
 def encode_value(type_: Type, value: Value) -> bytes:

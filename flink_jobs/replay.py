@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from connectors.ddl import NO_RECORD, REASON, identifier, literal, sql_type
+from connectors.ddl import (
+    NO_RECORD,
+    REASON,
+    TRACEPARENT,
+    identifier,
+    literal,
+    sql_type,
+    untraced,
+)
 from flink_jobs.sql import CATALOG, Job, Part, Read, job_sql, read_ddl
 from schemas import EVENT_TIME, EventStream, FeatureView, JoinedStream, SettingsError, parts
 
@@ -182,7 +190,7 @@ def _read(source: Part, ddl: str, reading: Reading, span: Span, pace: str | None
     if span.end is not None:
         log = log.replace("'connector' = 'kafka'", "'connector' = 'kafka-replay'", 1)
     if pace is not None:
-        log = _paced(log, pace)
+        log = untraced(_paced(log, pace))
     if not isinstance(source, EventStream) or not reading.archive:
         return log
     name = f"sources.{identifier(source.name)}"
@@ -206,8 +214,9 @@ def _read(source: Part, ddl: str, reading: Reading, span: Span, pace: str | None
 
 
 def _no_record(ddl: str) -> dict[str, str]:
-    """The columns of dead letters, for a source that has them."""
-    return NO_RECORD if identifier(REASON) in ddl else {}
+    """The columns of dead letters and of traces, for a source that has them."""
+    traced = {TRACEPARENT: "STRING"} if identifier(TRACEPARENT) in ddl else {}
+    return NO_RECORD | traced if identifier(REASON) in ddl else {}
 
 
 def _bounded(ddl: str, reading: Reading, span: Span) -> str:

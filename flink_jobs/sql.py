@@ -18,6 +18,7 @@ from connectors.ddl import (
     OFFSET,
     PARTITION,
     REASON,
+    TRACEPARENT,
     create_table,
     dead_ddl,
     dead_insert,
@@ -50,6 +51,7 @@ _ROLLING = "io.headwater.kernel.rolling.Rolling"
 _TEMPORAL_JOIN = "io.headwater.kernel.joins.TemporalJoin"
 _AVAILABLE_AT = "available_at"
 _LATE = "late_row"
+_TRACE = "_trace"
 CATALOG = {
     "type": "iceberg",
     "catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
@@ -234,7 +236,7 @@ def joins_sql(joined: Iterable[JoinedStream]) -> Iterable[str]:
 
 def _joined(joined: JoinedStream) -> Iterable[str]:
     """One `temporal_join` after the other, since each needs its own key."""
-    names = [column.name for column in joined.stream.columns]
+    names = [column.name for column in joined.stream.columns] + _traceparent(joined.stream)
     events = f"joined.{identifier(f'{joined.name}_0')}"
     yield (
         f"CREATE VIEW {events} AS\n"
@@ -294,8 +296,24 @@ def _versions(join: TemporalJoin) -> str:
 
 def rolling_spec(view: FeatureView) -> str:
     """What the kernel's `rolling` is told to compute, as JSON."""
-    features = [_rolling_feature(feature) for feature in view.features]
-    return json.dumps({"time": "rowtime", "features": features}, separators=(",", ":"))
+    spec: dict[str, object] = {"time": "rowtime"}
+    if _is_traced(view):
+        spec["trace"] = TRACEPARENT
+    spec["features"] = [_rolling_feature(feature) for feature in view.features]
+    return json.dumps(spec, separators=(",", ":"))
+
+
+def _is_traced(view: FeatureView) -> bool:
+    return view.stream is not None and view.stream.traced
+
+
+def _traceparent(stream: EventStream | None) -> list[str]:
+    return [TRACEPARENT] if stream is not None and stream.traced else []
+
+
+def _trace(view: FeatureView) -> list[str]:
+    """The column of a view's rows with what is kept of their trace, if they have any."""
+    return [_TRACE] if _is_traced(view) else []
 
 
 def _rolling_feature(feature: Feature) -> dict[str, object]:
@@ -361,7 +379,7 @@ def view_sql(view: FeatureView) -> Iterable[str]:
 
 def _let_out(view: FeatureView) -> Iterable[str]:
     """The columns of a view's rows, null in the place of a value that is rejected."""
-    for column in (*view.keys, *_names(view), EVENT_TIME):
+    for column in (*view.keys, *_names(view), EVENT_TIME, *_trace(view)):
         name = identifier(column)
         if column in view.rejecting:
             broken = breaks(view.rejecting[column])
@@ -382,7 +400,7 @@ def _input(view: FeatureView) -> str:
     conditions = "".join(f",\n  ({text}) IS TRUE AS {identifier(text)}" for text in texts)
     return (
         f"CREATE VIEW inputs.{identifier(view.name)} AS\n"
-        f"SELECT {_list(columns)}, `rowtime`{conditions}\n"
+        f"SELECT {_list((*columns, *_traceparent(view.stream)))}, `rowtime`{conditions}\n"
         f"FROM {source}.{identifier(view.source.name)}{whole};\n"
     )
 
@@ -423,6 +441,9 @@ def _online(view: FeatureView, project: str) -> str:
         "event-time": EVENT_TIME,
         "epoch": "${epoch}",
     }
+    if _is_traced(view):
+        columns.append(f"{identifier(_TRACE)} STRING")
+        options["trace"] = _TRACE
     if isinstance(view.source, CdcTable):
         columns.append("`deleted` BOOLEAN")
         options["deleted"] = "deleted"
@@ -434,7 +455,7 @@ def _inserts(view: FeatureView) -> Iterable[str]:
     deleted = ("deleted",) if isinstance(view.source, CdcTable) else ()
     yield (
         f"INSERT INTO online.{name}\n"
-        f"SELECT {_list((*view.keys, *_names(view), EVENT_TIME, *deleted))}\n"
+        f"SELECT {_list((*view.keys, *_names(view), EVENT_TIME, *_trace(view), *deleted))}\n"
         f"FROM computed.{name};\n"
     )
     values = "".join(f"  {_offline(c.name, c.type)},\n" for c in view.schema).rstrip(",\n")

@@ -57,6 +57,8 @@ def _features(old: str, new: str) -> list[str]:
             }
             told = ", ".join(f"{key} was {a}, is {b}" for key, (a, b) in changed.items())
             texts.append(f"{name} has changed ({told})")
+    if before == after and list(before) == list(after):
+        return []  # what is traced has changed, as the query says
     return texts or ["its features stand in another order"]
 
 

@@ -13,6 +13,7 @@ from connectors.access import KafkaAccess, outage_seconds
 from schemas import SettingsError
 
 _PORT = "HEADWATER_{}_PORT"
+_SHARE = re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,14 @@ class Settings:
     """HEADWATER_FEATURE_LOG: the share of the API's answers that are noted, 0 to 1, for `headwater
     skew`."""
 
+    otlp_endpoint: str = ""
+    """OTEL_EXPORTER_OTLP_ENDPOINT: where the traces of producer, jobs and API go, as an
+    OTLP/HTTP collector's base address; nowhere by default."""
+
+    traced_events: float = 0.001
+    """HEADWATER_TRACED_EVENTS: the share of the produced events that are traced, 0 to 1, of
+    streams that are."""
+
     schema_registry: str = ""
     """HEADWATER_SCHEMA_REGISTRY: a schema registry of the Confluent protocol; none by default."""
     alert_webhook: str = ""
@@ -173,7 +182,7 @@ class Settings:
                     )
                 given[name] = int(seconds)
         if share := environ.get("HEADWATER_FEATURE_LOG"):
-            if not re.fullmatch(r"0(\.[0-9]+)?|1(\.0+)?", share):
+            if not _SHARE.fullmatch(share):
                 raise SettingsError(f"HEADWATER_FEATURE_LOG: expected 0 to 1, got {share!r}")
             given["feature_log"] = share
         if registry := environ.get("HEADWATER_SCHEMA_REGISTRY"):
@@ -182,6 +191,16 @@ class Settings:
                     f"HEADWATER_SCHEMA_REGISTRY: expected http:// or https://, got {registry!r}"
                 )
             given["schema_registry"] = registry
+        if endpoint := environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+            if not endpoint.startswith(("http://", "https://")):
+                raise SettingsError(
+                    f"OTEL_EXPORTER_OTLP_ENDPOINT: expected http:// or https://, got {endpoint!r}"
+                )
+            given["otlp_endpoint"] = endpoint
+        if traced := environ.get("HEADWATER_TRACED_EVENTS"):
+            if not _SHARE.fullmatch(traced):
+                raise SettingsError(f"HEADWATER_TRACED_EVENTS: expected 0 to 1, got {traced!r}")
+            given["traced_events"] = float(traced)
         names = environ.get("HEADWATER_EXTERNAL", "").split(",")
         external = frozenset(name.strip() for name in names if name.strip())
         return cls(

@@ -50,6 +50,8 @@ class EventStream:
     row each in Iceberg; `unique`, `fresh` and `rate` need it.
     `drift` is how far, in event time, a job may read one partition ahead of another while it
     catches up; what lies between waits in its state.
+    `traced`: an event whose record has a sampled W3C `traceparent` among its headers goes on in
+    that trace, to the online store.
     """
 
     name: str
@@ -62,6 +64,7 @@ class EventStream:
     expectations: tuple[Expectation | WindowExpectation, ...] = ()
     checked: Duration | None = None
     drift: Duration = _ONE_HOUR
+    traced: bool = False
     version: int = 1
     description: str = ""
 

@@ -23,6 +23,7 @@ from headwater.local.platform import Platform
 from headwater.settings import Ports, Settings
 from schemas import EVENT_TIME, FeatureView
 from tests.containers import containers_for, docker_answers
+from tests.otlp import Receiver
 from tests.shop import CUSTOMERS
 
 ROOT = Path(__file__).parent.parent
@@ -78,8 +79,8 @@ def produce_awake(access, recorded):
 class Running:
     """A platform of its own, and the environment in which `headwater` commands act on it."""
 
-    def __init__(self, state: Path) -> None:
-        self.environ = free_ports() | {"HEADWATER_STATE": str(state)}
+    def __init__(self, state: Path, **environ: str) -> None:
+        self.environ = free_ports() | {"HEADWATER_STATE": str(state)} | environ
         # The past comes in bursts here, and no partition of it is silent for good.
         self.environ["HEADWATER_IDLE_SECONDS"] = "600"
         self.environ["HEADWATER_FEATURE_LOG"] = "1"
@@ -123,11 +124,11 @@ def _answers(part) -> bool:
 
 
 @contextmanager
-def platform_of(name):
+def platform_of(name, **environ):
     """A platform for whoever is called that; what was started is stopped at the end."""
     state = ROOT / "build" / f"test-{name}-{os.getpid()}"
     shutil.rmtree(state, ignore_errors=True)
-    platform = Running(state)
+    platform = Running(state, **environ)
     try:
         platform.up()
         yield platform
@@ -141,9 +142,17 @@ def platform_of(name):
 
 
 @pytest.fixture(scope="session")
-def running():
+def receiver(tmp_path_factory):
+    """Where the traces of the platform's jobs and APIs go."""
+    receiver = Receiver(tmp_path_factory.mktemp("otlp") / "traces.jsonl")
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture(scope="session")
+def running(receiver):
     """One platform for all tests that need one."""
-    with platform_of("platform") as platform:
+    with platform_of("platform", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url) as platform:
         yield platform
 
 

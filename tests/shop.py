@@ -127,6 +127,7 @@ visits = EventStream(
         among("customer", "ahead", "behind", "lonely"),
     ),
     checked=seconds(5),
+    traced=True,
 )
 
 visit_counts = FeatureView(

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from api import create_app
+from api.plan import Plan
 from api.server import ServerSettings
 from api.store import connect
 from connectors.redis_codec import (
@@ -29,7 +30,9 @@ from connectors.redis_codec import (
     entity_key,
     feature_field,
     timestamp_field,
+    trace_field,
 )
+from connectors.registered import served
 from observability.tracing import tracer_provider
 from schemas import (
     Column,
@@ -409,6 +412,56 @@ def test_the_answer_carries_the_callers_trace(client, spans):
     assert (lookup.name, request.name) == ("redis HMGET", "POST /v1/features")
     assert lookup.parent.span_id == request.context.span_id
     assert answer.headers["traceparent"].split("-")[2] == f"{request.context.span_id:016x}"
+
+
+def traced_by(n, time):
+    return f"00-{n:032x}-{n:016x}-01 {time}"
+
+
+def test_a_recorded_lookup_is_linked_to_the_traces_that_wrote_its_values(server, client, spans):
+    for user, trace in ((7, traced_by(1, NOW)), (8, None), (9, "no trace"), (10, "00-x 5")):
+        server.write(SPEND, {"user": user}, NOW, count_1h=1, price_mean_1h=2.0)
+        if trace is not None:
+            key = entity_key("shop", SPEND.entities, {"user": user})
+            server.client.hset(key, trace_field("spend"), trace)
+    server.client.hset(
+        entity_key("shop", BADGE.entities, {"user": 8}), trace_field("badge"), traced_by(2, NOW)
+    )
+    server.client.set(entity_key("shop", SPEND.entities, {"user": 11}), "no hash")
+    body = {
+        "features": ["badge:member", "spend:count_1h"],
+        "entities": [{"user": user} for user in (7, 8, 9, 10, 11, 7)],
+    }
+    answers = [
+        client.post("/v1/features", json=body, headers={"traceparent": caller}).json()
+        for caller in (f"00-{5:032x}-{5:016x}-01", f"00-{5:032x}-{5:016x}-00")
+    ]
+    assert answers[0] == answers[1]
+    _, request = spans.get_finished_spans()
+    assert sorted(
+        (link.context.trace_id, link.context.span_id, dict(link.attributes))
+        for link in request.links
+    ) == [
+        (1, 1, {"headwater.view": "spend", "headwater.event_time_ms": NOW}),
+        (2, 2, {"headwater.view": "badge", "headwater.event_time_ms": NOW}),
+    ]
+
+
+def test_a_lookup_that_is_not_recorded_reads_no_trace():
+    selection = Plan(served(SHOP)).service("buys")
+    (command, *_) = selection.groups[0].commands([7])
+    (traced, *_) = selection.traced.groups[0].commands([7])
+    assert b"_trace:" not in command
+    assert traced.count(b"_trace:spend") == 1
+    assert selection.traced is selection.traced
+
+
+def test_a_lookup_of_a_thousand_entities_has_few_links(server, client, spans):
+    for user in range(100):
+        key = entity_key("shop", SPEND.entities, {"user": user})
+        server.client.hset(key, trace_field("spend"), traced_by(user + 1, NOW))
+    ask(client, *({"user": user} for user in range(1000)), features=["spend:count_1h"])
+    assert len(spans.get_finished_spans()[-1].links) == 32
 
 
 def test_an_error_too_has_a_trace_id(client):

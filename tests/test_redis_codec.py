@@ -33,9 +33,11 @@ from connectors.redis_codec import (
     encode_event_time,
     encode_value,
     entity_key,
+    epoch_field,
     feature_field,
     key_encoder,
     timestamp_field,
+    trace_field,
 )
 from schemas import Entity, Type
 
@@ -254,6 +256,7 @@ def test_the_feast_sdk_reads_what_we_write(tmp_path, redis_port):
     redis.Redis(port=redis_port).hset(
         entity_key("flights", (ORIGIN,), {"origin": "JFK"}),
         mapping={timestamp_field(view): encode_event_time(1_357_035_420_000)}
+        | {epoch_field(view): "0:1357035420000", trace_field(view): "00-x 1357035420000"}
         | {feature_field(view, name): encode_value(*pair) for name, pair in written.items()},
     )
     answer = store.get_online_features(

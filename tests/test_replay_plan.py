@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,13 @@ import pytest
 from connectors.promotion import other_wins
 from feature_repo.flights.repository import repository
 from feature_repo.flights.views.carrier_delays import carrier_delays
+from flink_jobs.replay import Isolation, Reading, Span, replay_sql, restart_sql
 from flink_jobs.sql import Job, job_sql, jobs
 from flink_jobs.upgrade import breaks
 from headwater.replays.governor import Bounds, Governor, Seen, percentile
 from headwater.replays.plan import SourcePlan, _choose, expected
 from iceberg.archive import Kept
-from schemas import Feature, count, hours, present, rate, within
+from schemas import Feature, JoinedStream, count, hours, present, rate, within
 
 HOUR = 3_600_000
 
@@ -203,6 +205,40 @@ def test_what_is_expected_of_a_view_is_in_the_live_script_alone_and_named_where_
         assert text.count(null) == 1, "rejected live and in a replay"
     assert "headwater.`quality`" in after and "headwater.`quality`" not in replayed
     assert "checked" not in replayed
+
+
+def traced(job):
+    """The same job, its stream traced."""
+    stream = replace(job.sources[0], traced=True)
+
+    def of(source):
+        return replace(source, stream=stream) if isinstance(source, JoinedStream) else stream
+
+    views = tuple(replace(view, source=of(view.source)) for view in job.views)
+    return replace(job, sources=(stream, *job.sources[1:]), views=views)
+
+
+def test_a_stream_that_is_traced_carries_its_traces_to_redis_and_not_to_iceberg():
+    plain, script = job_sql(JOB), job_sql(traced(JOB))
+    assert "_trace" not in plain
+    assert "_headers" not in plain
+    assert script.count("'trace' = '_trace'") == len(JOB.views)
+    for view in JOB.views:
+        assert f'"trace":"_traceparent","features":[{{"name":"{view.features[0].name}"' in script
+    (offline,) = re.findall(r"INSERT INTO headwater.features.`carrier_context`\n[^;]*;", script)
+    assert "_trace" not in offline
+    assert breaks(plain, script) == ["what it reads or how has changed"]
+
+
+def test_a_replay_of_a_traced_stream_is_in_no_trace():
+    readings = {source.name: Reading("t", {0: (0, 9)}, {0: (0, 5)}, 1) for source in JOB.sources}
+    apart = Isolation("replay", "b", "flights~r", "pace")
+    script = replay_sql(traced(JOB), apart, Span(0, 9), readings)
+    assert "DECODE(" not in script
+    assert script.count("`_traceparent` AS CAST(NULL AS STRING)") == 2
+    live = restart_sql(traced(JOB), 0, readings)
+    assert live.count("`_traceparent` AS CAST(NULL AS STRING)") == 1
+    assert live.count("DECODE(`_headers`['traceparent'], 'UTF-8')") == 1
 
 
 def test_the_other_version_counts_unless_live_is_newer():

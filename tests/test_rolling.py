@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 from datetime import datetime
+from itertools import repeat
 from pathlib import Path
 from random import Random
 
@@ -167,27 +168,30 @@ class Kernel:
         assert "error" not in answer, answer
         return answer
 
-    def run(self, of: FeatureView, commands):
+    def run(self, of: FeatureView, commands, traced=None):
         """The rows emitted, by key, the events that were not late, and the rest of the answer."""
         names = {c.name: sql_type(c.type) for c in VISITS.columns if c.name != "user"}
         conditions = {condition_text(c): c for f in of.features for c in f.aggregation.conditions}
         columns = [*names.items(), *((text, "BOOLEAN") for text in conditions)]
+        spec = json.loads(rolling_spec(of))
+        if traced is not None:
+            columns.append(("traceparent", "STRING"))
+            spec["trace"] = "traceparent"
 
-        def encode(command):
+        def encode(command, trace):
             if isinstance(command, int):
                 return ["watermark", command]
             if isinstance(command, str):
                 return [command]
             values = [command[name] for name in names]
             values += [holds(condition, command) for condition in conditions.values()]
+            values += [] if traced is None else [trace]
             return ["row", command["user"], command["event_time"], values]
 
-        spec = json.loads(rolling_spec(of))
-        answer = self.ask(
-            {"spec": spec, "columns": columns, "commands": [encode(c) for c in commands]}
-        )
+        told = map(encode, commands, traced or repeat(None))
+        answer = self.ask({"spec": spec, "columns": columns, "commands": list(told)})
         rows, events = {}, {}
-        for key, time, values in answer["rows"]:
+        for key, time, values, *_ in answer["rows"]:
             rows.setdefault(key, []).append((time, values))
         for i, command in enumerate(commands):
             if isinstance(command, dict) and i not in set(answer["late"]):
@@ -251,6 +255,28 @@ def test_a_replay_gives_the_same_rows_bit_for_bit(kernel, chosen, commands):
     ordered = sorted((e for own in events.values() for e in own), key=lambda e: e["event_time"])
     replayed, _, _ = kernel.run(of, [*ordered, FOREVER])
     assert json.dumps(replayed, sort_keys=True) == json.dumps(rows, sort_keys=True)
+
+
+def sampled(n):
+    return f"00-{n:032x}-{n:016x}-01"
+
+
+@QUICK
+@given(features(), streams(bound=5_000), st.randoms(use_true_random=False))
+def test_a_trace_comes_out_with_its_time_and_changes_nothing(kernel, chosen, commands, random):
+    of = view(*chosen)
+    plain, _, _ = kernel.run(of, [*commands, FOREVER])
+    traced = [sampled(n) if random.random() < 0.4 else None for n in range(1, len(commands) + 1)]
+    rows, _, answer = kernel.run(of, [*commands, FOREVER], [*traced, None])
+    assert json.dumps(rows, sort_keys=True) == json.dumps(plain, sort_keys=True)
+    late = set(answer["late"])
+    for key, time, _, trace in answer["rows"]:
+        own = {
+            traced[n]
+            for n, c in enumerate(commands)
+            if isinstance(c, dict) and n not in late and (c["user"], c["event_time"]) == (key, time)
+        }
+        assert trace in (own - {None} or {None}), (key, time)
 
 
 def big(values):

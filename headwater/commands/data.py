@@ -20,6 +20,7 @@ from connectors.tables import load_tables
 from headwater.apply import apply_all
 from headwater.commands.options import moment
 from headwater.settings import Settings
+from observability.tracing import PRODUCER, Sends, tracer_provider
 from schemas import EventStream, SettingsError
 from schemas.loading import load_history, load_repository
 
@@ -118,7 +119,13 @@ def send(
             elapsed = bar.tasks[task].elapsed or 0
             bar.update(task, completed=number, rate=f"{number / max(elapsed, 0.001):,.0f}")
 
-        sent = produce(settings.kafka_access, recorded, speed, show)
+        traces = tracer_provider(PRODUCER, os.environ) if settings.otlp_endpoint else None
+        sample = Sends(traces.get_tracer("headwater"), settings.traced_events) if traces else None
+        try:
+            sent = produce(settings.kafka_access, recorded, speed, show, sample)
+        finally:
+            if traces:
+                traces.shutdown()
     if not quiet:
         rate = total / max(sent.seconds, 0.001)
         click.echo(f"{total:,} events in Kafka after {sent.seconds:.1f} s ({rate:,.0f}/s)")

@@ -18,7 +18,7 @@ def api(settings: Settings) -> Part:
         requests.get(f"{settings.api_url}/health/live", timeout=2).raise_for_status()
 
     passed = (
-        *("PATH", "HOME", "PYTHONPATH", "OTEL_EXPORTER_OTLP_ENDPOINT", "HEADWATER_TRACED"),
+        *("PATH", "HOME", "PYTHONPATH", "HEADWATER_TRACED"),
         *("HEADWATER_PRINCIPALS", "HEADWATER_OIDC_ISSUER", "HEADWATER_OIDC_AUDIENCE"),
     )
     return Part(
@@ -32,6 +32,7 @@ def api(settings: Settings) -> Part:
             "HEADWATER_REDIS_URL": settings.redis_url,
             "HEADWATER_KAFKA": settings.kafka,
             "HEADWATER_FEATURE_LOG": settings.feature_log,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": settings.otlp_endpoint,
             "HEADWATER_POSTGRES": f"127.0.0.1:{settings.ports.postgres}",
             "HEADWATER_API_PORT": str(settings.ports.api),
             "HEADWATER_GRPC_PORT": str(settings.ports.grpc),

@@ -41,6 +41,8 @@ def environment(settings: Settings) -> dict[str, str]:
     """What Flink's scripts and PyFlink need to find the distribution and our configuration."""
     folder = settings.state / "flink"
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "JAVA_HOME") if name in os.environ}
+    if settings.otlp_endpoint:
+        kept["OTEL_EXPORTER_OTLP_ENDPOINT"] = settings.otlp_endpoint
     return kept | {
         "FLINK_HOME": str(flink_home(settings)),
         "FLINK_CONF_DIR": str(folder / "conf"),
