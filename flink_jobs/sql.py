@@ -182,9 +182,12 @@ def _catalog() -> str:
 def _archive_sql(job: Job, read: Read) -> str:
     """Every record of the streams with its place in the log, into the tables `raw.STREAM`.
 
-    And what became of their expectations, window by window, into `quality.REPOSITORY`.
+    And what became of their expectations, window by window, into `quality.REPOSITORY`. It keeps
+    no traces, so it is the same whether a stream is traced or not.
     """
-    streams = [source for source in job.sources if isinstance(source, EventStream)]
+    streams = [
+        replace(source, traced=False) for source in job.sources if isinstance(source, EventStream)
+    ]
     checked = [checked_sql(stream, job.repository) for stream in streams if stream.checked]
     return "\n".join(
         [

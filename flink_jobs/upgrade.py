@@ -10,6 +10,13 @@ _VIEW = re.compile(
     r"CREATE VIEW (?:rolled|computed)\.`(\w+)` AS\n(?:[^;]*?spec => '((?:[^']|'')*)')?", re.DOTALL
 )
 _EXPECTED = re.compile(r"CREATE VIEW checked\.`([a-z]\w*)` AS\n([^;]*)")
+# What a stream that is traced adds. A temporal join's state holds it, no other state does.
+_TRACES = re.compile(
+    r"""\n  `_headers` MAP<STRING, BYTES> METADATA FROM 'headers' VIRTUAL,"""
+    r"""|\n  `_traceparent` AS [^\n]*,|, `_traceparent`|,\n  `_trace` STRING|, `_trace`"""
+    r"""|"trace":"_traceparent","""
+)
+_JOINED = "FROM temporal_join("
 _OPTIONS = re.compile(r"\) WITH \(\n.*?\n\);", re.DOTALL)
 
 
@@ -17,9 +24,12 @@ def breaks(old: str, new: str) -> list[str]:
     """Why the state of the job with the script `old` does not fit `new`; empty if it does.
 
     State fits a script that reads, computes and writes the same and differs in its connectors'
-    options alone. A view's state holds what its features need and nothing else: of an added
-    feature it has no past, and Flink numbers the operators of a job by their place in the query.
+    options alone, or in whether events are traced. A view's state holds what its features need
+    and nothing else: of an added feature it has no past, and Flink numbers the operators of a job
+    by their place in the query.
     """
+    if _JOINED not in old + new:
+        old, new = _TRACES.sub("", old), _TRACES.sub("", new)
     before, after = _views(old), _views(new)
     reasons = [f"{view}: is new" for view in after if view not in before]
     reasons += [f"{view}: is gone" for view in before if view not in after]

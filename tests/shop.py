@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from schemas import (
     CdcTable,
     Column,
@@ -148,4 +150,12 @@ visit_counts = FeatureView(
 
 repository = Repository(
     name="shop", views=(last_purchase, customer_facts, visit_counts), services=()
+)
+untraced = replace(
+    repository,
+    views=(
+        last_purchase,
+        customer_facts,
+        replace(visit_counts, source=replace(visits, traced=False)),
+    ),
 )

@@ -56,7 +56,11 @@ VALUES = (
     Column("s", Type.STRING, required=False),
 )
 CLICKS = EventStream(
-    "clicks", "clicks", (USER, Column("page", Type.STRING), Column("n", Type.INT64)), "user"
+    "clicks",
+    "clicks",
+    (USER, Column("page", Type.STRING), Column("n", Type.INT64)),
+    "user",
+    traced=True,
 )
 USERS = CdcTable(
     "users", "users", (USER, *VALUES, Column("updated_at", Type.TIMESTAMP)), primary_key="user"
@@ -254,7 +258,10 @@ def script(backend: str, files: dict[str, Path], sink: Path) -> str:
     for statement in job_sql(job).split(";\n"):
         statement = statement.strip()
         if found := re.match(r"CREATE TABLE sources\.`(\w+)`", statement):
-            # A file is not read from Kafka: no record of it is dead, or has a place in a log.
+            # A file is not read from Kafka: no record of it is dead, or has a place in a log,
+            # and what its headers would say of a trace is a column.
+            statement = re.sub(r"`_headers` .*\n *", "", statement)
+            statement = re.sub(r"(`_traceparent`) AS .*,", r"\1 STRING,", statement)
             statement = re.sub(
                 r"(`\w+`) (\S+) METADATA FROM '\S+' VIRTUAL", r"\1 AS CAST(NULL AS \2)", statement
             )
@@ -262,6 +269,8 @@ def script(backend: str, files: dict[str, Path], sink: Path) -> str:
         elif re.match(r"CREATE (DATABASE|TEMPORARY|VIEW joined)", statement):
             kept.append(statement)
     columns = [f"{identifier(c.name)} {sql_type(c.type)}" for c in JOINED.columns]
+    columns += ["`at` TIMESTAMP_LTZ(3)", "`trace` STRING"]
+    names = ", ".join(identifier(c.name) for c in JOINED.columns)
     options = {"connector": "filesystem", "path": sink.as_uri(), "format": "json"}
     return ";\n".join(
         [
@@ -272,11 +281,10 @@ def script(backend: str, files: dict[str, Path], sink: Path) -> str:
             f"SET 'execution.checkpointing.dir' = '{sink.parent.as_uri()}'",
             "SET 'execution.checkpointing.interval' = '50 ms'",
             *kept,
-            create_table("written", [*columns, "`at` TIMESTAMP_LTZ(3)"], options).removesuffix(
-                ";\n"
-            ),
+            create_table("written", columns, options).removesuffix(";\n"),
             "BEGIN STATEMENT SET",
-            "INSERT INTO written SELECT * FROM joined.`clicks_known`",
+            "INSERT INTO written"
+            f" SELECT {names}, `rowtime`, `_traceparent` FROM joined.`clicks_known`",
             "END",
         ]
     )
@@ -336,8 +344,10 @@ def test_flink_sql_joins_the_same_on_both_state_backends(tmp_path):
     if not KERNEL.exists():
         pytest.skip("needs `make setup`")
     clicks, changes, known, moods = recorded(Random(11))
+    traces = {n: f"of {n}" for n in range(0, len(clicks), 7)}
+    sent = [click | {"_traceparent": traces.get(click["n"])} for click in clicks]
     files = {}
-    for name, lines in {"clicks": clicks, "users": changes, "moods": moods}.items():
+    for name, lines in {"clicks": sent, "users": changes, "moods": moods}.items():
         files[name] = tmp_path / f"{name}.json"
         files[name].write_text("".join(json.dumps(line) + "\n" for line in lines))
     sinks = [tmp_path / "hashmap", tmp_path / "rocksdb"]
@@ -364,6 +374,7 @@ def test_flink_sql_joins_the_same_on_both_state_backends(tmp_path):
                 row = json.loads(line)
                 at = int(datetime.fromisoformat(row.pop("at")).timestamp()) * 1000
                 assert row["n"] not in found
+                assert row.pop("trace", None) == traces.get(row["n"])
                 found[row["n"]] = {name: row.get(name) for name in wanted[row["n"]]}
                 found[row["n"]]["event_time"] = at
         assert found == wanted

@@ -225,6 +225,11 @@ def test_a_stream_that_is_traced_carries_its_traces_to_redis_and_not_to_iceberg(
     assert script.count("'trace' = '_trace'") == len(JOB.views)
     for view in JOB.views:
         assert f'"trace":"_traceparent","features":[{{"name":"{view.features[0].name}"' in script
+    alone = replace(JOB, views=(carrier_delays,), sources=JOB.sources[:1])
+    assert breaks(job_sql(alone), job_sql(traced(alone))) == []
+    assert breaks(job_sql(traced(alone)), job_sql(alone)) == []
+    archive = next(job for job in jobs(repository) if not job.views)
+    assert job_sql(traced(archive)) == job_sql(archive)
     (offline,) = re.findall(r"INSERT INTO headwater.features.`carrier_context`\n[^;]*;", script)
     assert "_trace" not in offline
     assert breaks(plain, script) == ["what it reads or how has changed"]

@@ -153,5 +153,7 @@ def test_the_collector_passes_traces_on():
     assert set(pipeline["receivers"]) <= document["receivers"].keys()
     assert set(pipeline["exporters"]) <= document["exporters"].keys()
     port = document["receivers"]["otlp"]["protocols"]["http"]["endpoint"].split(":")[1]
-    assert SERVICES["api"]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"].endswith(f":{port}")
+    for sender in ("api", "taskmanager"):
+        address = SERVICES[sender]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
+        assert address == f"http://otel-collector:{port}"
     assert Path(SERVICES["otel-collector"]["command"][0].split("=")[1]).name == "config.yaml"

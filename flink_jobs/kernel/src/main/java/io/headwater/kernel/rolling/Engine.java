@@ -171,7 +171,8 @@ final class Engine {
     applied = null;
     do {
       BufferedRow next = state.poll();
-      if (next.trace != null) {
+      // The state may be from when the stream was traced.
+      if (next.trace != null && spec.trace >= 0) {
         applied = next.trace;
       }
       for (int i = 0; i < spec.lanes.length; i++) {

@@ -139,6 +139,19 @@ class EngineTest {
   }
 
   @Test
+  void aStreamThatIsNoLongerTracedGoesOnFromItsState() {
+    Engine traced = traced();
+    KeyState state = traced.newState();
+    traced.buffer(state, sampled(traceparent(7, "01"), 2), 5);
+    state = KeyStateCodec.decode(KeyStateCodec.encode(state));
+    Engine plain = engine(window("m", "mean", "d"));
+    plain.check(state);
+    List<RowData> out = new ArrayList<>();
+    plain.advance(state, 5, row -> out.add(Harness.copy(spec(window("m", "mean", "d")), row)));
+    assertEquals(List.of(GenericRowData.of(2.0, at(5), null)), out);
+  }
+
+  @Test
   void stateWithoutASampledRowIsThatOfVersionThree() {
     Engine engine = traced();
     KeyState state = engine.newState();

@@ -5,7 +5,7 @@ import org.apache.flink.table.api.TableEnvironment;
 /**
  * Rows a second of a local job, without and with {@code rolling}; run by hand.
  *
- * <p>Arguments: rows, keys, state backend.
+ * <p>Arguments: rows, keys, state backend, one row of how many is sampled (0: none is traced).
  */
 final class Throughput {
 
@@ -15,6 +15,8 @@ final class Throughput {
     long rows = args.length > 0 ? Long.parseLong(args[0]) : 4_000_000;
     long keys = args.length > 1 ? Long.parseLong(args[1]) : 3;
     String backend = args.length > 2 ? args[2] : "hashmap";
+    long sampled = args.length > 3 ? Long.parseLong(args[3]) : 0;
+    String trace = sampled > 0 ? "\"trace\": \"traceparent\", " : "";
     for (int round = 0; round < 2; round++) {
       for (boolean kernel : new boolean[] {false, true}) {
         TableEnvironment env = RollingSqlTest.environment(backend);
@@ -26,10 +28,12 @@ final class Throughput {
               event_time AS TO_TIMESTAMP_LTZ(n * 9400, 3),
               origin AS 'K' || CAST(MOD(n * 7919, %d) AS STRING),
               dep_delay AS CAST(MOD(n * 31, 97) AS DOUBLE),
+              traceparent AS CASE WHEN MOD(n, %d) = 0
+                THEN '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01' END,
               WATERMARK FOR event_time AS event_time - INTERVAL '5' MINUTE
             ) WITH ('connector' = 'datagen', 'rows-per-second' = '100000000',
               'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '%d')"""
-                .formatted(keys, rows));
+                .formatted(keys, Math.max(1, sampled), rows));
         env.executeSql(
             """
             CREATE TABLE nowhere (origin STRING, n1 BIGINT, m1 DOUBLE, s1 DOUBLE, x1 DOUBLE,
@@ -49,7 +53,9 @@ final class Throughput {
         String query =
             kernel
                 ? "SELECT origin, n1, m1, s1, x1, n24, m24, event_time FROM rolling(input => TABLE departures PARTITION BY origin,"
-                    + " uid => 'bench', spec => '{\"time\": \"event_time\", \"features\": ["
+                    + " uid => 'bench', spec => '{\"time\": \"event_time\", "
+                    + trace
+                    + "\"features\": ["
                     + features
                     + "]}')"
                 : "SELECT origin, n, dep_delay, dep_delay, dep_delay, n, dep_delay, event_time"
