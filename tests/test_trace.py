@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import redis
@@ -31,8 +32,21 @@ from observability.tracing import (
     Sends,
     tracer_provider,
 )
+from schemas.history import History
 from tests.conftest import ROOT, eventually, free_ports
 from tests.shop import visit_counts, visits
+
+history = History(
+    {
+        "visits": lambda: [
+            {"event_time": round(time.time() * 1000), "customer": "recorded wanderer"}
+        ]
+    },
+    {},
+    {},
+    Path("there/is/none.sql"),
+)
+"""What `headwater produce` sends here."""
 
 CALLER = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
 
@@ -94,14 +108,18 @@ def visit(shop, receiver, customer, share):
     sample = Sends(traces.get_tracer("test"), share)
     assert produce(shop.settings.kafka_access, {visits: [event]}, sample=sample).counts["visits"]
     traces.shutdown()
+    wait_for(shop, customer, at)
+    return at
+
+
+def wait_for(shop, customer, at):
+    """Until the value of that time can be read."""
 
     def has_come():
-        return (newest := field(shop, customer, timestamp_field)) and decode_event_time(
-            newest
-        ) >= at
+        newest = field(shop, customer, timestamp_field)
+        return newest is not None and decode_event_time(newest) >= at
 
     assert eventually(has_come), customer
-    return at
 
 
 def ask(api, customer, flags):
@@ -209,10 +227,13 @@ def test_a_job_goes_on_from_its_state_when_its_stream_is_no_longer_traced(shop, 
     assert field(shop, "wanderer of no trace", trace_field) is None
     headwater(shop, "jobs", "stop", "shop-visits", **untraced)
     headwater(shop, "jobs", "submit", "shop-visits")
-    before = len(receiver.of(JOBS))
-    visit(shop, receiver, "wanderer of a trace", 1)
-    assert field(shop, "wanderer of a trace", trace_field) is not None
-    assert eventually(lambda: len(receiver.of(JOBS)) == before + 2)
+    jobs, producers, at = len(receiver.of(JOBS)), len(receiver.of(PRODUCER)), time.time() * 1000
+    recorded = {"HEADWATER_HISTORY": "tests.test_trace:history", "HEADWATER_TRACED_EVENTS": "1"}
+    headwater(shop, "produce", "visits", **recorded)
+    wait_for(shop, "recorded wanderer", at)
+    assert field(shop, "recorded wanderer", trace_field) is not None
+    assert eventually(lambda: len(receiver.of(JOBS)) == jobs + 2)
+    assert len(receiver.of(PRODUCER)) == producers + 1
 
 
 def test_no_span_says_whom_it_is_of(receiver):
