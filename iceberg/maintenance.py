@@ -1,9 +1,9 @@
 """Care for the tables: fewer and larger files, old snapshots and orphans gone.
 
 All of it is safe beside running jobs. Files are put together once; the commit that puts them in
-the place of others fails if anyone else committed, and is tried again. A job that comes back looks for its last commit among the
-snapshots, and would write again what it does not find: expiry keeps that commit of every job that
-may still come back, and all that came after it.
+the place of others fails if anyone else committed, and is tried again. A job that comes back looks
+for its last commit among the snapshots, and would write again what it does not find: expiry keeps
+that commit of every job that may still come back, and all that came after it.
 """
 
 from __future__ import annotations
