@@ -63,15 +63,17 @@ def script(name: str, stream: EventStream, bound: dict[str, str], more: Iterable
     )
 
 
-def _nowhere(view: FeatureView, features: Sequence[Feature], *more: str) -> str:
+def _nowhere(view: FeatureView, columns: Iterable[str]) -> str:
+    keys = [f"{identifier(e.key)} {sql_type(e.type)}" for e in view.entities]
+    return create_table(
+        f"nowhere.{identifier(view.name)}", [*keys, *columns], {"connector": "blackhole"}
+    )
+
+
+def _columns(view: FeatureView, features: Sequence[Feature]) -> list[str]:
     kept = {feature.name for feature in features}
-    columns = [
-        *(f"{identifier(e.key)} {sql_type(e.type)}" for e in view.entities),
-        *(f"{identifier(c.name)} {sql_type(c.type)}" for c in view.schema if c.name in kept),
-        f"{identifier(EVENT_TIME)} TIMESTAMP_LTZ(3)",
-        *more,
-    ]
-    return create_table(f"nowhere.{identifier(view.name)}", columns, {"connector": "blackhole"})
+    values = [f"{identifier(c.name)} {sql_type(c.type)}" for c in view.schema if c.name in kept]
+    return [*values, f"{identifier(EVENT_TIME)} TIMESTAMP_LTZ(3)"]
 
 
 def _together(inserts: Iterable[str]) -> list[str]:
@@ -82,12 +84,17 @@ def rolling(views: Sequence[FeatureView]) -> list[str]:
     """The platform's own SQL of the views, into a blackhole."""
     return [
         *(text for view in views for text in view_sql(view)),
-        *(_nowhere(view, view.features, "`late_row` STRING") for view in views),
+        *(_nowhere(view, [_result(view)]) for view in views),
         *_together(
             f"INSERT INTO nowhere.{identifier(v.name)} SELECT * FROM rolled.{identifier(v.name)};\n"
             for v in views
         ),
     ]
+
+
+def _result(view: FeatureView) -> str:
+    columns = [*_columns(view, view.features), "`late_row` STRING"]
+    return f"`result` ROW<{', '.join(columns)}>"
 
 
 def parse(views: Sequence[FeatureView], stream: EventStream) -> list[str]:
@@ -139,7 +146,7 @@ def over(views: Sequence[FeatureView], stream: EventStream) -> list[str]:
             )
         names = [f.name for f in features]
         kept = [c.name for c in view.schema if c.name in names]
-        texts.append(_nowhere(view, features))
+        texts.append(_nowhere(view, _columns(view, features)))
         inserts.append(
             f"INSERT INTO nowhere.{identifier(view.name)} SELECT"
             f" {', '.join(map(identifier, (*view.keys, *kept)))}, `rowtime` FROM ({query});\n"

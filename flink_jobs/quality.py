@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from connectors.ddl import HEARTBEAT, REASON, identifier, interval, literal, sql_type
+from flink_jobs.rolled import of_result, results
 from schemas import (
     EVENT_TIME,
     Column,
@@ -92,11 +93,12 @@ def checked_view_sql(view: FeatureView, repository: str) -> tuple[list[str], str
     whole, timed = (identifier(f"_{view.name}_{part}") for part in ("rows", "timed"))
     columns = [*(Column(e.key, e.type) for e in view.entities), *view.schema]
     names = ", ".join(identifier(column.name) for column in columns)
+    values = results((*(column.name for column in view.schema), EVENT_TIME))
     steps = [
         f"CREATE VIEW checked.{whole} AS\n"
-        f"SELECT {names}, {identifier(EVENT_TIME)}\n"
+        f"SELECT {', '.join(map(identifier, view.keys))}, {values}\n"
         f"FROM rolled.{identifier(view.name)}\n"
-        "WHERE `late_row` IS NULL;\n",
+        f"WHERE {of_result('late_row')} IS NULL;\n",
         f"CREATE VIEW checked.{timed} AS\n"
         f"SELECT {names}, {identifier(EVENT_TIME)}, TRUE AS `{_ROW}`\n"
         f"FROM timed(input => TABLE checked.{whole}, uid => {literal(f'{view.name}-timed')})"
@@ -119,9 +121,12 @@ def checked_view_sql(view: FeatureView, repository: str) -> tuple[list[str], str
     return [*steps, windows], written
 
 
-def breaks(expectation: Expectation) -> str:
-    """A condition that is true of a row that breaks it, and not of a null."""
-    column = identifier(expectation.column)
+def breaks(expectation: Expectation, column: str | None = None) -> str:
+    """A condition that is true of a row that breaks it, and not of a null.
+
+    `column` is how its column is written where that is not by its name.
+    """
+    column = column or identifier(expectation.column)
     if expectation.not_null:
         return f"{column} IS NULL"
     if expectation.values:

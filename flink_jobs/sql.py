@@ -30,6 +30,7 @@ from connectors.ddl import (
     versions_ddl,
 )
 from flink_jobs.quality import TIMED, breaks, checked_sql, checked_view_sql
+from flink_jobs.rolled import of_result, results
 from schemas import (
     EVENT_TIME,
     CdcTable,
@@ -376,19 +377,19 @@ def view_sql(view: FeatureView) -> Iterable[str]:
         f"CREATE VIEW computed.{name} AS\n"
         f"SELECT {', '.join(_let_out(view))}\n"
         f"FROM rolled.{name}\n"
-        f"WHERE {identifier(_LATE)} IS NULL;\n"
+        f"WHERE {of_result(_LATE)} IS NULL;\n"
     )
 
 
 def _let_out(view: FeatureView) -> Iterable[str]:
     """The columns of a view's rows, null in the place of a value that is rejected."""
-    for column in (*view.keys, *_names(view), EVENT_TIME, *_trace(view)):
-        name = identifier(column)
+    yield from map(identifier, view.keys)
+    for column in (*_names(view), EVENT_TIME, *_trace(view)):
+        value = of_result(column)
         if column in view.rejecting:
-            broken = breaks(view.rejecting[column])
-            yield f"CASE WHEN {broken} THEN NULL ELSE {name} END AS {name}"
-        else:
-            yield name
+            broken = breaks(view.rejecting[column], value)
+            value = f"CASE WHEN {broken} THEN NULL ELSE {value} END"
+        yield f"{value} AS {identifier(column)}"
 
 
 def _input(view: FeatureView) -> str:
@@ -476,8 +477,10 @@ def _insert_late(stream: EventStream, views: Iterable[FeatureView]) -> str:
     return (
         f"INSERT INTO late.{identifier(stream.name)}\n"
         + "UNION ALL\n".join(
-            f"SELECT {literal(view.name)}, MAP[{_entity(view)}], {_list((EVENT_TIME, _LATE))}\n"
-            f"FROM rolled.{identifier(view.name)} WHERE {identifier(_LATE)} IS NOT NULL\n"
+            f"SELECT {literal(view.name)}, MAP[{_entity(view)}],"
+            f" {results((EVENT_TIME, _LATE))}\n"
+            f"FROM rolled.{identifier(view.name)}"
+            f" WHERE {of_result(_LATE)} IS NOT NULL\n"
             for view in views
         ).rstrip("\n")
         + ";\n"

@@ -13,7 +13,8 @@ _EXPECTED = re.compile(r"CREATE VIEW checked\.`([a-z]\w*)` AS\n([^;]*)")
 # What a stream that is traced adds. A temporal join's state holds it, no other state does.
 _TRACES = re.compile(
     r"""\n  `_headers` MAP<STRING, BYTES> METADATA FROM 'headers' VIRTUAL,"""
-    r"""|\n  `_traceparent` AS [^\n]*,|, `_traceparent`|,\n  `_trace` STRING|, `_trace`"""
+    r"""|\n  `_traceparent` AS [^\n]*,|, `_traceparent`|,\n  `_trace` STRING"""
+    r"""|, (?:`result`\.`_trace` AS )?`_trace`"""
     r"""|"trace":"_traceparent","""
 )
 _JOINED = "FROM temporal_join("

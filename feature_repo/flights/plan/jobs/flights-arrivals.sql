@@ -85,9 +85,9 @@ FROM rolling(
 );
 
 CREATE VIEW computed.`route_delays` AS
-SELECT `origin`, `dest`, `count_1d`, `count_7d`, `arr_delay_mean_1d`, `arr_delay_mean_7d`, `arr_delay_max_1d`, `arr_delay_max_7d`, `air_time_mean_1d`, `air_time_mean_7d`, `event_time`
+SELECT `origin`, `dest`, `result`.`count_1d` AS `count_1d`, `result`.`count_7d` AS `count_7d`, `result`.`arr_delay_mean_1d` AS `arr_delay_mean_1d`, `result`.`arr_delay_mean_7d` AS `arr_delay_mean_7d`, `result`.`arr_delay_max_1d` AS `arr_delay_max_1d`, `result`.`arr_delay_max_7d` AS `arr_delay_max_7d`, `result`.`air_time_mean_1d` AS `air_time_mean_1d`, `result`.`air_time_mean_7d` AS `air_time_mean_7d`, `result`.`event_time` AS `event_time`
 FROM rolled.`route_delays`
-WHERE `late_row` IS NULL;
+WHERE `result`.`late_row` IS NULL;
 
 CREATE VIEW inputs.`aircraft_last_arrival` AS
 SELECT `tailnum`, `arr_delay`, `air_time`, `origin`, `dest`, `rowtime`
@@ -103,9 +103,9 @@ FROM rolling(
 );
 
 CREATE VIEW computed.`aircraft_last_arrival` AS
-SELECT `tailnum`, `arr_delay`, `air_time`, `origin`, `dest`, `event_time`
+SELECT `tailnum`, `result`.`arr_delay` AS `arr_delay`, `result`.`air_time` AS `air_time`, `result`.`origin` AS `origin`, `result`.`dest` AS `dest`, `result`.`event_time` AS `event_time`
 FROM rolled.`aircraft_last_arrival`
-WHERE `late_row` IS NULL;
+WHERE `result`.`late_row` IS NULL;
 
 CREATE TABLE online.`route_delays` (
   `origin` STRING,
@@ -206,10 +206,10 @@ SELECT `tailnum`, `event_time`,
 FROM computed.`aircraft_last_arrival`;
 
 INSERT INTO late.`arrivals`
-SELECT 'route_delays', MAP['origin', CAST(`origin` AS STRING), 'dest', CAST(`dest` AS STRING)], `event_time`, `late_row`
-FROM rolled.`route_delays` WHERE `late_row` IS NOT NULL
+SELECT 'route_delays', MAP['origin', CAST(`origin` AS STRING), 'dest', CAST(`dest` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
+FROM rolled.`route_delays` WHERE `result`.`late_row` IS NOT NULL
 UNION ALL
-SELECT 'aircraft_last_arrival', MAP['tailnum', CAST(`tailnum` AS STRING)], `event_time`, `late_row`
-FROM rolled.`aircraft_last_arrival` WHERE `late_row` IS NOT NULL;
+SELECT 'aircraft_last_arrival', MAP['tailnum', CAST(`tailnum` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
+FROM rolled.`aircraft_last_arrival` WHERE `result`.`late_row` IS NOT NULL;
 
 END;

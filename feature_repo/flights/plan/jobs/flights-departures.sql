@@ -176,9 +176,9 @@ FROM rolling(
 );
 
 CREATE VIEW computed.`origin_delays` AS
-SELECT `origin`, `count_15m`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_15m`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `dep_delay_max_15m`, `dep_delay_max_1h`, `dep_delay_max_6h`, `dep_delay_max_1d`, `dep_delay_max_7d`, `dep_delay_stddev_15m`, `dep_delay_stddev_1h`, `dep_delay_stddev_6h`, `dep_delay_stddev_1d`, `dep_delay_stddev_7d`, `late_share_1h`, `late_share_1d`, `dep_delay_p90_1h`, `dep_delay_p90_1d`, `carrier_distinct_1h`, `carrier_distinct_1d`, `event_time`
+SELECT `origin`, `result`.`count_15m` AS `count_15m`, `result`.`count_1h` AS `count_1h`, `result`.`count_6h` AS `count_6h`, `result`.`count_1d` AS `count_1d`, `result`.`count_7d` AS `count_7d`, `result`.`dep_delay_mean_15m` AS `dep_delay_mean_15m`, `result`.`dep_delay_mean_1h` AS `dep_delay_mean_1h`, `result`.`dep_delay_mean_6h` AS `dep_delay_mean_6h`, `result`.`dep_delay_mean_1d` AS `dep_delay_mean_1d`, `result`.`dep_delay_mean_7d` AS `dep_delay_mean_7d`, `result`.`dep_delay_max_15m` AS `dep_delay_max_15m`, `result`.`dep_delay_max_1h` AS `dep_delay_max_1h`, `result`.`dep_delay_max_6h` AS `dep_delay_max_6h`, `result`.`dep_delay_max_1d` AS `dep_delay_max_1d`, `result`.`dep_delay_max_7d` AS `dep_delay_max_7d`, `result`.`dep_delay_stddev_15m` AS `dep_delay_stddev_15m`, `result`.`dep_delay_stddev_1h` AS `dep_delay_stddev_1h`, `result`.`dep_delay_stddev_6h` AS `dep_delay_stddev_6h`, `result`.`dep_delay_stddev_1d` AS `dep_delay_stddev_1d`, `result`.`dep_delay_stddev_7d` AS `dep_delay_stddev_7d`, `result`.`late_share_1h` AS `late_share_1h`, `result`.`late_share_1d` AS `late_share_1d`, `result`.`dep_delay_p90_1h` AS `dep_delay_p90_1h`, `result`.`dep_delay_p90_1d` AS `dep_delay_p90_1d`, `result`.`carrier_distinct_1h` AS `carrier_distinct_1h`, `result`.`carrier_distinct_1d` AS `carrier_distinct_1d`, `result`.`event_time` AS `event_time`
 FROM rolled.`origin_delays`
-WHERE `late_row` IS NULL;
+WHERE `result`.`late_row` IS NULL;
 
 CREATE VIEW inputs.`carrier_delays` AS
 SELECT `carrier`, `dep_delay`, `rowtime`
@@ -194,9 +194,9 @@ FROM rolling(
 );
 
 CREATE VIEW computed.`carrier_delays` AS
-SELECT `carrier`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `event_time`
+SELECT `carrier`, `result`.`count_1h` AS `count_1h`, `result`.`count_6h` AS `count_6h`, `result`.`count_1d` AS `count_1d`, `result`.`count_7d` AS `count_7d`, `result`.`dep_delay_mean_1h` AS `dep_delay_mean_1h`, `result`.`dep_delay_mean_6h` AS `dep_delay_mean_6h`, `result`.`dep_delay_mean_1d` AS `dep_delay_mean_1d`, `result`.`dep_delay_mean_7d` AS `dep_delay_mean_7d`, `result`.`event_time` AS `event_time`
 FROM rolled.`carrier_delays`
-WHERE `late_row` IS NULL;
+WHERE `result`.`late_row` IS NULL;
 
 CREATE VIEW inputs.`aircraft_delays` AS
 SELECT `tailnum`, `dep_delay`, `distance`, `rowtime`
@@ -212,9 +212,9 @@ FROM rolling(
 );
 
 CREATE VIEW computed.`aircraft_delays` AS
-SELECT `tailnum`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `distance_sum_6h`, `distance_sum_1d`, `distance_sum_7d`, `event_time`
+SELECT `tailnum`, `result`.`count_6h` AS `count_6h`, `result`.`count_1d` AS `count_1d`, `result`.`count_7d` AS `count_7d`, `result`.`dep_delay_mean_6h` AS `dep_delay_mean_6h`, `result`.`dep_delay_mean_1d` AS `dep_delay_mean_1d`, `result`.`dep_delay_mean_7d` AS `dep_delay_mean_7d`, `result`.`distance_sum_6h` AS `distance_sum_6h`, `result`.`distance_sum_1d` AS `distance_sum_1d`, `result`.`distance_sum_7d` AS `distance_sum_7d`, `result`.`event_time` AS `event_time`
 FROM rolled.`aircraft_delays`
-WHERE `late_row` IS NULL;
+WHERE `result`.`late_row` IS NULL;
 
 CREATE VIEW inputs.`carrier_context` AS
 SELECT `carrier`, `seats`, `manufacturer`, `wind_speed`, `dep_delay`, `rowtime`,
@@ -232,9 +232,9 @@ FROM rolling(
 );
 
 CREATE VIEW computed.`carrier_context` AS
-SELECT `carrier`, `seats_mean_6h`, `seats_mean_7d`, `old_aircraft_share_6h`, `old_aircraft_share_7d`, `manufacturer_distinct_6h`, `manufacturer_distinct_7d`, `wind_speed_mean_6h`, `wind_speed_mean_7d`, `poor_weather_share_6h`, `poor_weather_share_7d`, `dep_delay_mean_where_rain_6h`, `dep_delay_mean_where_rain_7d`, `event_time`
+SELECT `carrier`, `result`.`seats_mean_6h` AS `seats_mean_6h`, `result`.`seats_mean_7d` AS `seats_mean_7d`, `result`.`old_aircraft_share_6h` AS `old_aircraft_share_6h`, `result`.`old_aircraft_share_7d` AS `old_aircraft_share_7d`, `result`.`manufacturer_distinct_6h` AS `manufacturer_distinct_6h`, `result`.`manufacturer_distinct_7d` AS `manufacturer_distinct_7d`, `result`.`wind_speed_mean_6h` AS `wind_speed_mean_6h`, `result`.`wind_speed_mean_7d` AS `wind_speed_mean_7d`, `result`.`poor_weather_share_6h` AS `poor_weather_share_6h`, `result`.`poor_weather_share_7d` AS `poor_weather_share_7d`, `result`.`dep_delay_mean_where_rain_6h` AS `dep_delay_mean_where_rain_6h`, `result`.`dep_delay_mean_where_rain_7d` AS `dep_delay_mean_where_rain_7d`, `result`.`event_time` AS `event_time`
 FROM rolled.`carrier_context`
-WHERE `late_row` IS NULL;
+WHERE `result`.`late_row` IS NULL;
 
 CREATE TABLE online.`origin_delays` (
   `origin` STRING,
@@ -464,16 +464,16 @@ SELECT `carrier`, `event_time`,
 FROM computed.`carrier_context`;
 
 INSERT INTO late.`departures`
-SELECT 'origin_delays', MAP['origin', CAST(`origin` AS STRING)], `event_time`, `late_row`
-FROM rolled.`origin_delays` WHERE `late_row` IS NOT NULL
+SELECT 'origin_delays', MAP['origin', CAST(`origin` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
+FROM rolled.`origin_delays` WHERE `result`.`late_row` IS NOT NULL
 UNION ALL
-SELECT 'carrier_delays', MAP['carrier', CAST(`carrier` AS STRING)], `event_time`, `late_row`
-FROM rolled.`carrier_delays` WHERE `late_row` IS NOT NULL
+SELECT 'carrier_delays', MAP['carrier', CAST(`carrier` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
+FROM rolled.`carrier_delays` WHERE `result`.`late_row` IS NOT NULL
 UNION ALL
-SELECT 'aircraft_delays', MAP['tailnum', CAST(`tailnum` AS STRING)], `event_time`, `late_row`
-FROM rolled.`aircraft_delays` WHERE `late_row` IS NOT NULL
+SELECT 'aircraft_delays', MAP['tailnum', CAST(`tailnum` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
+FROM rolled.`aircraft_delays` WHERE `result`.`late_row` IS NOT NULL
 UNION ALL
-SELECT 'carrier_context', MAP['carrier', CAST(`carrier` AS STRING)], `event_time`, `late_row`
-FROM rolled.`carrier_context` WHERE `late_row` IS NOT NULL;
+SELECT 'carrier_context', MAP['carrier', CAST(`carrier` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
+FROM rolled.`carrier_context` WHERE `result`.`late_row` IS NOT NULL;
 
 END;

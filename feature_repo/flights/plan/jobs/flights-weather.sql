@@ -88,9 +88,9 @@ FROM rolling(
 );
 
 CREATE VIEW computed.`origin_weather` AS
-SELECT `origin`, `temp`, `humid`, `wind_dir`, `wind_speed`, `precip`, `pressure`, `visib`, `event_time`
+SELECT `origin`, `result`.`temp` AS `temp`, `result`.`humid` AS `humid`, `result`.`wind_dir` AS `wind_dir`, `result`.`wind_speed` AS `wind_speed`, `result`.`precip` AS `precip`, `result`.`pressure` AS `pressure`, `result`.`visib` AS `visib`, `result`.`event_time` AS `event_time`
 FROM rolled.`origin_weather`
-WHERE `late_row` IS NULL;
+WHERE `result`.`late_row` IS NULL;
 
 CREATE TABLE online.`origin_weather` (
   `origin` STRING,
@@ -158,7 +158,7 @@ SELECT `origin`, `event_time`,
 FROM computed.`origin_weather`;
 
 INSERT INTO late.`weather`
-SELECT 'origin_weather', MAP['origin', CAST(`origin` AS STRING)], `event_time`, `late_row`
-FROM rolled.`origin_weather` WHERE `late_row` IS NOT NULL;
+SELECT 'origin_weather', MAP['origin', CAST(`origin` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
+FROM rolled.`origin_weather` WHERE `result`.`late_row` IS NOT NULL;
 
 END;

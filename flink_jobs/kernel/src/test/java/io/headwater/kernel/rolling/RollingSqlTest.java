@@ -78,15 +78,16 @@ class RollingSqlTest {
     try (CloseableIterator<Row> it = env.executeSql(QUERY.formatted(SPEC)).collect()) {
       while (it.hasNext()) {
         Row row = it.next();
+        Row result = row.getFieldAs("result");
         rows.add(
             "%s %03d %s %s %s %s"
                 .formatted(
                     row.getField("origin"),
-                    ((Instant) row.getField("event_time")).getEpochSecond() / 60,
-                    row.getField("departures_1h"),
-                    row.getField("dep_delay_mean_1h"),
-                    row.getField("dep_delay_max"),
-                    row.getField("last_carrier_1h")));
+                    result.<Instant>getFieldAs("event_time").getEpochSecond() / 60,
+                    result.getField("departures_1h"),
+                    result.getField("dep_delay_mean_1h"),
+                    result.getField("dep_delay_max"),
+                    result.getField("last_carrier_1h")));
       }
     }
     rows.sort(null);
@@ -129,8 +130,9 @@ class RollingSqlTest {
     try (CloseableIterator<Row> it = env.executeSql(QUERY.formatted(SPEC)).collect()) {
       while (it.hasNext()) {
         Row row = it.next();
-        if (row.getField("late_row") == null) {
-          counts.add((Long) row.getField("departures_1h"));
+        Row result = row.getFieldAs("result");
+        if (result.getField("late_row") == null) {
+          counts.add(result.getFieldAs("departures_1h"));
         } else {
           late.add(row.toString());
         }
@@ -139,8 +141,8 @@ class RollingSqlTest {
     assertEquals(List.of(1L, 2L, 3L, 4L, 3L, 2L, 1L, 0L), counts);
     assertEquals(
         List.of(
-            "+I[EWR, null, null, null, null, 1970-01-01T00:10:00Z,"
-                + " {\"dep_delay\":1.0,\"carrier\":\"C1\"}]"),
+            "+I[EWR, +I[null, null, null, null, 1970-01-01T00:10:00Z,"
+                + " {\"dep_delay\":1.0,\"carrier\":\"C1\"}]]"),
         late);
     assertEquals(1, CounterReporter.LATE_ROWS.stream().mapToLong(Counter::getCount).sum());
   }
@@ -180,10 +182,9 @@ class RollingSqlTest {
   void theOutputHasTheTypesOfTheSpec() {
     TableEnvironment env = departures("hashmap");
     assertEquals(
-        "(\n  `origin` STRING,\n  `departures_1h` BIGINT,\n"
-            + "  `dep_delay_mean_1h` DOUBLE,\n  `dep_delay_max` DOUBLE,\n"
-            + "  `last_carrier_1h` STRING,\n"
-            + "  `event_time` TIMESTAMP_LTZ(3),\n  `late_row` STRING\n)",
+        "(\n  `origin` STRING,\n  `result` ROW<`departures_1h` BIGINT,"
+            + " `dep_delay_mean_1h` DOUBLE, `dep_delay_max` DOUBLE, `last_carrier_1h` STRING,"
+            + " `event_time` TIMESTAMP_LTZ(3), `late_row` STRING> NOT NULL\n)",
         env.sqlQuery(QUERY.formatted(SPEC))
             .getResolvedSchema()
             .toString()

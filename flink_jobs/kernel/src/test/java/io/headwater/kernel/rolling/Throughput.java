@@ -52,7 +52,9 @@ final class Throughput {
                 + feature("m24", "mean", "dep_delay", 86_400_000, 3_600_000);
         String query =
             kernel
-                ? "SELECT origin, n1, m1, s1, x1, n24, m24, event_time FROM rolling(input => TABLE departures PARTITION BY origin,"
+                ? "SELECT origin, `result`.n1, `result`.m1, `result`.s1, `result`.x1, `result`.n24,"
+                    + " `result`.m24, `result`.event_time"
+                    + " FROM rolling(input => TABLE departures PARTITION BY origin,"
                     + " uid => 'bench', spec => '{\"time\": \"event_time\", "
                     + trace
                     + "\"features\": ["

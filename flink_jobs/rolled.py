@@ -1,0 +1,21 @@
+"""The columns of `rolled.VIEW`: the view's keys, and `result` with all that `rolling` returns.
+
+As columns of their own each value would be looked for through the three rows that Flink joins what
+a process table function returns from, and that takes longer than to compute it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from connectors.ddl import identifier
+
+
+def of_result(name: str) -> str:
+    """One of the values, as SQL."""
+    return f"`result`.{identifier(name)}"
+
+
+def results(names: Iterable[str]) -> str:
+    """Some of them as columns of a query."""
+    return ", ".join(f"{of_result(name)} AS {identifier(name)}" for name in names)
