@@ -95,6 +95,22 @@ def test_each_job_is_an_application_of_its_own(objects, profile):
         assert configuration["web.cancel.enable"] == "false"
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("restricted", "securityContext", {}),
+        ("limits", "resources", {}),
+        ("version", "image", "a/b:latest"),
+        ("no secret", "env", [{"name": "REDIS_PASSWORD", "value": "hunter2"}]),
+    ],
+)
+def test_what_runs_before_a_job_manager_is_checked_too(name, field, value):
+    found = render("prod", "--set", "jobs.flights-archive.upgradeMode=stateless")
+    broken = of(found, "FlinkDeployment")["flights-archive"]
+    broken["spec"]["jobManager"]["podTemplate"]["spec"]["initContainers"][0][field] = value
+    assert {finding.check for finding in check([broken])} == {name}
+
+
 def test_no_stream_of_the_flights_beats(objects):
     assert not any(name.endswith("heartbeat") for name in of(objects["prod"], "Deployment"))
 
