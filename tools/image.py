@@ -21,6 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+_CHROOT = shutil.which("chroot") or "/usr/sbin/chroot"
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 # Not every program in there asks the system whom to trust: uv brings authorities of its own.
 _ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
@@ -122,7 +124,8 @@ def chroot(
         # As the chart runs it: only /tmp and what it mounts can be written.
         script.append(f"mount -o remount,ro,bind {root}")
     script.append(
-        f"exec chroot --userspec={user} {root} /bin/sh -c "
+        # By its path: `environ` is the image's, whose PATH need not have it.
+        f"exec {_CHROOT} --userspec={user} {root} /bin/sh -c "
         + shlex.quote(f"cd {workdir} && exec {shlex.join(command)}")
     )
     return subprocess.run(
@@ -151,8 +154,12 @@ def _debian(base: str, folder: Path) -> Path:
         )
         shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
         # Packages that ask for the machine's authorities find them; ca-certificates adds its own.
-        (root / "usr/local/share/ca-certificates").mkdir(parents=True, exist_ok=True)
-        shutil.copy(_CERTIFICATES, root / "usr/local/share/ca-certificates/machine.crt")
+        # One a file: of more, Java's keystore would take the first.
+        trusted = root / "usr/local/share/ca-certificates"
+        trusted.mkdir(parents=True, exist_ok=True)
+        found = _CERTIFICATE.findall(_CERTIFICATES.read_text("utf-8"))
+        for number, certificate in enumerate(found):
+            (trusted / f"machine-{number}.crt").write_text(certificate + "\n", "utf-8")
         (root / "ready").touch()
     return root
 
