@@ -73,7 +73,7 @@ def create_topics(access: KafkaAccess, wanted: Mapping[str, Topic]) -> list[str]
 def check_transactions(access: KafkaAccess, seconds: int) -> None:
     """Raise ShortTransactions if a broker takes none that live so long."""
     with closing(_admin(access)) as admin:
-        names = [str(broker["node_id"]) for broker in admin.describe_cluster()["brokers"]]
+        names = [str(broker["broker_id"]) for broker in admin.describe_cluster()["brokers"]]
         wanted = [ConfigResource("broker", name, {_LONGEST: None}) for name in names]
         found = admin.describe_configs(wanted, config_filter="all")["broker"]
     for name, settings in found.items():
