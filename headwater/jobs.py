@@ -26,7 +26,7 @@ from headwater.settings import Settings
 from headwater.stores import catalog
 from headwater.unarchived import unarchived
 from iceberg.catalog import ARCHIVE, NAMESPACE
-from schemas import HeadwaterError, Repository, SettingsError
+from schemas import Repository, SettingsError
 
 Report = Callable[[str], None]
 
@@ -53,10 +53,6 @@ RECOVERY = "execution.state-recovery.path"
 """The savepoint or checkpoint that a job goes on from."""
 
 
-class LongOutage(HeadwaterError):
-    """A job was away for longer than Kafka keeps its transactions; the text says what is lost."""
-
-
 class Jobs:
     """The jobs of a repository on a cluster."""
 
@@ -75,15 +71,14 @@ class Jobs:
         report: Report,
         savepoint: str | None = None,
         anew: bool = False,
-        past_outage: bool = False,
     ) -> None:
         """Submit the jobs that do not run, each from where it was last.
 
         That is its savepoint if it was stopped, and its newest checkpoint if it was lost. The job
         of the archive, if its state does not fit any more, goes on where its tables end.
         `savepoint` is another one, for one job. OldSavepoint if to go on from there, or to begin
-        `anew`, would write rows again. LongOutage if a job was lost for longer than it may be,
-        unless that is `past_outage`; ShortTransactions if Kafka would not keep to that.
+        `anew`, would write rows again; ShortTransactions if Kafka would not keep a job's late rows
+        for as long as it may be away. What was lost for longer is reported.
         """
         wanted = self._select(names)
         if savepoint is not None and len(wanted) != 1:
@@ -95,8 +90,8 @@ class Jobs:
         missing = [job for job in wanted if job.name not in running]
         if any(job.late for job in missing):
             check_transactions(self.settings.kafka_access, self.settings.outage_seconds)
-        if not (past_outage or anew):
-            self._check_outage(missing, savepoint)
+        if not anew:
+            self._tell_outage(missing, savepoint, report)
         if missing:
             self._run([self._request(job, report, savepoint, anew) for job in missing], report)
 
@@ -217,7 +212,7 @@ class Jobs:
         self._keep(job, sql)
         return self._script(job.name, sql, configuration)
 
-    def _check_outage(self, missing: Iterable[Job], savepoint: str | None) -> None:
+    def _tell_outage(self, missing: Iterable[Job], savepoint: str | None, report: Report) -> None:
         """What a job was stopped with is committed; what it was lost with may not have been."""
         for job in missing:
             last = savepoint or self._last(job)
@@ -229,11 +224,11 @@ class Jobs:
             allowed = told.get("outage", self.settings.outage_seconds)
             away = time.time() - made
             if away > allowed:
-                raise LongOutage(
+                report(
                     f"{job.name} was lost {away:,.0f} s ago, and Kafka keeps its transactions for"
                     f" {allowed} s (HEADWATER_OUTAGE_SECONDS): late rows of its last checkpoint may"
-                    f" never come to {late_topic(job.late)}. Their events are in the archive."
-                    " Submit with --past-outage; `headwater audit` then names what is lost"
+                    f" never come to {late_topic(job.late)}. `headwater audit` names them; their"
+                    " events are in the archive"
                 )
 
     def _last(self, job: Job) -> str | None:

@@ -36,19 +36,14 @@ def _jobs() -> Jobs:
 @_names
 @click.option("--from", "savepoint", help="Another savepoint or retained checkpoint, of one job.")
 @click.option("--anew", is_flag=True, help="From the beginning of the log, whatever was written.")
-@click.option(
-    "--past-outage",
-    is_flag=True,
-    help="Though a job was lost for longer than HEADWATER_OUTAGE_SECONDS.",
-)
-def submit(names: tuple[str, ...], savepoint: str | None, anew: bool, past_outage: bool) -> None:
+def submit(names: tuple[str, ...], savepoint: str | None, anew: bool) -> None:
     """Submit the jobs called NAMES (all if none is named), each from where it was last.
 
     What would write rows to Iceberg again is refused: a savepoint from before the job's last
-    commit, and a job that wrote and left no trace of where it was. So is a job that was lost for
-    so long that Kafka may have dropped its late rows.
+    commit, and a job that wrote and left no trace of where it was. Of a job that was lost for so
+    long that Kafka may have dropped late rows of it that is said.
     """
-    _jobs().submit(names, click.echo, savepoint, anew, past_outage)
+    _jobs().submit(names, click.echo, savepoint, anew)
 
 
 @jobs_group.command()
