@@ -13,21 +13,22 @@ in events of the log that the rows were made of.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import multiprocessing.connection
-import statistics
+import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import requests
 
 from bench.engine import parse, script
 from bench.flights import Bench, bench
 from bench.report import publish
+from bench.serving import Bench as Load
+from bench.serving import Target, http
 from connectors.producer import Event, produce
 from feature_repo.registration import apply, feature_store
 from flink_jobs.rest import FlinkError
@@ -50,70 +51,7 @@ _GOALS = {
 }
 _DAY = 86_400_000
 _SEED = 2013
-_ASKED_A_SECOND = 50
-
-
-class Client:
-    """Asks the API at a steady rate from a process of its own, and notes how long each took."""
-
-    def __init__(self, url: str, features: list[str], entities: list[dict[str, str]]) -> None:
-        self._asked = (url, features, entities)
-        self.took: list[tuple[float, float]] = []
-        """When it was to ask, and the seconds from then until the answer."""
-        self.errors = 0
-
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        """While it asks; what it found is known afterwards."""
-        context = multiprocessing.get_context("spawn")
-        self._told, theirs = context.Pipe()
-        process = context.Process(target=_ask, args=(theirs, *self._asked))
-        process.start()
-        try:
-            yield
-        finally:
-            self.look("stop")
-            process.join()
-
-    def look(self, what: str = "look") -> None:
-        """Take over what it has noted so far."""
-        self._told.send(what)
-        self.took, self.errors = self._told.recv()
-
-    def p99(self, start: float, end: float) -> float:
-        """Seconds, of what was asked between two instants of `time.perf_counter`."""
-        found = [took for began, took in self.took if start <= began < end]
-        return float(statistics.quantiles(found, n=100)[98])
-
-
-def _ask(
-    told: multiprocessing.connection.Connection,
-    url: str,
-    features: list[str],
-    entities: list[dict[str, str]],
-) -> None:
-    session = requests.Session()
-    took, errors = [], 0
-    due, number = time.perf_counter(), 0
-    while True:
-        if told.poll(max(0.0, due - time.perf_counter())):
-            what = told.recv()
-            told.send((took, errors))
-            if what == "stop":
-                return
-            continue
-        entity = entities[number % len(entities)]
-        number += 1
-        try:
-            reply = session.post(
-                f"{url}/v1/features", json={"features": features, "entities": [entity]}, timeout=5
-            )
-            errors += not reply.ok
-        except requests.RequestException:
-            errors += 1
-        # From when it was due: whoever waits for an answer must not hide that others wait.
-        took.append((due, time.perf_counter() - due))
-        due += 1 / _ASKED_A_SECOND
+_ASKED_A_SECOND = 200
 
 
 class Runs:
@@ -174,52 +112,49 @@ class Runs:
         return took
 
     def serving(self, span: tuple[int, int], limit: float) -> tuple[float, float]:
-        """The API's p99 before a governed replay and during it, seconds."""
+        """The API's p99 before a governed replay and during it, seconds; open-loop load."""
         view = next(v for v in self.views if v.name == "carrier_delays")
-        client = Client(
-            self.settings.api_url,
-            [f"{view.name}:{column.name}" for column in view.schema],
-            [{"carrier": name} for name in ("UA", "DL", "AA", "B6", "EV")],
-        )
-        with client.asking():
-            time.sleep(5)  # the first requests compile
-            start = time.perf_counter()
-            time.sleep(20)
-            middle = time.perf_counter()
-            client.look()
-            before = client.p99(start, middle)
+        features = [f"{view.name}:{column.name}" for column in view.schema]
+        asked = [
+            json.dumps({"features": features, "entities": [{"carrier": name}]}).encode()
+            for name in ("UA", "DL", "AA", "B6", "EV")
+        ]
+        port = self.settings.ports.api
+        api = Target("api", "http", port, {1: http(port, "/v1/features", asked)}, {}, None)
+        with TemporaryDirectory() as folder, ThreadPoolExecutor(1) as aside:
+            load = Load(Path(folder))
+            load.run(api, 1, 5, _ASKED_A_SECOND)  # the first requests compile
+            before = load.run(api, 1, 20, _ASKED_A_SECOND)
+            during = aside.submit(load.run, api, 1, limit, _ASKED_A_SECOND)
             begun = self.replays.start(
                 Wanted(self.names, *span, {}),
                 lambda _: None,
                 rate=20_000,
-                max_p99_ms=before * 1000 * 1.3,
+                max_p99_ms=before["p99_ms"] * 1.3,
             )
-            submitted, read, seconds, slowed = time.perf_counter(), 0, 0.0, 0
+            began, rows, slowed = time.monotonic(), 0, 0
             for now in self.replays.follow(begun):
-                read, slowed = now.rows, now.slowed
-                seconds = time.perf_counter() - submitted
-                if seconds > limit:
+                rows, slowed = now.rows, now.slowed
+                if during.done():
                     break
-            end = time.perf_counter()
+            took = time.monotonic() - began
+            found = during.result()
         self.replays.drop(self.replays.journal.find(begun.id))
-        during = client.p99(middle, end)
+        p99 = before["p99_ms"], found["p99_ms"]
         print(
-            f"{'serving':<22} p99 {before * 1000:.1f} ms before, {during * 1000:.1f} ms during;"
-            f" {read / max(seconds, 1):,.0f} rows/s, slowed {slowed} times,"
-            f" {client.errors} errors of {len(client.took):,}"
+            f"{'serving':<22} p99 {p99[0]:.1f} ms before, {p99[1]:.1f} ms during;"
+            f" {rows / took:,.0f} rows/s, slowed {slowed} times"
         )
         self.details.append(
             {
                 "kind": "serving",
-                "p99_before": before,
-                "p99_during": during,
-                "rows_per_second": read / max(seconds, 1),
+                "before": before,
+                "during": found,
+                "rows_per_second": rows / took,
                 "slowed": slowed,
-                "errors": client.errors,
-                "asked": len(client.took),
             }
         )
-        return before, during
+        return p99[0] / 1e3, p99[1] / 1e3
 
     def archived(self, stream: EventStream) -> int:
         """Its records in the archive."""

@@ -16,6 +16,7 @@ from schemas import SettingsError
         ("HEADWATER_FEATURE_LOG", "all", "expected 0 to 1, got 'all'"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317", "expected http:// or https://"),
         ("HEADWATER_IDLE_SECONDS", "0", "expected whole seconds"),
+        ("HEADWATER_CHECKPOINT_SECONDS", "1.5", "expected whole seconds"),
         ("HEADWATER_TASKMANAGER_MEMORY", "3", "expected a size such as 3000m"),
     ],
 )
