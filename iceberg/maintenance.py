@@ -31,6 +31,9 @@ from schemas import EVENT_TIME, HeadwaterError
 
 _OPERATOR = "flink.operator-id"
 _COMMITS = 20
+_BETWEEN_COMMITS = 15
+"""Seconds to wait for a job's next commit, at most."""
+
 _MARK = {"headwater.maintenance": "compacted"}
 
 
@@ -231,7 +234,7 @@ def _rewrite(catalog: Catalog, table: Table, group: list[FileScanTask]) -> int:
     written = list(_dataframe_to_data_files(table.metadata, rows, table.io))
     try:
         _replace(catalog, table, [task.file for task in group], written)
-    except (CommitFailedException, ValidationException, MaintenanceError):
+    except MaintenanceError:
         for file in written:
             table.io.delete(file.file_path)
         raise
@@ -246,26 +249,36 @@ def _replace(catalog: Catalog, table: Table, old: list[DataFile], new: list[Data
     """
     name = ".".join(table.name())
     for attempt in range(_COMMITS):
+        transaction = table.transaction()
         try:
-            with (
-                table.transaction() as transaction,
-                transaction.update_snapshot(snapshot_properties=_MARK).overwrite() as update,
-            ):
+            with transaction.update_snapshot(snapshot_properties=_MARK).overwrite() as update:
                 for file in old:
                     update.delete_data_file(file)
                 for file in new:
                     update.append_data_file(file)
+        except ValidationException as error:
+            raise MaintenanceError(
+                f"{name}: somebody else took away files that were being put together ({error});"
+                " the table is as they left it; try again"
+            ) from error
+        try:
+            transaction.commit_transaction()
             return
         except (CommitFailedException, ValidationException):  # a job committed in between
-            time.sleep(0.05 * (attempt + 1))
-        table = catalog.load_table(name)
-        there = {task.file.file_path for task in table.scan().plan_files()}
-        if not there.issuperset(file.file_path for file in old):
-            raise MaintenanceError(
-                f"{name}: somebody else replaced or removed files that were being put together;"
-                " they are as they were left; try again"
-            )
+            table = catalog.load_table(name) if attempt == 0 else _committed(catalog, name)
     raise MaintenanceError(f"{name}: the table changed {_COMMITS} times; try again")
+
+
+def _committed(catalog: Catalog, name: str) -> Table:
+    """The table right after somebody's commit: then it is the longest until the next."""
+    table = catalog.load_table(name)
+    deadline = time.monotonic() + _BETWEEN_COMMITS
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+        now = catalog.load_table(name)
+        if now.metadata_location != table.metadata_location:
+            return now
+    return table
 
 
 def _order(table: Table) -> list[tuple[str, str]]:
