@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import requests
@@ -84,9 +85,15 @@ def taskmanager(settings: Settings) -> Part:
             *("-D", f"{_METRICS_PORT}={settings.ports.taskmanager_metrics}"),
         ),
         env=environment(settings),
-        check=lambda: _overview(settings, 1),
+        check=lambda: _registered(settings),
         cwd=settings.state,
     )
+
+
+def _registered(settings: Settings) -> None:
+    # The job manager goes on telling of a task manager that has died, until it misses it.
+    with socket.create_connection(("127.0.0.1", settings.ports.taskmanager_metrics), 2):
+        _overview(settings, 1)
 
 
 def _overview(settings: Settings, taskmanagers: int) -> None:
