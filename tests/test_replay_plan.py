@@ -199,7 +199,8 @@ def test_what_is_expected_of_a_view_is_in_the_live_script_alone_and_named_where_
     assert breaks(after, with_views(other)) == [
         "carrier_delays: what is expected of it has changed"
     ]
-    null = "CASE WHEN (`dep_delay_mean_1h` < -60 OR `dep_delay_mean_1h` > 900) THEN NULL"
+    mean = "`result`.`dep_delay_mean_1h`"
+    null = f"CASE WHEN ({mean} < -60 OR {mean} > 900) THEN NULL"
     replayed = job_sql(Job(JOB.name, JOB.repository, JOB.sources, (expecting,)), live=False)
     for text in (after, replayed):
         assert text.count(null) == 1, "rejected live and in a replay"

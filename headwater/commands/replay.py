@@ -15,12 +15,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from headwater.commands.options import moment
+from headwater.replays.holdings import Freed
 from headwater.replays.journal import Replay
 from headwater.replays.page import page
 from headwater.replays.plan import SOURCES, ReplayError, Wanted
+from headwater.replays.progress import Progress as Now
 from headwater.replays.promote import Moved
-from headwater.replays.run import Freed, Replays, as_dict
-from headwater.replays.run import Progress as Now
+from headwater.replays.run import Replays, as_dict
 from headwater.replays.verify import Thresholds, ViewReport
 from headwater.settings import Settings
 from observability.replays import ReplayMetrics

@@ -19,6 +19,8 @@ STATES = (
     *("promoting", "promoted", "rolling back", "rolled back"),
 )
 """Done and following can be promoted; following reads on until it is stopped."""
+GOING = ("starting", "running", "following")
+"""Its jobs run, or should."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,49 @@
+"""What all that is done with replays works on."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import redis
+from pyiceberg.catalog import Catalog
+
+from flink_jobs.rest import FlinkCluster
+from flink_jobs.sql import Job
+from headwater.replays.journal import Journal, Replay
+from headwater.replays.plan import Planner
+from headwater.settings import Settings
+from headwater.stores import catalog
+from schemas import FeatureView, Repository
+
+
+class Context:
+    """One repository on one platform, and the journal of its replays."""
+
+    def __init__(self, settings: Settings, repository: Repository) -> None:
+        self.settings = settings
+        self.repository = repository
+        self.journal = Journal(settings.state / "replays")
+        self.cluster = FlinkCluster(settings.flink_url)
+
+    @cached_property
+    def planner(self) -> Planner:
+        """Works out what replays read."""
+        return Planner(self.repository, self.settings.kafka_access, self.tables)
+
+    @property
+    def tables(self) -> Catalog:
+        """The Iceberg catalog."""
+        return catalog(self.settings)
+
+    def online(self) -> redis.Redis:
+        """A connection to the online store."""
+        return redis.Redis(port=self.settings.ports.redis)
+
+    def views(self, replay: Replay) -> list[FeatureView]:
+        """The views that it computes."""
+        return [view for view in self.repository.views if view.name in replay.views]
+
+
+def job_name(replay: Replay, job: Job) -> str:
+    """What the replay's job is called that computes what `job` does."""
+    return f"replay-{replay.id}-{job.name}"

@@ -1,0 +1,117 @@
+"""Hands over from live jobs to replays, and from replays to live jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from flink_jobs.replay import restart_sql
+from flink_jobs.sql import Job
+from headwater.jobs import Jobs
+from headwater.replays.context import Context, job_name
+from headwater.replays.jobs import ReplayJobs, Report
+from headwater.replays.journal import Replay
+from headwater.replays.plan import ReplayError, Wanted
+from headwater.replays.progress import Gauges
+from iceberg.catalog import NAMESPACE, create_quality
+from iceberg.quality import forget
+from schemas import EVENT_TIME
+from schemas.expectations import of_view
+
+_COMMIT_SECONDS = 120
+
+
+class Handover:
+    """Where a replay ends and live goes on."""
+
+    def __init__(self, context: Context, jobs: ReplayJobs, gauges: Gauges) -> None:
+        self._context = context
+        self._jobs = jobs
+        self._gauges = gauges
+
+    def end(self, replay: Replay, report: Report) -> Replay:
+        """End a replay that follows the log, at a point that live has passed as well.
+
+        Each view's span ends where both have computed everything before: live's rows from there
+        on stay, so that none is lost and none is there twice.
+        """
+        jobs_ = self._context.planner.jobs(replay.views)
+        if not replay.ends:
+            ends = self._common_ends(replay, jobs_)
+            replay = self._context.journal.write(replace(replay, ends=ends))
+            report(f"replay {replay.id} ends at {Replay.iso(min(ends.values()))}")
+        self._await_commits([job.name for job in jobs_])
+        self._jobs.stop(replay, report)
+        tables = self._context.tables
+        for view, end in replay.ends.items():
+            table = tables.load_table(f"{NAMESPACE}.{view}")
+            table.delete(f"{EVENT_TIME} >= '{Replay.iso(end)}'", branch=replay.branch)
+        return self._context.journal.set_state(replay, "done")
+
+    def _common_ends(self, replay: Replay, jobs_: Iterable[Job]) -> dict[str, int]:
+        known = self._jobs.known(replay)
+        live = {job.name: job.id for job in self._context.cluster.jobs()}
+        ends: dict[str, int] = {}
+        for job in jobs_:
+            views = [view.name for view in job.views]
+            marks = [self._gauges.watermark(known[job_name(replay, job)]["jid"], views)]
+            if job.name in live:
+                marks.append(self._gauges.watermark(live[job.name], views))
+            if min(marks) < replay.start:
+                raise ReplayError(
+                    f"{job.name}: has not come to {Replay.iso(replay.start)} yet; try again"
+                )
+            # At a watermark, all rows up to and with it have been let out.
+            ends |= {view.name: min(marks) + 1 for view in job.views}
+        return ends
+
+    def _await_commits(self, names: Iterable[str]) -> None:
+        """Return when running live jobs have committed what they had let out on the call."""
+        ids = [job.id for job in self._context.cluster.jobs() if job.name in set(names)]
+        # The first may have begun before the call, the second has not; its tables are committed
+        # after it is complete, and before a third one is.
+        if behind := self._context.cluster.await_checkpoints(ids, 3, _COMMIT_SECONDS):
+            raise ReplayError(
+                f"job {', '.join(behind)} makes no checkpoints: try again when it does"
+            )
+
+    def upgrade(self, replay: Replay, report: Report) -> list[str]:
+        """Bring the live jobs of its views to the declarations as they are; the jobs' names.
+
+        A job whose state fits goes on from a savepoint. Another starts with no state, reads its
+        windows' length of the log and writes from the end of the replay on. The job of the archive
+        comes with them: what a source means has changed for it, too.
+        """
+        platform = Jobs(self._context.settings, self._context.repository)
+        known = {job.name: job for job in platform.known.values()}
+        upgraded = []
+        archives = (job for job in known.values() if not job.views)
+        for narrowed in (*self._context.planner.jobs(replay.views), *archives):
+            job = known[narrowed.name]
+            if not platform.is_changed(job):
+                continue
+            reasons = platform.changes(job)
+            upgraded.append(job.name)
+            if not reasons or not job.views:
+                platform.stop([job.name], report)
+                platform.submit([job.name], report)
+                continue
+            report(f"{job.name} cannot go on from its state: {'; '.join(reasons)}")
+            since = min(replay.ends.get(view.name, replay.end or 0) for view in narrowed.views)
+            wanted = Wanted(tuple(view.name for view in job.views), since, None, {})
+            sources = self._context.planner.sources(wanted)
+            if gap := "; ".join(f"{one.topic}: {one.gap}" for one in sources if one.gap):
+                raise ReplayError(gap)
+            readings = {one.source: one.reading for one in sources}
+            platform.cancel(job)
+            self._sum_up_anew(job, since)
+            platform.restart(job, restart_sql(job, since, readings), report)
+        return upgraded
+
+    def _sum_up_anew(self, job: Job, since: int) -> None:
+        """What became of expectations from `since` on is written again, of the new values."""
+        checked = [of_view(view.name) for view in job.views if view.checked]
+        if checked:
+            tables = self._context.tables
+            create_quality(tables, self._context.repository.name)
+            forget(tables, self._context.repository.name, checked, since)

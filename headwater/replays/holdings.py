@@ -1,0 +1,85 @@
+"""What replays have written, and how it goes."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+from headwater.replays.context import Context
+from headwater.replays.journal import Replay
+from headwater.replays.promote import mark
+from iceberg.catalog import NAMESPACE, branch_files, drop_branch
+
+_SAMPLED_KEYS = 200
+
+
+@dataclass(frozen=True)
+class Freed:
+    """What a replay holds, and dropping it frees."""
+
+    id: str
+    state: str
+    redis_keys: int
+    redis_bytes: int
+    """By the size of a sample of its keys."""
+
+    disk_bytes: int
+    """Files of its branches and its checkpoints. Of a replay that was promoted, not those of the
+    branches: they are the table's now, or go when maintenance expires its snapshots."""
+
+
+class Holdings:
+    """The branches, keys and checkpoints of replays."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def of(self, replay: Replay) -> Freed:
+        """What dropping a replay would free."""
+        tables = self._context.tables
+        on_disk = 0
+        for view in replay.views:
+            table = tables.load_table(f"{NAMESPACE}.{view}")
+            if mark(replay) not in table.properties:
+                on_disk += sum(branch_files(table, replay.branch).values())
+        state = self._context.settings.state / "checkpoints" / "replays" / replay.id
+        on_disk += sum(path.stat().st_size for path in state.glob("**/*") if path.is_file())
+        keys, in_memory = 0, 0
+        with self._context.online() as online:
+            sizes: list[int] = []
+            for key in online.scan_iter(match=self._keys(replay), count=1000):
+                keys += 1
+                if len(sizes) < _SAMPLED_KEYS:
+                    sizes.append(int(online.memory_usage(key) or 0))
+            in_memory = round(keys * sum(sizes) / len(sizes)) if sizes else 0
+        return Freed(replay.id, replay.state, keys, in_memory, on_disk)
+
+    def drop(self, replay: Replay) -> Freed:
+        """Remove all of it; what that has freed. None of its jobs may run."""
+        freed = self.of(replay)
+        tables = self._context.tables
+        for name in replay.views:
+            table = tables.load_table(f"{NAMESPACE}.{name}")
+            taken_over = mark(replay) in table.properties
+            drop_branch(table, replay.branch, replay.kept, delete_files=not taken_over)
+        self._drop_keys(replay)
+        shutil.rmtree(
+            self._context.settings.state / "checkpoints" / "replays" / replay.id, ignore_errors=True
+        )
+        return freed
+
+    def _drop_keys(self, replay: Replay) -> None:
+        with self._context.online() as online:
+            online.delete(replay.pace(self._context.repository.name))
+            keys = []
+            for key in online.scan_iter(match=self._keys(replay), count=1000):
+                keys.append(key)
+                if len(keys) == 1000:
+                    online.unlink(*keys)
+                    keys = []
+            if keys:
+                online.unlink(*keys)
+
+    def _keys(self, replay: Replay) -> bytes:
+        """The pattern of its Redis keys, and of what a promotion keeps to be taken back."""
+        return b"*" + replay.version(self._context.repository.name).encode() + b"*"

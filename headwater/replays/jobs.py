@@ -1,0 +1,148 @@
+"""The jobs of a replay: their own names, checkpoints, branches and pace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flink_jobs.rest import FlinkError
+from headwater.jobs import RECOVERY, Jobs
+from headwater.replays.context import Context, job_name
+from headwater.replays.journal import Replay
+from headwater.replays.plan import ReplayError
+from iceberg.catalog import NAMESPACE, empty_branch
+
+Report = Callable[[str], None]
+ENDED = ("FINISHED", "FAILED", "CANCELED")
+_END_SECONDS = 60
+
+
+class ReplayJobs:
+    """Submits, stops and finds the jobs of replays; the live jobs are never touched."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def launch(self, replay: Replay, report: Report) -> Replay:
+        """Submit those of its jobs that neither run nor have ended well."""
+        with self._context.journal.alone(replay) as lock:
+            return self._launch_alone(replay, report, lock)
+
+    def _launch_alone(self, replay: Replay, report: Report, lock: int) -> Replay:
+        self.pace(replay, replay.rate)
+        known = self.known(replay)
+        scripts, configuration = {}, {}
+        tables = self._context.tables
+        for name in replay.jobs:
+            if name in known and known[name]["state"] not in ENDED:
+                continue
+            if self.is_done(replay, name, known.get(name)):
+                continue
+            folder = self._checkpoints(replay, name)
+            configuration[name] = {
+                "execution.checkpointing.dir": f"file://{folder}/checkpoints",
+            }
+            if replay.end is not None:
+                # Every partition has an end: none is idle, and none may be passed by.
+                configuration[name]["table.exec.source.idle-timeout"] = "0 s"
+            if state := _newest(folder):
+                configuration[name][RECOVERY] = f"file://{state}"
+                report(f"{name} goes on from {state.name}")
+            else:
+                for view in self._views_of(replay, name):
+                    empty_branch(tables.load_table(f"{NAMESPACE}.{view}"), replay.branch)
+            script = self._context.journal.folder(replay) / f"{name}.sql"
+            scripts[name] = script.read_text("utf-8")
+        ids = {name: str(job["jid"]) for name, job in known.items()}
+        if scripts:
+            platform = Jobs(self._context.settings, self._context.repository)
+            ids |= platform.submit_scripts(scripts, report, configuration, (lock,))
+        return self._context.journal.write(replace(replay, jobs=replay.jobs | ids, state="running"))
+
+    def stop(self, replay: Replay, report: Report) -> None:
+        """Stop those that run, each with a savepoint that `launch` goes on from."""
+        for name, job in self.known(replay).items():
+            if job["state"] not in ENDED:
+                folder = f"file://{self._checkpoints(replay, name)}/savepoints"
+                try:
+                    savepoint = self._context.cluster.stop(job["jid"], folder=folder)
+                    report(f"{name} is stopped; savepoint {savepoint}")
+                except FlinkError:
+                    # It came to its end just now.
+                    if self._context.cluster.get(f"/jobs/{job['jid']}")["state"] != "FINISHED":
+                        raise
+
+    def await_end(self, replay: Replay) -> None:
+        """Return when none of its jobs runs any more: one that does still writes."""
+        deadline = time.monotonic() + _END_SECONDS
+        while any(job["state"] not in ENDED for job in self.known(replay).values()):
+            if time.monotonic() > deadline:
+                raise ReplayError(f"replay {replay.id}: its jobs do not end; try again")
+            time.sleep(0.2)
+
+    def known(self, replay: Replay) -> dict[str, dict[str, Any]]:
+        """Its jobs that the cluster knows, by name: of several attempts the newest."""
+        found: dict[str, dict[str, Any]] = {}
+        for job in self._context.cluster.get("/jobs/overview")["jobs"]:
+            name = job["name"]
+            if name in replay.jobs and (
+                name not in found or found[name]["start-time"] < job["start-time"]
+            ):
+                found[name] = job
+        return found
+
+    def is_done(self, replay: Replay, name: str, job: dict[str, Any] | None) -> bool:
+        """Whether a job has come to its end: one that was stopped has left a savepoint."""
+        if job is None or job["state"] != "FINISHED":
+            return False
+        folder = self._checkpoints(replay, name) / "savepoints"
+        return not any(
+            path.stat().st_mtime * 1000 >= job["start-time"] for path in folder.glob("*/_metadata")
+        )
+
+    def failure(self, replay: Replay) -> str:
+        """Why its jobs failed, the first line of each; empty if none did."""
+        told = []
+        for name, job in self.known(replay).items():
+            try:
+                said = self._context.cluster.exception(job["jid"])
+            except FlinkError as error:
+                said = str(error)
+            if said:
+                told.append(f"{name}: {said}")
+        return "\n".join(told)
+
+    def pace(self, replay: Replay, rate: float | None) -> None:
+        """Let it read `rate` records a second at most from now on; None for no limit."""
+        key = replay.pace(self._context.repository.name)
+        with self._context.online() as online:
+            if rate is None:
+                online.delete(key)
+            else:
+                online.set(key, f"{rate:.1f}")
+
+    def rate(self, replay: Replay) -> float | None:
+        """The most records a second that it may read just now; None for no limit."""
+        with self._context.online() as online:
+            told: Any = online.get(replay.pace(self._context.repository.name))
+        return None if told is None else float(told)
+
+    def _views_of(self, replay: Replay, name: str) -> list[str]:
+        return [
+            view.name
+            for job in self._context.planner.jobs(replay.views)
+            if job_name(replay, job) == name
+            for view in job.views
+        ]
+
+    def _checkpoints(self, replay: Replay, name: str) -> Path:
+        return self._context.settings.state / "checkpoints" / "replays" / replay.id / name
+
+
+def _newest(folder: Path) -> Path | None:
+    """The newest complete checkpoint or savepoint below a folder."""
+    found = sorted(folder.glob("**/_metadata"), key=lambda path: path.stat().st_mtime)
+    return found[-1].parent if found else None
