@@ -152,15 +152,15 @@ def _debian(base: str, folder: Path) -> Path:
             stdout=subprocess.DEVNULL,
             check=True,
         )
-        shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-        # Packages that ask for the machine's authorities find them; ca-certificates adds its own.
-        # One a file: of more, Java's keystore would take the first.
-        trusted = root / "usr/local/share/ca-certificates"
-        trusted.mkdir(parents=True, exist_ok=True)
-        found = _CERTIFICATE.findall(_CERTIFICATES.read_text("utf-8"))
-        for number, certificate in enumerate(found):
-            (trusted / f"machine-{number}.crt").write_text(certificate + "\n", "utf-8")
         (root / "ready").touch()
+    shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+    # Packages that ask for the machine's authorities find them; ca-certificates adds its own.
+    # One a file: of more, Java's keystore would take the first.
+    trusted = root / "usr/local/share/ca-certificates"
+    shutil.rmtree(trusted, ignore_errors=True)
+    trusted.mkdir(parents=True)
+    for number, found in enumerate(_CERTIFICATE.findall(_CERTIFICATES.read_text("utf-8"))):
+        (trusted / f"machine-{number}.crt").write_text(found + "\n", "utf-8")
     return root
 
 
