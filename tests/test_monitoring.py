@@ -15,11 +15,14 @@ from pathlib import Path
 import pytest
 import requests
 
+from feature_repo.flights.repository import repository
+from flink_jobs.sql import jobs as flink_jobs
 from headwater.commands import local
 from headwater.local.monitoring import NAMES
 from headwater.local.platform import Platform
 from headwater.settings import Settings
 from observability import queries as q
+from observability.dashboards import dashboards
 from tests.conftest import ROOT, eventually, free_ports, platform_of
 
 PROGRAM = ROOT / "build/tools/debian/usr/bin/prometheus"
@@ -165,3 +168,27 @@ def test_the_parts_tell_every_metric_that_is_asked_for(computing):
     headwater("jobs", "stop")
     assert before[1] in headwater("snapshots", "rollback", "carrier_delays", "--before", newest[0])
     assert committed()[0].split()[1] == before[1]
+
+
+@needs_tools
+def test_the_real_prometheus_takes_every_panels_expressions(computing):
+    """Beside a running platform: it answers each, be it with nothing."""
+    running, headwater = computing
+    names = [job.name for job in flink_jobs(repository)]
+    asked = {
+        target["expr"]
+        for dashboard in dashboards(repository, names).values()
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+    }
+    headwater("up", "prometheus")
+    try:
+        for expression in asked:
+            answer = requests.get(
+                f"http://127.0.0.1:{running.settings.ports.prometheus}/api/v1/query",
+                params={"query": expression.replace("$__rate_interval", "1m")},
+                timeout=10,
+            ).json()
+            assert answer["status"] == "success", (expression, answer)
+    finally:
+        headwater("down", "prometheus")
