@@ -213,3 +213,13 @@ def test_a_longer_outage_than_kafka_takes_is_refused(tides):
     wrong = tides.headwater("jobs", "list", HEADWATER_OUTAGE_SECONDS="soon")
     assert wrong.returncode == 2
     assert "'soon'" in wrong.stderr
+
+
+def test_a_job_goes_on_from_its_state_when_its_stream_comes_to_be_traced_or_no_longer_is(tides):
+    for name in ("traced", "repository"):
+        tides.headwater("jobs", "stop", JOB.name)
+        environ = {"HEADWATER_REPOSITORY": f"tests.tides:{name}"}
+        done = tides.headwater("jobs", "submit", JOB.name, **environ)
+        assert done.returncode == 0, done.stderr
+        ids = [job.id for job in tides.cluster.jobs() if job.name == JOB.name]
+        assert not tides.cluster.await_checkpoints(ids, 1, 60)

@@ -229,6 +229,9 @@ def test_a_stream_that_is_traced_carries_its_traces_to_redis_and_not_to_iceberg(
     alone = replace(JOB, views=(carrier_delays,), sources=JOB.sources[:1])
     assert breaks(job_sql(alone), job_sql(traced(alone))) == []
     assert breaks(job_sql(traced(alone)), job_sql(alone)) == []
+    watched = replace(carrier_delays, expectations=(rate(1),), checked=hours(1))
+    summed = replace(alone, views=(watched,))
+    assert breaks(job_sql(summed), job_sql(traced(summed))), "operators move"
     archive = next(job for job in jobs(repository) if not job.views)
     assert job_sql(traced(archive)) == job_sql(archive)
     (offline,) = re.findall(r"INSERT INTO headwater.features.`carrier_context`\n[^;]*;", script)

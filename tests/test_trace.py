@@ -156,9 +156,10 @@ def test_a_sampled_event_is_followed_to_the_answer(shop, receiver, api):
     assert eventually(answered), receiver.of(API)
     (send,) = receiver.of(PRODUCER)
     process, write = receiver.of(JOBS)
-    requests_ = [span for span in receiver.of(API) if span.name == "POST /v1/features"]
+    asked = [span for span in receiver.of(API) if span.trace_id == CALLER[0]]
+    requests_ = [span for span in asked if span.name == "POST /v1/features"]
     linked, other = sorted(requests_, key=lambda span: span.start)
-    reads = {span.parent_id: span for span in receiver.of(API) if span.name == "redis HMGET"}
+    reads = {span.parent_id: span for span in asked if span.name == "redis HMGET"}
 
     assert (send.name, send.kind, send.parent_id) == ("send shop.visits", "PRODUCER", "")
     assert send.attributes.pop("messaging.kafka.offset") >= 0
@@ -219,14 +220,16 @@ def headwater(shop, *arguments, **environ):
     assert done.returncode == 0, (arguments, done.stdout, done.stderr)
 
 
-def test_a_job_goes_on_from_its_state_when_its_stream_is_no_longer_traced(shop, receiver):
+def test_a_job_whose_view_is_summed_up_does_not_go_on_untraced(shop):
     untraced = {"HEADWATER_REPOSITORY": "tests.shop:untraced"}
     headwater(shop, "jobs", "stop", "shop-visits")
-    headwater(shop, "jobs", "submit", "shop-visits", **untraced)
-    visit(shop, receiver, "wanderer of no trace", 1)
-    assert field(shop, "wanderer of no trace", trace_field) is None
-    headwater(shop, "jobs", "stop", "shop-visits", **untraced)
+    done = shop.headwater("jobs", "submit", "shop-visits", **untraced)
+    assert done.returncode == 2, done.stdout
+    assert "what it reads or how has changed" in done.stderr
     headwater(shop, "jobs", "submit", "shop-visits")
+
+
+def test_the_command_sends_traces_when_it_is_told_where_to(shop, receiver):
     jobs, producers, at = len(receiver.of(JOBS)), len(receiver.of(PRODUCER)), time.time() * 1000
     recorded = {"HEADWATER_HISTORY": "tests.test_trace:history", "HEADWATER_TRACED_EVENTS": "1"}
     headwater(shop, "produce", "visits", **recorded)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from schemas import (
     Column,
     Entity,
@@ -33,3 +35,4 @@ gauge_levels = FeatureView(
 )
 
 repository = Repository(name="tides", views=(gauge_levels,), services=())
+traced = replace(repository, views=(replace(gauge_levels, source=replace(levels, traced=True)),))
