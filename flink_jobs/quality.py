@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from connectors.ddl import HEARTBEAT, REASON, identifier, interval, literal, sql_type
-from flink_jobs.rolled import of_result, results
+from flink_jobs.rolled import LATE, of_result, results
 from schemas import (
     EVENT_TIME,
     Column,
@@ -98,7 +98,7 @@ def checked_view_sql(view: FeatureView, repository: str) -> tuple[list[str], str
         f"CREATE VIEW checked.{whole} AS\n"
         f"SELECT {', '.join(map(identifier, view.keys))}, {values}\n"
         f"FROM rolled.{identifier(view.name)}\n"
-        f"WHERE {of_result('late_row')} IS NULL;\n",
+        f"WHERE {of_result(LATE)} IS NULL;\n",
         f"CREATE VIEW checked.{timed} AS\n"
         f"SELECT {names}, {identifier(EVENT_TIME)}, TRUE AS `{_ROW}`\n"
         f"FROM timed(input => TABLE checked.{whole}, uid => {literal(f'{view.name}-timed')})"

@@ -10,6 +10,9 @@ from collections.abc import Iterable
 
 from connectors.ddl import identifier
 
+LATE = "late_row"
+"""The one that holds the row itself if it came too late, and is null otherwise."""
+
 
 def of_result(name: str) -> str:
     """One of the values, as SQL."""

@@ -30,7 +30,7 @@ from connectors.ddl import (
     versions_ddl,
 )
 from flink_jobs.quality import TIMED, breaks, checked_sql, checked_view_sql
-from flink_jobs.rolled import of_result, results
+from flink_jobs.rolled import LATE, of_result, results
 from schemas import (
     EVENT_TIME,
     CdcTable,
@@ -51,7 +51,6 @@ _DATABASES = ("sources", "dead", "inputs", "rolled", "computed", "online", "late
 _ROLLING = "io.headwater.kernel.rolling.Rolling"
 _TEMPORAL_JOIN = "io.headwater.kernel.joins.TemporalJoin"
 _AVAILABLE_AT = "available_at"
-_LATE = "late_row"
 _TRACE = "_trace"
 CATALOG = {
     "type": "iceberg",
@@ -377,7 +376,7 @@ def view_sql(view: FeatureView) -> Iterable[str]:
         f"CREATE VIEW computed.{name} AS\n"
         f"SELECT {', '.join(_let_out(view))}\n"
         f"FROM rolled.{name}\n"
-        f"WHERE {of_result(_LATE)} IS NULL;\n"
+        f"WHERE {of_result(LATE)} IS NULL;\n"
     )
 
 
@@ -478,9 +477,9 @@ def _insert_late(stream: EventStream, views: Iterable[FeatureView]) -> str:
         f"INSERT INTO late.{identifier(stream.name)}\n"
         + "UNION ALL\n".join(
             f"SELECT {literal(view.name)}, MAP[{_entity(view)}],"
-            f" {results((EVENT_TIME, _LATE))}\n"
+            f" {results((EVENT_TIME, LATE))}\n"
             f"FROM rolled.{identifier(view.name)}"
-            f" WHERE {of_result(_LATE)} IS NOT NULL\n"
+            f" WHERE {of_result(LATE)} IS NOT NULL\n"
             for view in views
         ).rstrip("\n")
         + ";\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,25 @@ from connectors.access import KafkaAccess, outage_seconds
 from schemas import SettingsError
 
 _PORT = "HEADWATER_{}_PORT"
-_SHARE = re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
+_SECONDS = re.compile(r"[1-9][0-9]{0,5}"), "whole seconds such as 30", int
+_SHARE = re.compile(r"0(\.[0-9]+)?|1(\.0+)?"), "0 to 1"
+_URL = re.compile(r"https?://.*", re.DOTALL), "http:// or https://", str
+_CHECKED: tuple[tuple[str, str, re.Pattern[str], str, Callable[[str], object]], ...] = (
+    (
+        "taskmanager_memory",
+        "HEADWATER_TASKMANAGER_MEMORY",
+        re.compile(r"[1-9][0-9]*[mg]"),
+        "a size such as 3000m",
+        str,
+    ),
+    ("idle_seconds", "HEADWATER_IDLE_SECONDS", *_SECONDS),
+    ("checkpoint_seconds", "HEADWATER_CHECKPOINT_SECONDS", *_SECONDS),
+    ("feature_log", "HEADWATER_FEATURE_LOG", *_SHARE, str),
+    ("schema_registry", "HEADWATER_SCHEMA_REGISTRY", *_URL),
+    ("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", *_URL),
+    ("traced_events", "HEADWATER_TRACED_EVENTS", *_SHARE, float),
+)
+"""Field, variable, what it must look like, what that is called, and what is made of it."""
 
 
 @dataclass(frozen=True)
@@ -167,40 +185,11 @@ class Settings:
             given[name] = Path(
                 environ.get(f"HEADWATER_{name.upper()}") or str(getattr(cls, name))
             ).absolute()
-        if memory := environ.get("HEADWATER_TASKMANAGER_MEMORY"):
-            if not re.fullmatch(r"[1-9][0-9]*[mg]", memory):
-                raise SettingsError(
-                    f"HEADWATER_TASKMANAGER_MEMORY: expected a size such as 3000m, got {memory!r}"
-                )
-            given["taskmanager_memory"] = memory
-        for name in ("idle_seconds", "checkpoint_seconds"):
-            variable = f"HEADWATER_{name.upper()}"
-            if seconds := environ.get(variable):
-                if not re.fullmatch(r"[1-9][0-9]{0,5}", seconds):
-                    raise SettingsError(
-                        f"{variable}: expected whole seconds such as 30, got {seconds!r}"
-                    )
-                given[name] = int(seconds)
-        if share := environ.get("HEADWATER_FEATURE_LOG"):
-            if not _SHARE.fullmatch(share):
-                raise SettingsError(f"HEADWATER_FEATURE_LOG: expected 0 to 1, got {share!r}")
-            given["feature_log"] = share
-        if registry := environ.get("HEADWATER_SCHEMA_REGISTRY"):
-            if not registry.startswith(("http://", "https://")):
-                raise SettingsError(
-                    f"HEADWATER_SCHEMA_REGISTRY: expected http:// or https://, got {registry!r}"
-                )
-            given["schema_registry"] = registry
-        if endpoint := environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-            if not endpoint.startswith(("http://", "https://")):
-                raise SettingsError(
-                    f"OTEL_EXPORTER_OTLP_ENDPOINT: expected http:// or https://, got {endpoint!r}"
-                )
-            given["otlp_endpoint"] = endpoint
-        if traced := environ.get("HEADWATER_TRACED_EVENTS"):
-            if not _SHARE.fullmatch(traced):
-                raise SettingsError(f"HEADWATER_TRACED_EVENTS: expected 0 to 1, got {traced!r}")
-            given["traced_events"] = float(traced)
+        for name, variable, text, expected, made in _CHECKED:
+            if value := environ.get(variable):
+                if not text.fullmatch(value):
+                    raise SettingsError(f"{variable}: expected {expected}, got {value!r}")
+                given[name] = made(value)
         names = environ.get("HEADWATER_EXTERNAL", "").split(",")
         external = frozenset(name.strip() for name in names if name.strip())
         return cls(

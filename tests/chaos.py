@@ -45,7 +45,7 @@ from flink_jobs.sql import jobs
 from headwater.local.part import PartFailed
 from headwater.recompute import instants, matches, recompute
 from headwater.stores import catalog
-from tests.conftest import ROOT, Running
+from tests.conftest import ROOT, Running, command
 from tests.corpus import cases
 from tests.storm import SENSORS, readings, repository, sensor_activity, sensor_facts
 
@@ -244,16 +244,8 @@ class Faults:
 
     def headwater(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The command, on the campaign's platform."""
-        return subprocess.run(
-            [sys.executable, "-m", "headwater", *arguments],
-            cwd=ROOT,
-            env=os.environ
-            | self.running.environ
-            | {"HEADWATER_REPOSITORY": "tests.storm:repository"},
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
+        environ = os.environ | self.running.environ
+        return command(environ | {"HEADWATER_REPOSITORY": "tests.storm:repository"}, *arguments)
 
     def must(self, *arguments: str) -> str:
         """The command's output; it must end well."""
@@ -396,8 +388,8 @@ def campaign(running: Running, seed: int, seconds: float, faults: int) -> dict[s
     dice = random.Random(seed)
     prepare(running)
     storm = Faults(running, dice)
-    for command in (("apply",), ("jobs", "submit")):
-        storm.must(*command)
+    for arguments in (("apply",), ("jobs", "submit")):
+        storm.must(*arguments)
     load = Load(running, seed)
     load.start()
     try:

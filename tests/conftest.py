@@ -156,6 +156,18 @@ def running(receiver):
         yield platform
 
 
+def command(environ, *arguments) -> subprocess.CompletedProcess[str]:
+    """What a user runs as `headwater`."""
+    return subprocess.run(
+        [sys.executable, "-m", "headwater", *arguments],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+
+
 class Shop:
     """The second repository on the same platform: the platform knows nothing of either."""
 
@@ -170,14 +182,13 @@ class Shop:
 
     def headwater(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """The command, on the shop instead of the flights; `environ` comes on top."""
-        return subprocess.run(
-            [sys.executable, "-m", "headwater", *arguments],
-            cwd=ROOT,
-            env=self.environ | environ,
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
+        return command(self.environ | environ, *arguments)
+
+    def must(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """The same, and it ends well."""
+        done = self.headwater(*arguments, **environ)
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return done
 
     def values(self, view: FeatureView, key: str) -> dict[str, object] | None:
         """What Redis holds of a customer, by feature; None for one that never was."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -26,7 +24,7 @@ from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import job_sql, jobs
 from headwater.jobs import RECOVERY, Jobs
 from headwater.savepoints import newest_checkpoint
-from tests.conftest import ROOT, eventually
+from tests.conftest import command, eventually
 from tests.tides import levels, repository
 
 JOB = next(job for job in jobs(repository) if job.views)
@@ -47,14 +45,7 @@ class Tides:
         self.now = NOON
 
     def headwater(self, *arguments, **environ):
-        return subprocess.run(
-            [sys.executable, "-m", "headwater", *arguments],
-            cwd=ROOT,
-            env=self.environ | environ,
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
+        return command(self.environ | environ, *arguments)
 
     def submit(self, outage, interval, savepoint=None):
         """The job with so long a transaction, seconds, and checkpoints so often."""

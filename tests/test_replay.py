@@ -334,6 +334,23 @@ def test_a_replay_of_some_keys_computes_no_others(replayed):
     assert "carrier_delays has no key 'origin'; choices: carrier" in wrong.stderr
 
 
+def is_promoted_past(replayed, id_, table, evening, seconds=60):
+    """It follows live past that instant, is promoted, and equals live in every row."""
+
+    def newest_row():
+        return max(rows_of(replayed, table, "event_time")["event_time"].to_pylist())
+
+    assert eventually(lambda: newest_row() > evening, seconds), newest_row()
+    followed = headwater(replayed, "replay", "follow", id_, "--json")
+    assert followed.returncode == 0, followed.stderr
+    promoted = headwater(replayed, "replay", "promote", id_)
+    assert promoted.returncode == 0, promoted.stderr
+    equal_in_every_row(replayed, id_)
+    # It came into the last day, and has not left it to live alone.
+    end = datetime.fromisoformat(re.search(r"ends at (\S+)", promoted.stderr)[1])
+    assert end > evening
+
+
 def test_a_replay_follows_the_log_from_the_archive_on(replayed):
     """Kafka has deleted its beginning (a test before), it is paused, and events still come."""
     since = ("carrier_delays", *SPAN[:2])
@@ -350,20 +367,7 @@ def test_a_replay_follows_the_log_from_the_archive_on(replayed):
     assert json.loads(resumed.stdout)["state"] == "following"
     produce(replayed.settings.kafka_access, days(6, 7))
     evening = datetime(2013, 2, 7, 20, tzinfo=UTC)
-
-    def newest_row():
-        rows = rows_of(replayed, "features.carrier_delays", "event_time")
-        return max(rows["event_time"].to_pylist())
-
-    assert eventually(lambda: newest_row() > evening)
-    followed = headwater(replayed, "replay", "follow", id_, "--json")
-    assert followed.returncode == 0, followed.stderr
-    promoted = headwater(replayed, "replay", "promote", id_)
-    assert promoted.returncode == 0, promoted.stderr
-    equal_in_every_row(replayed, id_)
-    # It came into the last day, and has not left it to live alone.
-    end = datetime.fromisoformat(re.search(r"ends at (\S+)", promoted.stderr)[1])
-    assert end > evening
+    is_promoted_past(replayed, id_, "features.carrier_delays", evening)
 
 
 def test_a_joined_view_follows_from_the_archive_on(replayed):
@@ -380,19 +384,7 @@ def test_a_joined_view_follows_from_the_archive_on(replayed):
     id_ = newest(replayed)
     produce_awake(replayed.settings.kafka_access, days(7, 8))
     evening = datetime(2013, 2, 8, 20, tzinfo=UTC)
-
-    def newest_row():
-        rows = rows_of(replayed, "features.carrier_context", "event_time")
-        return max(rows["event_time"].to_pylist())
-
-    assert eventually(lambda: newest_row() > evening, 120), newest_row()
-    followed = headwater(replayed, "replay", "follow", id_, "--json")
-    assert followed.returncode == 0, followed.stderr
-    promoted = headwater(replayed, "replay", "promote", id_)
-    assert promoted.returncode == 0, promoted.stderr
-    equal_in_every_row(replayed, id_)
-    end = datetime.fromisoformat(re.search(r"ends at (\S+)", promoted.stderr)[1])
-    assert end > evening
+    is_promoted_past(replayed, id_, "features.carrier_context", evening, 120)
     joined = ("seats_mean_6h", "wind_speed_mean_6h")
     rows = rows_of(replayed, "features.carrier_context", "event_time", *joined).to_pylist()
     for name in joined:

@@ -215,24 +215,19 @@ def test_a_newer_event_that_is_not_sampled_leaves_the_trace(shop, receiver):
     assert len(receiver.of(PRODUCER)) == 1
 
 
-def headwater(shop, *arguments, **environ):
-    done = shop.headwater(*arguments, **environ)
-    assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-
-
 def test_a_job_whose_view_is_summed_up_does_not_go_on_untraced(shop):
     untraced = {"HEADWATER_REPOSITORY": "tests.shop:untraced"}
-    headwater(shop, "jobs", "stop", "shop-visits")
+    shop.must("jobs", "stop", "shop-visits")
     done = shop.headwater("jobs", "submit", "shop-visits", **untraced)
     assert done.returncode == 2, done.stdout
     assert "what it reads or how has changed" in done.stderr
-    headwater(shop, "jobs", "submit", "shop-visits")
+    shop.must("jobs", "submit", "shop-visits")
 
 
 def test_the_command_sends_traces_when_it_is_told_where_to(shop, receiver):
     jobs, producers, at = len(receiver.of(JOBS)), len(receiver.of(PRODUCER)), time.time() * 1000
     recorded = {"HEADWATER_HISTORY": "tests.test_trace:history", "HEADWATER_TRACED_EVENTS": "1"}
-    headwater(shop, "produce", "visits", **recorded)
+    shop.must("produce", "visits", **recorded)
     wait_for(shop, "recorded wanderer", at)
     assert field(shop, "recorded wanderer", trace_field) is not None
     assert eventually(lambda: len(receiver.of(JOBS)) == jobs + 2)

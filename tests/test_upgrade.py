@@ -22,12 +22,6 @@ START = NOON + 2 * 86_400_000
 FROM = datetime.fromtimestamp(START / 1000, UTC).isoformat()
 
 
-def headwater(shop, *arguments, **more):
-    done = shop.headwater(*arguments, **more)
-    assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-    return done
-
-
 def buy(running, customer, minutes, quantity, partition=0):
     """One purchase so long after START; where it stands in the log."""
     event = {
@@ -68,23 +62,21 @@ def ends(running):
 @pytest.fixture(scope="module")
 def submitted(running, shop):
     """Its jobs run, and one purchase went through them."""
-    headwater(shop, "jobs", "submit")
+    shop.must("jobs", "submit")
     since = ends(running)
     buy(running, "upgraded", 0, 1)
     close(running, 10)
     assert eventually(lambda: bought(shop) == (1, 1)), bought(shop)
     yield since
     for job in ("shop-purchases", "shop-archive"):
-        headwater(shop, "jobs", "stop", job)
-        headwater(shop, "jobs", "submit", job)
+        shop.must("jobs", "stop", job)
+        shop.must("jobs", "submit", job)
 
 
 def test_a_changed_expectation_is_promoted_and_the_job_goes_on_from_its_state(
     running, shop, submitted
 ):
-    done = headwater(
-        shop, "replay", "run", "last_purchase", "--from", FROM, "--promote", **STRICTER
-    )
+    done = shop.must("replay", "run", "last_purchase", "--from", FROM, "--promote", **STRICTER)
     assert "shop-purchases is stopped; savepoint" in done.stderr
     assert "cannot go on" not in done.stderr
     buy(running, "upgraded", 20, 2)
@@ -98,10 +90,10 @@ def test_a_changed_expectation_is_promoted_and_the_job_goes_on_from_its_state(
 
 def test_the_archives_job_goes_on_where_its_tables_end(running, shop, submitted):
     """Its state does not fit once it sums expectations up as well."""
-    headwater(shop, "apply", **SUMMING)
-    headwater(shop, "jobs", "stop", "shop-archive", **STRICTER)
+    shop.must("apply", **SUMMING)
+    shop.must("jobs", "stop", "shop-archive", **STRICTER)
     buy(running, "upgraded", 50, 3)  # it comes while the job is away
-    done = headwater(shop, "jobs", "submit", "shop-archive", **SUMMING)
+    done = shop.must("jobs", "submit", "shop-archive", **SUMMING)
     assert "goes on where its tables end" in done.stdout
     close(running, 200)
     dead = {
@@ -128,6 +120,6 @@ def test_the_archives_job_goes_on_where_its_tables_end(running, shop, submitted)
     names = {one["expectation"] for one in eventually(summed)}
     assert names == {one.name for one in stricter.summed.expectations}
     # Stopped and submitted once more, it goes on from its own savepoint.
-    headwater(shop, "jobs", "stop", "shop-archive", **SUMMING)
-    again = headwater(shop, "jobs", "submit", "shop-archive", **SUMMING)
+    shop.must("jobs", "stop", "shop-archive", **SUMMING)
+    again = shop.must("jobs", "submit", "shop-archive", **SUMMING)
     assert "where its tables end" not in again.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 
 import redis
 from pyiceberg.catalog import Catalog
@@ -38,6 +39,10 @@ class Context:
     def online(self) -> redis.Redis:
         """A connection to the online store."""
         return redis.Redis(port=self.settings.ports.redis)
+
+    def checkpoints(self, replay: Replay) -> Path:
+        """Where its jobs keep their checkpoints and savepoints, a folder each."""
+        return self.settings.state / "checkpoints" / "replays" / replay.id
 
     def views(self, replay: Replay) -> list[FeatureView]:
         """The views that it computes."""

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from flink_jobs.replay import restart_sql
 from flink_jobs.sql import Job
-from headwater.jobs import Jobs
+from headwater.jobs import Jobs, Report
 from headwater.replays.context import Context, job_name
-from headwater.replays.jobs import ReplayJobs, Report
+from headwater.replays.jobs import ReplayJobs
 from headwater.replays.journal import Replay
 from headwater.replays.plan import ReplayError, Wanted
 from headwater.replays.progress import Gauges

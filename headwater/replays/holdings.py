@@ -42,8 +42,8 @@ class Holdings:
             table = tables.load_table(f"{NAMESPACE}.{view}")
             if mark(replay) not in table.properties:
                 on_disk += sum(branch_files(table, replay.branch).values())
-        state = self._context.settings.state / "checkpoints" / "replays" / replay.id
-        on_disk += sum(path.stat().st_size for path in state.glob("**/*") if path.is_file())
+        kept = self._context.checkpoints(replay).glob("**/*")
+        on_disk += sum(path.stat().st_size for path in kept if path.is_file())
         keys, in_memory = 0, 0
         with self._context.online() as online:
             sizes: list[int] = []
@@ -63,9 +63,7 @@ class Holdings:
             taken_over = mark(replay) in table.properties
             drop_branch(table, replay.branch, replay.kept, delete_files=not taken_over)
         self._drop_keys(replay)
-        shutil.rmtree(
-            self._context.settings.state / "checkpoints" / "replays" / replay.id, ignore_errors=True
-        )
+        shutil.rmtree(self._context.checkpoints(replay), ignore_errors=True)
         return freed
 
     def _drop_keys(self, replay: Replay) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flink_jobs.rest import FlinkError
-from headwater.jobs import RECOVERY, Jobs
+from headwater.jobs import RECOVERY, Jobs, Report
 from headwater.replays.context import Context, job_name
 from headwater.replays.journal import Replay
 from headwater.replays.plan import ReplayError
 from iceberg.catalog import NAMESPACE, empty_branch
 
-Report = Callable[[str], None]
 ENDED = ("FINISHED", "FAILED", "CANCELED")
 _END_SECONDS = 60
 
@@ -139,7 +137,7 @@ class ReplayJobs:
         ]
 
     def _checkpoints(self, replay: Replay, name: str) -> Path:
-        return self._context.settings.state / "checkpoints" / "replays" / replay.id / name
+        return self._context.checkpoints(replay) / name
 
 
 def _newest(folder: Path) -> Path | None:

@@ -9,11 +9,12 @@ from typing import Any
 
 from flink_jobs.replay import Isolation, Span, replay_sql
 from flink_jobs.rest import FlinkError
+from headwater.jobs import Report
 from headwater.replays.context import Context, job_name
 from headwater.replays.following import Follower
 from headwater.replays.handover import Handover
 from headwater.replays.holdings import Freed, Holdings
-from headwater.replays.jobs import ENDED, ReplayJobs, Report
+from headwater.replays.jobs import ENDED, ReplayJobs
 from headwater.replays.journal import GOING, Replay
 from headwater.replays.plan import Plan, ReplayError, Wanted, expected, now
 from headwater.replays.progress import Gauges, Progress, records
@@ -121,7 +122,7 @@ class Replays:
         for job in self._jobs.known(replay).values():
             if job["state"] not in ENDED:
                 self._context.cluster.cancel(job["jid"])
-        if replay.state in ("starting", "running", "following", "paused", "failed"):
+        if replay.state in (*GOING, "paused", "failed"):
             return self.journal.set_state(replay, "cancelled")
         return replay
 

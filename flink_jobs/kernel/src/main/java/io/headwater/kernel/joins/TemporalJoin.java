@@ -1,5 +1,6 @@
 package io.headwater.kernel.joins;
 
+import io.headwater.kernel.planner.InternalRows;
 import java.io.Serializable;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -21,17 +22,13 @@ import org.apache.flink.table.data.binary.BinaryRowData;
 import org.apache.flink.table.data.utils.JoinedRowData;
 import org.apache.flink.table.data.utils.ProjectedRowData;
 import org.apache.flink.table.functions.FunctionContext;
-import org.apache.flink.table.functions.FunctionDefinition;
 import org.apache.flink.table.functions.ProcessTableFunction;
 import org.apache.flink.table.functions.SpecializedFunction;
 import org.apache.flink.table.functions.UserDefinedFunction;
 import org.apache.flink.table.runtime.typeutils.RowDataSerializer;
 import org.apache.flink.table.types.DataType;
-import org.apache.flink.table.types.inference.ArgumentCount;
 import org.apache.flink.table.types.inference.CallContext;
 import org.apache.flink.table.types.inference.InputTypeStrategies;
-import org.apache.flink.table.types.inference.InputTypeStrategy;
-import org.apache.flink.table.types.inference.Signature;
 import org.apache.flink.table.types.inference.StateTypeStrategy;
 import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.StaticArgumentTrait;
@@ -133,34 +130,11 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
         .staticArguments(
             StaticArgument.table("events", RowData.class, false, traits),
             StaticArgument.table("versions", RowData.class, false, traits))
-        .inputTypeStrategy(columns == null ? InputTypeStrategies.WILDCARD : new InternalRows())
+        .inputTypeStrategy(
+            columns == null ? InputTypeStrategies.WILDCARD : new InternalRows(EVENTS, VERSIONS))
         .stateTypeStrategies(state)
         .outputTypeStrategy(call -> Optional.of(outputType(call)))
         .build();
-  }
-
-  /**
-   * Asks for {@link RowData}. Flink 2.1 overlooks the class named for a table of any type and would
-   * convert each row to a {@code Row}; it listens to the strategy of the specialized function.
-   */
-  private static final class InternalRows implements InputTypeStrategy {
-    @Override
-    public ArgumentCount getArgumentCount() {
-      return InputTypeStrategies.WILDCARD.getArgumentCount();
-    }
-
-    @Override
-    public Optional<List<DataType>> inferInputTypes(CallContext call, boolean throwOnFailure) {
-      List<DataType> types = new ArrayList<>(call.getArgumentDataTypes());
-      types.set(EVENTS, types.get(EVENTS).bridgedTo(RowData.class));
-      types.set(VERSIONS, types.get(VERSIONS).bridgedTo(RowData.class));
-      return Optional.of(types);
-    }
-
-    @Override
-    public List<Signature> getExpectedSignatures(FunctionDefinition definition) {
-      return InputTypeStrategies.WILDCARD.getExpectedSignatures(definition);
-    }
   }
 
   private static List<DataTypes.Field> fields(CallContext call, int table) {

@@ -1,5 +1,6 @@
 package io.headwater.kernel.quality;
 
+import io.headwater.kernel.planner.InternalRows;
 import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.List;
@@ -8,17 +9,13 @@ import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.RowData;
-import org.apache.flink.table.functions.FunctionDefinition;
 import org.apache.flink.table.functions.ProcessTableFunction;
 import org.apache.flink.table.functions.SpecializedFunction;
 import org.apache.flink.table.functions.UserDefinedFunction;
 import org.apache.flink.table.types.AtomicDataType;
 import org.apache.flink.table.types.DataType;
-import org.apache.flink.table.types.inference.ArgumentCount;
 import org.apache.flink.table.types.inference.CallContext;
 import org.apache.flink.table.types.inference.InputTypeStrategies;
-import org.apache.flink.table.types.inference.InputTypeStrategy;
-import org.apache.flink.table.types.inference.Signature;
 import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.StaticArgumentTrait;
 import org.apache.flink.table.types.inference.TypeInference;
@@ -67,29 +64,9 @@ public final class Timed extends ProcessTableFunction<RowData> implements Specia
                 RowData.class,
                 false,
                 EnumSet.of(StaticArgumentTrait.TABLE, StaticArgumentTrait.ROW_SEMANTIC_TABLE)))
-        .inputTypeStrategy(specialized ? new InternalRows() : InputTypeStrategies.WILDCARD)
+        .inputTypeStrategy(specialized ? new InternalRows(INPUT) : InputTypeStrategies.WILDCARD)
         .outputTypeStrategy(call -> Optional.of(outputType(call)))
         .build();
-  }
-
-  /** Asks for {@link RowData}, as {@code rolling} does and for the same reason. */
-  private static final class InternalRows implements InputTypeStrategy {
-    @Override
-    public ArgumentCount getArgumentCount() {
-      return InputTypeStrategies.WILDCARD.getArgumentCount();
-    }
-
-    @Override
-    public Optional<List<DataType>> inferInputTypes(CallContext call, boolean throwOnFailure) {
-      List<DataType> types = new ArrayList<>(call.getArgumentDataTypes());
-      types.set(INPUT, types.get(INPUT).bridgedTo(RowData.class));
-      return Optional.of(types);
-    }
-
-    @Override
-    public List<Signature> getExpectedSignatures(FunctionDefinition definition) {
-      return InputTypeStrategies.WILDCARD.getExpectedSignatures(definition);
-    }
   }
 
   private static DataType outputType(CallContext call) {

@@ -1,5 +1,6 @@
 package io.headwater.kernel.rolling;
 
+import io.headwater.kernel.planner.InternalRows;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.EnumSet;
@@ -14,17 +15,13 @@ import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.functions.FunctionContext;
-import org.apache.flink.table.functions.FunctionDefinition;
 import org.apache.flink.table.functions.ProcessTableFunction;
 import org.apache.flink.table.functions.SpecializedFunction;
 import org.apache.flink.table.functions.TableSemantics;
 import org.apache.flink.table.functions.UserDefinedFunction;
 import org.apache.flink.table.types.DataType;
-import org.apache.flink.table.types.inference.ArgumentCount;
 import org.apache.flink.table.types.inference.CallContext;
 import org.apache.flink.table.types.inference.InputTypeStrategies;
-import org.apache.flink.table.types.inference.InputTypeStrategy;
-import org.apache.flink.table.types.inference.Signature;
 import org.apache.flink.table.types.inference.StateTypeStrategy;
 import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.StaticArgumentTrait;
@@ -106,33 +103,10 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
                 false,
                 EnumSet.of(StaticArgumentTrait.TABLE, StaticArgumentTrait.SET_SEMANTIC_TABLE)),
             StaticArgument.scalar("spec", DataTypes.STRING().notNull(), false))
-        .inputTypeStrategy(spec == null ? InputTypeStrategies.WILDCARD : new InternalRows())
+        .inputTypeStrategy(spec == null ? InputTypeStrategies.WILDCARD : new InternalRows(INPUT))
         .stateTypeStrategies(state)
         .outputTypeStrategy(call -> Optional.of(outputType(parse(call))))
         .build();
-  }
-
-  /**
-   * Asks for {@link RowData}. Flink 2.1 overlooks the class named for a table of any type and would
-   * convert each row to a {@code Row}; it listens to the strategy of the specialized function.
-   */
-  private static final class InternalRows implements InputTypeStrategy {
-    @Override
-    public ArgumentCount getArgumentCount() {
-      return InputTypeStrategies.WILDCARD.getArgumentCount();
-    }
-
-    @Override
-    public Optional<List<DataType>> inferInputTypes(CallContext call, boolean throwOnFailure) {
-      List<DataType> types = new ArrayList<>(call.getArgumentDataTypes());
-      types.set(INPUT, types.get(INPUT).bridgedTo(RowData.class));
-      return Optional.of(types);
-    }
-
-    @Override
-    public List<Signature> getExpectedSignatures(FunctionDefinition definition) {
-      return InputTypeStrategies.WILDCARD.getExpectedSignatures(definition);
-    }
   }
 
   private static Spec parse(CallContext call) {
