@@ -19,6 +19,7 @@ from api import problems
 from api.answers import FeatureAnswers
 from api.auth import Gatekeeper, Open
 from api.door import Door, Gate
+from api.failover import Failover
 from api.feast import FeastAnswers
 from api.feature_log import KafkaFeatureLog, Unlogged
 from api.grpc_door import GrpcAddress, GrpcDoor
@@ -51,13 +52,16 @@ class LogTo:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much the API takes on."""
+    """What the API takes on, and puts up with."""
 
     at_once: int = 64
     """Lookups answered at once; more are refused with 503."""
 
     traced: float = 1.0
     """The share of requests whose spans are recorded, of those whose caller did not decide."""
+
+    behind_seconds: float = 0.0
+    """How long ago a replica of Redis may have heard of its primary and still be read."""
 
 
 def create_app(
@@ -89,6 +93,7 @@ def create_app(
     store = OnlineStore(redis, tracer, metrics)
     serving = Serving(served(repository), store, metrics)
     switch = Switch(redis, store, repository.name)
+    failover = Failover(redis, store, limits.behind_seconds, metrics)
     noted = KafkaFeatureLog(repository.name, log.access, log.share, metrics) if log else Unlogged()
     lookup = FeatureLookup(serving, store, switch, clock, metrics, noted)
     gate = Gate(limits.at_once, metrics)
@@ -125,10 +130,16 @@ def create_app(
             use_handler_docstrings=True,
             render_plugins=[Page(path="/"), JsonRenderPlugin()],
         ),
-        on_startup=[serving.start, switch.start, noted.start, *([rpc.start] if rpc else [])],
+        on_startup=[
+            failover.start,
+            serving.start,
+            switch.start,
+            noted.start,
+            *([rpc.start] if rpc else []),
+        ],
         on_shutdown=[
             *([rpc.stop] if rpc else []),
-            *(noted.stop, switch.stop, serving.stop, store.close, provider.shutdown),
+            *(noted.stop, switch.stop, serving.stop, failover.stop, store.close, provider.shutdown),
         ],
     )
 

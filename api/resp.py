@@ -162,6 +162,11 @@ class Redis:
             raise RedisRefused(str(reply))
         return reply
 
+    def leave(self) -> None:
+        """Break the connection off; what is due on it is asked again on the next one."""
+        if self._link is not None:
+            self._link.close("left for another")
+
     async def close(self) -> None:
         """Close the connection; the next question opens another."""
         if self._connecting is not None:

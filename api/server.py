@@ -82,6 +82,10 @@ class ServerSettings:
     feature_log: float = 0.0
     """HEADWATER_FEATURE_LOG: the share of the answers that are noted in Kafka, 0 to 1."""
 
+    redis_behind: float = 0.0
+    """HEADWATER_REDIS_BEHIND_SECONDS: how long ago a replica of Redis may have heard of its
+    primary and still be read; by default only a primary is."""
+
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> ServerSettings:
         """The settings in `environ`; SettingsError names the one that is missing or wrong."""
@@ -102,6 +106,7 @@ class ServerSettings:
             int(_number(environ, "HEADWATER_LOOKUPS_AT_ONCE", cls.at_once, 1, 100_000)),
             _port(environ, "HEADWATER_GRPC_PORT") if environ.get("HEADWATER_GRPC_PORT") else 0,
             _number(environ, "HEADWATER_FEATURE_LOG", cls.feature_log, 0.0, 1.0),
+            _number(environ, "HEADWATER_REDIS_BEHIND_SECONDS", cls.redis_behind, 0.0, 86_400.0),
         )
         settings._check()
         return settings
@@ -174,7 +179,7 @@ def main() -> None:
             for make, address in ((kafka, settings.kafka), (postgres, settings.postgres))
             if address
         ),
-        limits=Limits(settings.at_once, settings.traced),
+        limits=Limits(settings.at_once, settings.traced, settings.redis_behind),
         gatekeeper=gatekeeper,
         grpc=settings.grpc_address() if settings.grpc_port else None,
         log=log,

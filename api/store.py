@@ -36,6 +36,11 @@ class OnlineStore:
         self._tracer = tracer
         self._metrics = metrics
         self._breaker = Breaker(FAILURES, OPEN_SECONDS, time.monotonic)
+        self._refused: str | None = None
+
+    def refuse(self, why: str | None) -> None:
+        """Read nothing, and say why, until it is None again."""
+        self._refused = why
 
     async def read(self, commands: Sequence[bytes], traced: bool = False) -> list[Any]:
         """The reply to each command, as of one moment; StoreUnavailable if Redis is down.
@@ -56,6 +61,8 @@ class OnlineStore:
         return await self._read(commands)
 
     async def _read(self, commands: Sequence[bytes]) -> list[Any]:
+        if self._refused is not None:
+            raise StoreUnavailable("redis", self._refused, OPEN_SECONDS)
         if wait := self._breaker.wait():
             raise StoreUnavailable("redis", "it did not answer the last requests", wait)
         started = time.perf_counter()
@@ -89,6 +96,8 @@ class OnlineStore:
 
     async def ping(self) -> None:
         """Return if Redis answers; StoreUnavailable otherwise. It asks whatever came before."""
+        if self._refused is not None:
+            raise StoreUnavailable("redis", self._refused, OPEN_SECONDS)
         try:
             await self._redis.ask(_PING, 1)
         except (RedisLost, RedisRefused) as error:

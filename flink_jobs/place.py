@@ -17,6 +17,7 @@ from schemas import SettingsError
 
 _S3_IO = "org.apache.iceberg.aws.s3.S3FileIO"
 _KAFKA = re.compile(r"'connector' = '(?:upsert-)?kafka'")
+_REDIS = "'connector' = 'feast-redis'"
 _CATALOG = re.compile(r"CREATE CATALOG headwater WITH \(\n.*?\n\);\n", re.DOTALL)
 _JDBC = "'catalog-impl' = 'org.apache.iceberg.jdbc.JdbcCatalog'"
 
@@ -42,6 +43,10 @@ class Place:
 
     password: str = field(repr=False)
     """HEADWATER_POSTGRES_PASSWORD_FILE: a file with the catalog's password."""
+
+    redis_replicas: int = 0
+    """HEADWATER_REDIS_REPLICAS: how many of its replicas must have a row before it counts as
+    written, so that a failover loses none."""
 
     outage_seconds: int = 900
     """HEADWATER_OUTAGE_SECONDS: how long a job may be away and lose none of its late rows."""
@@ -69,6 +74,7 @@ class Place:
             warehouse=required("HEADWATER_WAREHOUSE"),
             postgres="" if rest else required("HEADWATER_POSTGRES"),
             password="" if rest else secret(environ, "HEADWATER_POSTGRES_PASSWORD_FILE"),
+            redis_replicas=_replicas(environ),
             outage_seconds=outage_seconds(environ),
             catalog_uri=rest,
             catalog_token=secret(environ, "HEADWATER_CATALOG_TOKEN_FILE", ""),
@@ -96,6 +102,9 @@ class Place:
                 for key, value in more.items()
             )
             sql = _KAFKA.sub(lambda match: match[0] + options, sql)
+        if self.redis_replicas:
+            waits = f"{_REDIS},\n  'replicas' = {literal(str(self.redis_replicas))}"
+            sql = sql.replace(_REDIS, waits)
         if self.catalog_uri:
             return _CATALOG.sub(lambda _: self._rest_catalog(), sql)
         if self.warehouse.startswith("s3://"):
@@ -115,6 +124,13 @@ class Place:
             options["token"] = self.catalog_token
         lines = ",\n  ".join(f"{literal(key)} = {literal(value)}" for key, value in options.items())
         return f"CREATE CATALOG headwater WITH (\n  {lines}\n);\n"
+
+
+def _replicas(environ: Mapping[str, str]) -> int:
+    text = environ.get("HEADWATER_REDIS_REPLICAS") or "0"
+    if not re.fullmatch("[0-9]{1,2}", text):
+        raise SettingsError(f"HEADWATER_REDIS_REPLICAS: expected 0 to 99, got {text!r}")
+    return int(text)
 
 
 def digest(sql: str) -> str:

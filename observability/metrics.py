@@ -40,6 +40,11 @@ class ApiMetrics:
             "Round trips to Redis that failed",
             registry=self.registry,
         )
+        self.redis_behind = Gauge(
+            "headwater_api_redis_behind_seconds",
+            "Since the Redis that is read heard of its primary; 0 if it is the primary",
+            registry=self.registry,
+        )
         self.values = Counter(
             "headwater_api_values",
             "Feature values read to be answered, by view and status (present, missing, stale)",

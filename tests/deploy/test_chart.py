@@ -305,6 +305,18 @@ def test_the_jobs_understand_their_environment(objects, secrets):
     assert "'io-impl' = 'org.apache.iceberg.aws.s3.S3FileIO'" in sql
 
 
+def test_replicas_of_redis_are_waited_for_and_read_as_declared(secrets):
+    found = render("prod", "--set", "redis.replicas=1", "--set", "redis.behindSeconds=15")
+    sql = Place.read(
+        environment(of(found, "FlinkDeployment")["flights-departures"], secrets)
+    ).script(job_sql(next(j for j in jobs(repository) if j.name == "flights-departures")))
+    assert sql.count("'connector' = 'feast-redis',\n  'replicas' = '1',") == sql.count(
+        "feast-redis"
+    )
+    api = environment(of(found, "Deployment")[f"{RELEASE}-api"], secrets)
+    assert ServerSettings.read(api).redis_behind == 15
+
+
 def test_a_rest_catalog_takes_the_place_of_the_database(secrets):
     found = render(
         "prod",

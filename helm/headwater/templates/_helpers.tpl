@@ -71,6 +71,10 @@ capabilities: {drop: [ALL]}
 {{- end }}
 - name: HEADWATER_REDIS_URL
   value: {{ include "headwater.redis" . | quote }}
+- name: HEADWATER_REDIS_REPLICAS
+  value: {{ int .Values.redis.replicas | quote }}
+- name: HEADWATER_REDIS_BEHIND_SECONDS
+  value: {{ int .Values.redis.behindSeconds | quote }}
 {{- end }}
 
 {{- define "headwater.kafkaEnv" }}

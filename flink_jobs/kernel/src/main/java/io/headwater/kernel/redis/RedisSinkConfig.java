@@ -11,6 +11,7 @@ record RedisSinkConfig(
     @Nullable String username,
     @Nullable String passwordFile,
     boolean cluster,
+    int replicas,
     String project,
     String view,
     long epoch,

@@ -55,6 +55,12 @@ public final class RedisSinkFactory implements DynamicTableSinkFactory {
           .booleanType()
           .defaultValue(false)
           .withDescription("Whether the URL is a node of a Redis Cluster.");
+  static final ConfigOption<Integer> REPLICAS =
+      number(
+          "replicas",
+          0,
+          "Replicas that must have a batch before it counts as written, so that a failover to one"
+              + " of them loses none; not with 'cluster'.");
   static final ConfigOption<Integer> BATCH_SIZE =
       number("batch-size", 1000, "Entities that are written at once.");
   static final ConfigOption<Integer> LINGER_MS =
@@ -89,6 +95,7 @@ public final class RedisSinkFactory implements DynamicTableSinkFactory {
         USERNAME,
         PASSWORD_FILE,
         CLUSTER,
+        REPLICAS,
         BATCH_SIZE,
         LINGER_MS,
         TIMEOUT_MS,
@@ -161,6 +168,7 @@ public final class RedisSinkFactory implements DynamicTableSinkFactory {
             options.get(USERNAME),
             options.get(PASSWORD_FILE),
             options.get(CLUSTER),
+            replicas(options),
             notEmpty(options, PROJECT),
             notEmpty(options, VIEW),
             between(options, EPOCH, 0, EXACT_IN_LUA),
@@ -174,6 +182,16 @@ public final class RedisSinkFactory implements DynamicTableSinkFactory {
             (int) between(options, TIMEOUT_MS, 1, Integer.MAX_VALUE),
             (int) between(options, RETRIES, 0, Integer.MAX_VALUE)),
         options.getOptional(FactoryUtil.SINK_PARALLELISM).orElse(null));
+  }
+
+  private static int replicas(ReadableConfig options) {
+    int replicas = (int) between(options, REPLICAS, 0, 100);
+    if (replicas > 0 && options.get(CLUSTER)) {
+      throw new ValidationException(
+          "'replicas' = '%d': a cluster's nodes are not waited for, leave it out with 'cluster'"
+              .formatted(replicas));
+    }
+    return replicas;
   }
 
   private static ConfigOption<String> text(String key, String description) {

@@ -41,6 +41,7 @@ import redis.clients.jedis.ConnectionPoolConfig;
 import redis.clients.jedis.DefaultJedisClientConfig;
 import redis.clients.jedis.HostAndPort;
 import redis.clients.jedis.JedisClientConfig;
+import redis.clients.jedis.Protocol;
 import redis.clients.jedis.RedisClient;
 import redis.clients.jedis.RedisClusterClient;
 import redis.clients.jedis.Response;
@@ -243,11 +244,23 @@ final class RedisWriter implements SinkWriter<RowData> {
         calls.get(calls.size() - 1).add(pending);
       }
       List<Response<Object>> responses = new ArrayList<>(calls.size());
+      Response<Object> replicas = null;
       try (AbstractPipeline pipeline = client.pipelined()) {
         for (List<Pending> call : calls) {
           responses.add(pipeline.evalsha(script, call.size(), parameters(call)));
         }
+        if (config.replicas() > 0) {
+          replicas =
+              pipeline.sendCommand(
+                  Protocol.Command.WAIT,
+                  Integer.toString(config.replicas()),
+                  Integer.toString(config.timeoutMs() / 2));
+        }
         pipeline.sync();
+      }
+      if (replicas != null && (Long) replicas.get() < config.replicas()) {
+        return new IllegalStateException(
+            "%d of %d replicas have them".formatted((Long) replicas.get(), config.replicas()));
       }
       RuntimeException failure = null;
       Iterator<Pending> rows = batch.values().iterator();

@@ -61,6 +61,7 @@ final class Fixture {
         null,
         null,
         false,
+        0,
         project,
         view,
         epoch,
@@ -82,6 +83,7 @@ final class Fixture {
         user,
         passwordFile,
         cluster,
+        config.replicas(),
         config.project(),
         config.view(),
         config.epoch(),
@@ -96,6 +98,29 @@ final class Fixture {
         retries);
   }
 
+  /** Waits for {@code replicas}, of the server at {@code port}. */
+  static RedisSinkConfig replicated(int port, int replicas, int retries) {
+    RedisSinkConfig plain = config(port, 0L);
+    return new RedisSinkConfig(
+        plain.url(),
+        null,
+        null,
+        false,
+        replicas,
+        plain.project(),
+        plain.view(),
+        0,
+        plain.keys(),
+        plain.eventTime(),
+        plain.deleted(),
+        null,
+        plain.features(),
+        plain.batchSize(),
+        plain.lingerMs(),
+        plain.timeoutMs(),
+        retries);
+  }
+
   /** For rows of {@link #traced}. */
   static RedisSinkConfig traced(int port) {
     RedisSinkConfig plain = config(port, 0L);
@@ -104,6 +129,7 @@ final class Fixture {
         null,
         null,
         false,
+        0,
         plain.project(),
         plain.view(),
         0,

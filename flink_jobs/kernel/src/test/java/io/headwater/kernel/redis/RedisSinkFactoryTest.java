@@ -75,6 +75,19 @@ class RedisSinkFactoryTest {
     assertFalse(plan.contains("Exchange"), plan);
   }
 
+  @Test
+  void replicasOfACluster() {
+    Map<String, String> options = options();
+    options.put("replicas", "1");
+    plan(COLUMNS, options);
+    env.executeSql("DROP TABLE sink");
+    env.executeSql("DROP TABLE source");
+    options.put("cluster", "true");
+    assertEquals(
+        "'replicas' = '1': a cluster's nodes are not waited for, leave it out with 'cluster'",
+        error(COLUMNS, options));
+  }
+
   @ParameterizedTest
   @ValueSource(strings = {"url", "project", "view", "entity-keys", "event-time"})
   void aMissingOption(String option) {

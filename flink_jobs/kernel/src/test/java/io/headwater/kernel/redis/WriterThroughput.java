@@ -35,6 +35,7 @@ final class WriterThroughput {
             null,
             null,
             false,
+            0,
             "bench",
             "departures",
             0,

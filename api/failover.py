@@ -1,0 +1,88 @@
+"""Leaves a Redis that is no primary any more, as after a failover behind one address.
+
+An open connection outlives a failover: it leads to what is a replica now, which goes on answering
+with values that may not get newer. So the server is asked what it is twice a second, and a replica
+is left for whoever the address leads to by then. If that is one too, lookups are refused, unless
+replicas may be read: then for as long as it has heard of its primary within the bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from api.resp import Redis, RedisLost, RedisRefused, command_bytes
+from api.store import OnlineStore
+from observability.metrics import ApiMetrics
+
+_LOOK_SECONDS = 0.5
+_HELLO = command_bytes("HELLO")
+_INFO = command_bytes("INFO", "replication")
+
+log = logging.getLogger(__name__)
+
+
+class Failover:
+    """Watches what the online store's Redis is."""
+
+    def __init__(
+        self, redis: Redis, store: OnlineStore, behind_seconds: float, metrics: ApiMetrics
+    ) -> None:
+        self._redis = redis
+        self._store = store
+        self._most = behind_seconds
+        self._behind = metrics.redis_behind
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Look now, and from now on."""
+        await self._look()
+        self._task = asyncio.get_running_loop().create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await self._look()
+
+    async def _look(self) -> None:
+        # Lookups meet a Redis that is lost by themselves, and say so.
+        with suppress(RedisLost):
+            if (behind := await self._seconds_behind()) > self._most:
+                log.warning("redis is a replica now: connecting anew")
+                self._redis.leave()
+                behind = await self._seconds_behind()
+            self._behind.set(behind)
+            self._store.refuse(_told(behind) if behind > self._most else None)
+
+    async def _seconds_behind(self) -> float:
+        """Since it last heard of its primary; 0 if it is one, or does not say."""
+        try:
+            told = iter(await self._redis.ask(_HELLO, 1))
+        except RedisRefused:  # a proxy before it, or a user who may not ask
+            return 0.0
+        if dict(zip(told, told, strict=False)).get(b"role") != b"replica":
+            return 0.0
+        try:
+            lines = (await self._redis.ask(_INFO, 1)).decode().splitlines()
+        except RedisRefused:
+            return float("inf")
+        found = dict(line.split(":", 1) for line in lines if ":" in line)
+        linked = found.get("master_link_status") == "up"
+        name = "master_last_io_seconds_ago" if linked else "master_link_down_since_seconds"
+        seconds = float(found.get(name, -1))
+        # A second that has just begun counts: what is behind by less is behind.
+        return seconds + 1 if seconds >= 0 else float("inf")
+
+
+def _told(behind: float) -> str:
+    if behind == float("inf"):
+        return "its address leads to a replica that has never heard of its primary"
+    return f"its address leads to a replica, {behind:.0f} s after it heard of its primary"
