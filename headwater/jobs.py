@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -15,7 +13,7 @@ from flink_jobs.replay import resumed_sql
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
 from flink_jobs.sql import Job, job_sql, jobs
 from flink_jobs.upgrade import breaks
-from headwater.local.flink import environment
+from headwater.local.submitter import submitted
 from headwater.savepoints import (
     check_anew,
     check_savepoint,
@@ -278,7 +276,6 @@ class Jobs:
         self, requests: list[dict[str, object]], report: Report, held: tuple[int, ...] = ()
     ) -> dict[str, str]:
         settings = self.settings
-        root = Path(__file__).parent.parent
         request = {
             "flink": {
                 "execution.target": "remote",
@@ -293,35 +290,13 @@ class Jobs:
             },
             "jobs": requests,
         }
-        log = settings.state / "logs" / "submit.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        submitted: dict[str, str] = {}
-        with log.open("w", encoding="utf-8") as errors:
-            runner = subprocess.Popen(
-                [str(settings.build / "envs/flink/bin/python"), "-m", "flink_jobs.runner"],
-                env=environment(settings) | {"PYTHONPATH": str(root), "LC_ALL": "C.UTF-8"},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                cwd=os.getcwd(),
-                pass_fds=held,
-            )
-            assert runner.stdin is not None and runner.stdout is not None
-            runner.stdin.write(json.dumps(request))
-            runner.stdin.close()
-            for line in runner.stdout:
-                if line.startswith("{"):
-                    job = json.loads(line)
-                    report(f"{job['name']} is submitted as {job['id']}")
-                    submitted[job["name"]] = job["id"]
-                    if job["name"] in self.known:
-                        self._remember(self.known[job["name"]], job["id"], requests)
-            if runner.wait():
-                raise FlinkError(
-                    f"a job was not submitted; the end of {log}:\n{_cause(log.read_text('utf-8'))}"
-                )
-        return submitted
+        ids: dict[str, str] = {}
+        for job in submitted(settings, request, held):
+            report(f"{job['name']} is submitted as {job['id']}")
+            ids[job["name"]] = job["id"]
+            if job["name"] in self.known:
+                self._remember(self.known[job["name"]], job["id"], requests)
+        return ids
 
 
 def _begun_from(requests: list[dict[str, object]], name: str) -> object:
@@ -330,10 +305,3 @@ def _begun_from(requests: list[dict[str, object]], name: str) -> object:
         if request["name"] == name and isinstance(configuration, dict):
             return configuration.get(RECOVERY)
     return None
-
-
-def _cause(text: str) -> str:
-    """The lines of a Java stack trace that say what was wrong, and not where."""
-    lines = [line.strip() for line in text.splitlines()]
-    told = [line for line in lines if "Caused by" in line or "Exception:" in line]
-    return "\n".join(told[-6:] or lines[-6:])

@@ -10,6 +10,7 @@ from pathlib import Path
 import requests
 
 from headwater.local.part import Part, PartFailed
+from headwater.local.process import giving_way
 from headwater.settings import Settings
 
 SLOTS = 12
@@ -79,10 +80,12 @@ def taskmanager(settings: Settings) -> Part:
         address=f"{settings.flink_url}/#/task-manager",
         ports=(settings.ports.flink_data, settings.ports.taskmanager_metrics),
         needs=("flink",),
-        command=(
-            str(flink_home(settings) / "bin" / "taskmanager.sh"),
-            "start-foreground",
-            *("-D", f"{_METRICS_PORT}={settings.ports.taskmanager_metrics}"),
+        command=giving_way(
+            (
+                str(flink_home(settings) / "bin" / "taskmanager.sh"),
+                "start-foreground",
+                *("-D", f"{_METRICS_PORT}={settings.ports.taskmanager_metrics}"),
+            )
         ),
         env=environment(settings),
         check=lambda: _registered(settings),
@@ -147,6 +150,10 @@ def cluster_configuration(settings: Settings) -> dict[str, str | int]:
         "rest.flamegraph.enabled": "true",
         "web.submit.enable": "false",
         "metrics.fetcher.update-interval": 1000,
+        # A task manager misses a job manager that was killed after 20 s, and not after 50; the
+        # job manager one that refuses connections after two tries.
+        "heartbeat.interval": 2000,
+        "heartbeat.timeout": 20000,
         **METRICS,
         "state.backend.type": "hashmap",
         "execution.checkpointing.dir": f"file://{state}/checkpoints",

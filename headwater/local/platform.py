@@ -19,11 +19,12 @@ from headwater.local.part import Part, PartFailed
 from headwater.local.postgres import postgres
 from headwater.local.process import Process
 from headwater.local.redis import redis_server
+from headwater.local.submitter import submitter
 from headwater.settings import Settings
 from schemas import SettingsError
 
 _FACTORIES = (
-    *(postgres, redis_server, kafka, connect, jobmanager, taskmanager, api),
+    *(postgres, redis_server, kafka, connect, jobmanager, taskmanager, submitter, api),
     *(alertmanager, prometheus),
 )
 _LOG_LINES = 15

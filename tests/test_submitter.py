@@ -1,0 +1,98 @@
+"""The process that submits jobs: what it does with wrong ones, and what others do without it."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+
+import pytest
+
+from flink_jobs.rest import FlinkError
+from headwater.local.submitter import submitted
+from tests.conftest import eventually
+
+NOTHING = {"flink": {}, "jobs": []}
+WRONG = {
+    "name": "wrong",
+    "sql": "SELECT nothing FROM nowhere;\n",
+    "values": {},
+    "configuration": {},
+}
+COUNTED = """CREATE TABLE numbers (n INT) WITH ('connector' = 'datagen', 'number-of-rows' = '1');
+CREATE TABLE nowhere (n INT) WITH ('connector' = 'blackhole');
+BEGIN STATEMENT SET;
+INSERT INTO nowhere SELECT n FROM numbers;
+END;
+"""
+
+
+@pytest.fixture
+def process(running):
+    """The submitter's process, which is up again afterwards."""
+    running.up("submitter")
+    yield running.platform.process(running.platform.parts["submitter"])
+    running.up("submitter")
+
+
+def flink(running):
+    return {
+        "execution.target": "remote",
+        "execution.attached": "false",
+        "rest.address": "127.0.0.1",
+        "rest.port": str(running.settings.ports.flink),
+    }
+
+
+def test_a_wrong_job_is_told_and_the_next_one_is_submitted(running, process):
+    began = process.find()
+    request = {"flink": flink(running), "jobs": [WRONG]}
+    with pytest.raises(FlinkError, match="Object 'nowhere' not found"):
+        list(submitted(running.settings, request, ()))
+    right = {"name": "counted", "sql": COUNTED, "values": {}, "configuration": {}}
+    request = {"flink": flink(running), "jobs": [right, WRONG]}
+    told = submitted(running.settings, request, ())
+    assert next(told)["name"] == "counted"
+    with pytest.raises(FlinkError):
+        next(told)
+    assert process.find() == began
+
+
+def test_a_lock_that_comes_with_a_request_is_kept_until_it_is_answered(running, process, tmp_path):
+    lock = (tmp_path / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    right = {"name": "counted", "sql": COUNTED, "values": {}, "configuration": {}}
+    told = submitted(running.settings, {"flink": flink(running), "jobs": [right]}, (lock.fileno(),))
+    another = (tmp_path / "lock").open("w")
+    assert next(told)["name"] == "counted"
+    lock.close()
+    assert list(told) == []
+    assert eventually(lambda: _is_free(another), 5)
+    another.close()
+
+
+def test_what_it_was_started_from_has_changed_and_so_it_starts_anew(running, process):
+    began = process.find()
+    jar = running.settings.state / "flink" / "lib" / "another.jar"
+    jar.touch()
+    try:
+        assert list(submitted(running.settings, NOTHING, ())) == []  # by a process of its own
+        assert eventually(lambda: running.state_of("submitter") == "up", 30)
+        assert process.find() == began
+    finally:
+        jar.unlink()
+
+
+def test_without_it_jobs_are_submitted_by_a_process_of_their_own(running, process):
+    process.find().send_signal(signal.SIGKILL)
+    assert eventually(lambda: running.state_of("submitter") == "crashed", 10)
+    assert list(submitted(running.settings, NOTHING, ())) == []
+    with pytest.raises(FlinkError, match="Object 'nowhere' not found"):
+        list(submitted(running.settings, {"flink": flink(running), "jobs": [WRONG]}, ()))
+
+
+def _is_free(lock):
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
