@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,22 +125,20 @@ class Load:
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        self.free: list[Connection] = []
+        self.free: deque[Connection] = deque()
         self.waiting: deque[tuple[int, float]] = deque()
+        self.renewing: set[asyncio.Task[None]] = set()
         self.latencies: list[float] = []
         self.failures = 0
         self.asked = 0
+        self.end = 0.0
         self.open = 0
 
     async def run(self) -> dict[str, Any]:
         """Send it all; counts and the seconds it took."""
         loop = asyncio.get_running_loop()
-        make = Http if self.spec.kind == "http" else Resp
         for _ in range(self.spec.connections):
-            _, one = await loop.create_connection(
-                lambda: make(self), self.spec.host, self.spec.port
-            )
-            self.free.append(one)
+            self.free.append(await self._connected())
         self.over = asyncio.Event()
         began = time.perf_counter()
         self.end = began + self.spec.seconds
@@ -186,7 +185,7 @@ class Load:
         self.asked += 1
         if self.free:
             self.open += 1
-            self.free.pop().ask(place, due)
+            self.free.popleft().ask(place, due)
         else:
             self.waiting.append((place, due))
 
@@ -215,9 +214,29 @@ class Load:
             self.free.append(one)
 
     def lost(self, one: Connection) -> None:
-        if one not in self.free:
+        if one in self.free:  # nobody had asked on it for as long as the server keeps one
+            self.free.remove(one)
+        else:
             self.failures += 1
             self.open -= 1
+        if time.perf_counter() < self.end and self.spec.rate:
+            self.renewing.add(task := asyncio.create_task(self._renew()))
+            task.add_done_callback(self.renewing.discard)
+
+    async def _renew(self) -> None:
+        with suppress(OSError):
+            one = await self._connected()
+            if self.waiting:
+                self.open += 1
+                one.ask(*self.waiting.popleft())
+            else:
+                self.free.append(one)
+
+    async def _connected(self) -> Connection:
+        make = Http if self.spec.kind == "http" else Resp
+        loop = asyncio.get_running_loop()
+        _, one = await loop.create_connection(lambda: make(self), self.spec.host, self.spec.port)
+        return one
 
 
 def _timer(first: float, period: float) -> int:

@@ -23,7 +23,9 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from threading import Event, Lock, Thread
 
@@ -462,8 +464,12 @@ class Oracle:
         counts: Counter[str] = Counter(lost=0, duplicated=0, wrong=0, rows=0)
         examples: list[str] = []
         rows = self._rows(sensor_activity.name)
-        for key, own in self.sent.good.items():
-            self._readings(key, own, rows.get(key, []), counts, examples)
+        each = [(key, own, rows.get(key, [])) for key, own in self.sent.good.items()]
+        # Not by forks, since the parts that were started run in threads of this process too.
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            for its_counts, its_examples in pool.map(_readings, *zip(*each, strict=True)):
+                counts.update(its_counts)
+                examples += its_examples
         self._table(counts, examples)
         self._online(counts, examples)
         self._dead(counts, examples)
@@ -482,42 +488,6 @@ class Oracle:
             "late": len(self.sent.late),
             "examples": examples[:20],
         }
-
-    def _readings(
-        self,
-        key: str,
-        own: list[dict[str, object]],
-        rows: list[tuple[int, tuple[object, ...]]],
-        counts: Counter[str],
-        examples: list[str],
-    ) -> None:
-        times = {event["event_time"] for event in own}
-        emitted = dict(rows)
-        counts["rows"] += len(rows)
-        counts["duplicated"] += len(rows) - len(emitted)
-        wanted = instants(sensor_activity, own)  # type: ignore[arg-type]
-        for at in emitted.keys() - set(wanted):
-            counts["wrong"] += 1
-            examples.append(f"{key}: a row at {at} that should not be")
-        ordered = sorted(own, key=_at)
-        in_force = None
-        for at in wanted:
-            if at in times and at not in emitted:
-                counts["lost"] += 1
-                examples.append(f"{key}: no row at {at}")
-                continue
-            in_force = emitted.get(at, in_force)
-            # No window reaches further back; all events for each instant would take an hour.
-            first = bisect_left(ordered, at - _REACH, key=_at)
-            end = bisect_right(ordered, at, key=_at)
-            expected = recompute(sensor_activity, ordered[first:end], at)  # type: ignore[arg-type]
-            for feature, value in zip(sensor_activity.features, in_force or (), strict=True):
-                if not matches(feature, value, expected[feature.name]):  # type: ignore[arg-type]
-                    counts["wrong"] += 1
-                    examples.append(
-                        f"{key} at {at}: {feature.name} is {value}, not {expected[feature.name]}"
-                    )
-                    break
 
     def _table(self, counts: Counter[str], examples: list[str]) -> None:
         """Debezium sends a change again after a kill: the same row, which counts as one."""
@@ -571,6 +541,42 @@ class Oracle:
             if not row["sensor"].startswith("closing"):
                 found[row["sensor"]].append((at, tuple(row[name] for name in names)))
         return found
+
+
+def _readings(
+    key: str, own: list[dict[str, object]], rows: list[tuple[int, tuple[object, ...]]]
+) -> tuple[Counter[str], list[str]]:
+    """What is wrong with the rows of one key."""
+    counts: Counter[str] = Counter()
+    examples: list[str] = []
+    times = {event["event_time"] for event in own}
+    emitted = dict(rows)
+    counts["rows"] += len(rows)
+    counts["duplicated"] += len(rows) - len(emitted)
+    wanted = instants(sensor_activity, own)  # type: ignore[arg-type]
+    for at in emitted.keys() - set(wanted):
+        counts["wrong"] += 1
+        examples.append(f"{key}: a row at {at} that should not be")
+    ordered = sorted(own, key=_at)
+    in_force = None
+    for at in wanted:
+        if at in times and at not in emitted:
+            counts["lost"] += 1
+            examples.append(f"{key}: no row at {at}")
+            continue
+        in_force = emitted.get(at, in_force)
+        # No window reaches further back; all events for each instant would take an hour.
+        first = bisect_left(ordered, at - _REACH, key=_at)
+        end = bisect_right(ordered, at, key=_at)
+        expected = recompute(sensor_activity, ordered[first:end], at)  # type: ignore[arg-type]
+        for feature, value in zip(sensor_activity.features, in_force or (), strict=True):
+            if not matches(feature, value, expected[feature.name]):  # type: ignore[arg-type]
+                counts["wrong"] += 1
+                examples.append(
+                    f"{key} at {at}: {feature.name} is {value}, not {expected[feature.name]}"
+                )
+                break
+    return counts, examples
 
 
 def _at(event: dict[str, object]) -> int:
