@@ -129,13 +129,22 @@ class Signals:
 
 
 def test_the_governor_halves_the_rate_while_serving_is_slow_and_raises_it_again():
-    governor = Governor(Bounds(p99_seconds=0.010), None, Signals(0.005, 0.020, 0.015, 0.009, 0.002))
-    assert governor.look(1000)[0] is None
-    assert governor.look(1000)[0] == 500
-    assert governor.look(500)[0] == 250
-    assert governor.look(250)[0] == 250  # near its bound: neither
-    assert governor.look(250)[0] == pytest.approx(275)
+    governor = Governor(
+        Bounds(p99_seconds=0.010), None, Signals(*[0.005] * 3, 0.020, 0.015, 0.009, 0.002)
+    )
+    assert governor.look(0)[0] == 1000  # it has not begun
+    assert governor.look(1000)[0] == 2000
+    assert governor.look(2000)[0] == 4000
+    assert governor.look(4000)[0] == 2000
+    assert governor.look(2000)[0] == 1000
+    assert governor.look(1000)[0] == 1000  # near its bound: neither
+    assert governor.look(1000)[0] == pytest.approx(1100)
     assert governor.slowed == 2
+
+
+def test_the_governor_sets_no_limit_where_a_replay_does_not_come_near_it():
+    governor = Governor(Bounds(p99_seconds=0.010), None, Signals(*[0.001] * 4))
+    assert [governor.look(300)[0] for _ in range(4)] == [None, None, None, None]
 
 
 def test_the_governor_keeps_to_the_most_that_was_asked_for_and_never_stops_a_replay():

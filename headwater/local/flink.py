@@ -10,7 +10,6 @@ from pathlib import Path
 import requests
 
 from headwater.local.part import Part, PartFailed
-from headwater.local.process import giving_way
 from headwater.settings import Settings
 
 SLOTS = 12
@@ -61,6 +60,7 @@ def jobmanager(settings: Settings) -> Part:
         name="flink",
         address=settings.flink_url,
         ports=(ports.flink, ports.flink_rpc, ports.flink_blob, ports.flink_metrics),
+        gives_way=True,
         command=(
             str(flink_home(settings) / "bin" / "jobmanager.sh"),
             "start-foreground",
@@ -80,12 +80,11 @@ def taskmanager(settings: Settings) -> Part:
         address=f"{settings.flink_url}/#/task-manager",
         ports=(settings.ports.flink_data, settings.ports.taskmanager_metrics),
         needs=("flink",),
-        command=giving_way(
-            (
-                str(flink_home(settings) / "bin" / "taskmanager.sh"),
-                "start-foreground",
-                *("-D", f"{_METRICS_PORT}={settings.ports.taskmanager_metrics}"),
-            )
+        gives_way=True,
+        command=(
+            str(flink_home(settings) / "bin" / "taskmanager.sh"),
+            "start-foreground",
+            *("-D", f"{_METRICS_PORT}={settings.ports.taskmanager_metrics}"),
         ),
         env=environment(settings),
         check=lambda: _registered(settings),

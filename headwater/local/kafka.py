@@ -33,6 +33,7 @@ def kafka(settings: Settings) -> Part:
         name="kafka",
         address=settings.kafka,
         ports=(settings.ports.kafka, settings.ports.kafka_controller),
+        gives_way=True,
         command=(*_java(settings, "512m"), "kafka.Kafka", str(folder / "server.properties")),
         env=_environment(),
         prepare=lambda: _format(settings, folder),
@@ -53,6 +54,7 @@ def connect(settings: Settings) -> Part:
         name="connect",
         address=settings.connect_url,
         ports=(settings.ports.connect,),
+        gives_way=True,
         needs=("kafka",),
         command=(
             *_java(settings, "512m"),

@@ -48,6 +48,9 @@ class Part:
     seconds: float = 60
     """How long it may take until `check` passes."""
 
+    gives_way: bool = False
+    """Whether it runs at a lower priority than what answers lookups on the same cores."""
+
     stop_by: signal.Signals = signal.SIGTERM
     user: str | None = None
     cwd: Path = Path()

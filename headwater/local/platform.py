@@ -121,7 +121,7 @@ class Platform:
         if process.find() is None:
             _check_ports(part)
             part.prepare()
-            process.start(part.command, part.env, part.cwd, part.user)
+            process.start(part.command, part.env, part.cwd, part.user, part.gives_way)
         elif _problem(part) == "":
             report(f"{part.name} is up already")
             return

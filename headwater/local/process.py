@@ -7,18 +7,27 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+_NICE = "10"
+
 
 def giving_way(command: Sequence[str]) -> tuple[str, ...]:
-    """A command that computes, for a machine that serves too: it waits where others are in haste.
+    """A command for a machine that serves lookups too: it waits where they are in haste.
 
     Without it, each of a job's threads that is ready to run has its turn before a lookup that came
     after it, in the API, in Redis and in the API again.
     """
-    return ("nice", "-n", "10", *command)
+    return ("nice", "-n", _NICE, *command)
+
+
+def _session_gives_way(pid: int) -> None:
+    """Linux shares time among sessions first, where that is on, and by priority within each."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(_NICE, "ascii")
 
 
 class Process:
@@ -33,14 +42,19 @@ class Process:
         self.log = log
 
     def start(
-        self, command: Sequence[str], env: Mapping[str, str], cwd: Path, user: str | None = None
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        user: str | None = None,
+        gives_way: bool = False,
     ) -> None:
         """Start `command` in a session of its own, its output going to the log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.pid_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             child = subprocess.Popen(
-                command,
+                giving_way(command) if gives_way else command,
                 env=dict(env),
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
@@ -51,6 +65,8 @@ class Process:
                 group=None if user is None else _group_of(user),
                 extra_groups=None if user is None else [],
             )
+        if gives_way:
+            _session_gives_way(child.pid)
         created = psutil.Process(child.pid).create_time()
         partial = self.pid_file.with_suffix(".new")
         partial.write_text(json.dumps({"pid": child.pid, "created": created}), "utf-8")

@@ -39,7 +39,8 @@ def submitter(settings: Settings) -> Part:
         name="submitter",
         address=str(path),
         needs=("flink",),  # it prepares what both are started from
-        command=giving_way((str(_python(settings)), "-m", "flink_jobs.submitter", str(path))),
+        gives_way=True,
+        command=(str(_python(settings)), "-m", "flink_jobs.submitter", str(path)),
         env=_environment(settings) | {"JVM_ARGS": "-Xmx512m -XX:+UseSerialGC"},
         prepare=lambda: path.unlink(missing_ok=True),
         check=check,

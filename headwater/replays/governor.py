@@ -1,8 +1,10 @@
 """Slows a replay down while it would harm serving or the live jobs, and speeds it up again.
 
 It knows two signals: the API's 99th percentile over the last moments, from the API's own metrics,
-and how many records the live jobs have not read yet. While one is over its bound the rate is
-halved at each look, and raised by a tenth while both are well below.
+and how many records the live jobs have not read yet. It begins slowly and doubles the rate at each
+look until one is over its bound for the first time. While one is, the rate is halved at each look,
+and raised by a tenth while both are well below: much as TCP does (RFC 5681: slow start, then
+congestion avoidance).
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 _HISTOGRAM = "headwater_api_request_seconds"
 _SECONDS = 2
+_FIRST = 1000.0
+"""Records a second, before anything is known of what the machine bears."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Governor:
         self._bounds = bounds
         self._most = most
         self._see = see
-        self._rate = most
+        self._rate: float | None = min(_FIRST, most or _FIRST)
         self.slowed = 0
         """How often it has lowered the rate."""
 
@@ -60,8 +64,8 @@ class Governor:
             slower = max(self._bounds.slowest, now / 2)
             self.slowed += self._rate is None or slower < self._rate
             self._rate = slower
-        elif load < 0.7 and self._rate is not None:
-            faster = self._rate * 1.1
+        elif load < 0.7 and self._rate is not None and reads > 0:
+            faster = self._rate * (1.1 if self.slowed else 2)
             if self._most is not None:
                 self._rate = min(self._most, faster)
             else:
