@@ -132,7 +132,8 @@ class Load:
         producer, dice, number = self._producer(), self._dice, 0
         due = time.monotonic()
         while not self._stop.is_set():
-            due += 1 / RATE
+            # What it was too slow to send is not made up for.
+            due = max(due, time.monotonic() - 1) + 1 / RATE
             producer.poll(0)
             while (left := due - time.monotonic()) > 0:
                 producer.poll(left)  # it returns as soon as it has told of something

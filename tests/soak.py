@@ -2,6 +2,8 @@
 
     python -m tests.soak [--minutes 60] [--rate 2000]
 
+The load is half of what the machine can do at most, the load's own work included: that is measured
+first, over half a minute, unless a rate is given.
 Memory of the task manager and of the API, the size of checkpoints, and the number of data files,
 with the tables taken care of every five minutes. The figures go to build/chaos/soak.json, the
 plot to build/chaos/soak.html. A line is flat if its last third is at most a tenth, and 50 units,
@@ -18,14 +20,17 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from headwater.replays.progress import records
 from headwater.stores import catalog
 from iceberg.maintenance import Care, states, utc_now
 from tests import chaos
 from tests.conftest import ROOT, Running
 
 _EVERY = 10
+_WARM = 30
+_MEASURED = 30
 _CARE = 300
 _TABLES = ("features.sensor_activity", "features.sensor_facts")
 _PAGE = """<!doctype html><meta charset="utf-8"><title>Soak</title>
@@ -51,6 +56,22 @@ def sample(running: Running, faults: chaos.Faults, began: float) -> dict[str, fl
         "data_files": sum(table.files for table in tables),
         "rows": sum(table.rows for table in tables),
     }
+
+
+def capacity(faults: chaos.Faults, report: Callable[[str], None]) -> float:
+    """Readings a second that are read and computed while they are sent as fast as can be."""
+    chaos.RATE = 1_000_000
+    time.sleep(_WARM)
+    first, began = _read(faults), time.monotonic()
+    time.sleep(_MEASURED)
+    found = (_read(faults) - first) / (time.monotonic() - began)
+    report(f"at most {found:,.0f} readings a second")
+    return found
+
+
+def _read(faults: chaos.Faults) -> int:
+    (job,) = (job for job in faults.cluster.jobs() if job.name == "storm-readings")
+    return records(faults.cluster.get(f"/jobs/{job.id}"))
 
 
 def flat(values: Sequence[float]) -> bool:
@@ -84,9 +105,9 @@ def main() -> None:
     """The soak as a command; exits with 1 if a line rises."""
     options = argparse.ArgumentParser(description="A steady load, and what must stay flat")
     options.add_argument("--minutes", type=float, default=60)
-    options.add_argument("--rate", type=int, default=2000, help="readings a second")
+    options.add_argument("--rate", type=int, help="readings a second; half the capacity without")
     given = options.parse_args()
-    chaos.RATE = given.rate
+    chaos.RATE = given.rate or 1_000
     state = ROOT / "build" / f"soak-platform-{os.getpid()}"
     running = Running(state)
     samples: list[dict[str, float]] = []
@@ -98,6 +119,9 @@ def main() -> None:
             faults.must(*command)
         load = chaos.Load(running, 1, keep=False)
         load.start()
+        faults._calm()
+        most = None if given.rate else capacity(faults, print)
+        chaos.RATE = given.rate or max(1, round((most or 0) / 2))
         faults._calm()
         began = cared = time.monotonic()
         try:
@@ -117,14 +141,15 @@ def main() -> None:
     verdict = {name: flat([s[name] for s in samples]) for name in watched}
     report = {
         "minutes": given.minutes,
-        "rate": given.rate,
+        "rate": chaos.RATE,
+        "capacity": most,
         "events": load.sent.acknowledged,
         "flat": verdict,
         "failures": load.failures,
         "samples": samples,
     }
     chaos.write(report, chaos.REPORT.with_name("soak.json"))
-    chaos.REPORT.with_name("soak.html").write_text(page(samples, given.rate), "utf-8")
+    chaos.REPORT.with_name("soak.html").write_text(page(samples, chaos.RATE), "utf-8")
     print(json.dumps({k: v for k, v in report.items() if k != "samples"}, indent=2))
     sys.exit(0 if all(verdict.values()) and not load.failures else 1)
 
