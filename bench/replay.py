@@ -220,7 +220,7 @@ def main() -> None:
     given = options.parse_args()
     first = int(datetime(2013, 1, 1, tzinfo=UTC).timestamp() * 1000)
     year, week = (first - _DAY, first + 367 * _DAY), (first, first + 7 * _DAY)
-    parts = ("postgres", "redis", "kafka", "flink", "taskmanager", "api")
+    parts = ("postgres", "redis", "kafka", "flink", "taskmanager", "submitter", "api")
     with bench(*parts, memory="6g") as platform:
         repository = load_repository(platform.settings.repository)
         runs = Runs(platform, repository)

@@ -60,7 +60,7 @@ def sample(running: Running, faults: chaos.Faults, began: float) -> dict[str, fl
 
 
 def capacity(faults: chaos.Faults, report: Callable[[str], None]) -> float:
-    """Readings a second that the job reads when more than that are sent, twice as many each time."""
+    """Readings a second that the job reads when more are sent: twice as many each time."""
     chaos.RATE, found = _FIRST, float(_FIRST)
     while found > 0.9 * chaos.RATE:
         chaos.RATE *= 2
