@@ -61,8 +61,12 @@ def submit(flink: Mapping[str, str], job: Mapping[str, Any]) -> str:
     table = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
     for key, setting in (*flink.items(), *job["configuration"].items()):
         table.get_config().set(key, setting)
-    together = statement_set(table, job["sql"], job["values"])
-    return str(together.execute().get_job_client().get_job_id())
+    try:
+        together = statement_set(table, job["sql"], job["values"])
+        return str(together.execute().get_job_client().get_job_id())
+    finally:
+        for catalog in set(table.list_catalogs()) - {table.get_current_catalog()}:
+            table.execute_sql(f"DROP CATALOG `{catalog}`")  # which closes its connections
 
 
 def main() -> None:

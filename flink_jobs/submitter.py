@@ -16,14 +16,17 @@ import os
 import socket
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyflink.java_gateway import get_gateway
 
 from flink_jobs.runner import submit
 
 _MOST_FILES = 16
 _CHUNK = 1 << 16
+_SECONDS = 60.0
 
 
 def started_from() -> list[tuple[str, int, int]]:
@@ -52,7 +55,7 @@ def read(connection: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def answer(connection: socket.socket, text: bytes) -> None:
-    """Carry one request out; OSError if whoever asked has gone."""
+    """Carry one request out; OSError if whoever asked has gone, SystemExit if the JVM has."""
     try:
         request = json.loads(text)
         for job in request["jobs"]:
@@ -61,8 +64,10 @@ def answer(connection: socket.socket, text: bytes) -> None:
         connection.sendall(b'{"done": true}\n')
     except OSError:
         raise
-    except (Exception, SystemExit):
+    except (Exception, SystemExit) as error:
         connection.sendall(json.dumps({"error": traceback.format_exc()}).encode() + b"\n")
+        if isinstance(error, Py4JError) and not isinstance(error, Py4JJavaError):
+            raise SystemExit("the JVM has ended") from error
 
 
 def main() -> None:
@@ -78,18 +83,17 @@ def main() -> None:
         door.listen()
         while True:
             connection, _ = door.accept()
-            with connection:
+            connection.settimeout(_SECONDS)
+            files: list[int] = []
+            with connection, suppress(OSError):  # whoever asked has gone
                 text, files = read(connection)
                 if text and began != started_from():
                     connection.sendall(b'{"changed": true}\n')
                     connection.close()
                     again = (sys.executable, "-m", "flink_jobs.submitter", str(path))
                     os.execv(sys.executable, again)
-                try:
-                    if text:
-                        answer(connection, text)
-                except OSError as error:
-                    print(f"whoever asked has gone: {error}", file=sys.stderr, flush=True)
+                if text:
+                    answer(connection, text)
             for file in files:
                 os.close(file)
             gc.collect()  # what Python drops, the JVM may drop

@@ -282,6 +282,14 @@ def test_a_crashed_part_is_named_with_its_log_and_up_brings_it_back(flowing):
     )
 
 
+def test_what_serves_goes_before_what_computes(flowing):
+    for part in flowing.platform.parts.values():
+        process = flowing.platform.process(part).find()
+        if process is not None:
+            expected = min(19, os.nice(0) + 10 * part.gives_way)
+            assert process.nice() == expected, part.name
+
+
 def test_a_port_that_is_taken_is_named_with_its_variable(flowing, tmp_path):
     environ = flowing.environ | {"HEADWATER_STATE": str(tmp_path / "other")}
     done = subprocess.run(

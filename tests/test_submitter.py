@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import signal
+import socket
 
 import pytest
 
@@ -88,6 +89,23 @@ def test_without_it_jobs_are_submitted_by_a_process_of_their_own(running, proces
     assert list(submitted(running.settings, NOTHING, ())) == []
     with pytest.raises(FlinkError, match="Object 'nowhere' not found"):
         list(submitted(running.settings, {"flink": flink(running), "jobs": [WRONG]}, ()))
+
+
+def test_when_its_jvm_has_gone_it_says_so_and_goes_too(running, process):
+    (jvm,) = process.find().children()
+    jvm.kill()
+    request = {"flink": flink(running), "jobs": [WRONG]}
+    with pytest.raises(FlinkError):
+        list(submitted(running.settings, request, ()))
+    assert eventually(lambda: running.state_of("submitter") == "crashed", 10)
+    with pytest.raises(FlinkError, match="Object 'nowhere' not found"):
+        list(submitted(running.settings, request, ()))
+
+
+def test_who_says_nothing_does_not_keep_others_from_it(running, process):
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(running.platform.parts["submitter"].address)
+    assert list(submitted(running.settings, NOTHING, ())) == []
 
 
 def _is_free(lock):
