@@ -1,4 +1,4 @@
-"""Submits job scripts: the one module that imports PyFlink, run in its own environment.
+"""Submits job scripts, in the environment that has PyFlink.
 
     python -m flink_jobs.runner < request.json
 
