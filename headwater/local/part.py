@@ -45,8 +45,8 @@ class Part:
     finish: Callable[[], None] = _nothing
     """After each start, once `check` passes."""
 
-    seconds: float = 60
-    """How long it may take until `check` passes."""
+    seconds: float = 180
+    """How long it may take until `check` passes: some seconds, but for a machine that is busy."""
 
     gives_way: bool = False
     """Whether it runs at a lower priority than what answers lookups on the same cores."""
