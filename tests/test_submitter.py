@@ -84,8 +84,10 @@ def test_what_it_was_started_from_has_changed_and_so_it_starts_anew(running, pro
 
 
 def test_without_it_jobs_are_submitted_by_a_process_of_their_own(running, process):
-    process.find().send_signal(signal.SIGKILL)
-    assert eventually(lambda: running.state_of("submitter") == "crashed", 10)
+    killed = process.find()
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(10)
+    assert running.state_of("submitter") == "crashed"
     assert list(submitted(running.settings, NOTHING, ())) == []
     with pytest.raises(FlinkError, match="Object 'nowhere' not found"):
         list(submitted(running.settings, {"flink": flink(running), "jobs": [WRONG]}, ()))

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,7 @@ def submitted(
         except OSError:  # it does not run
             yield from _by_a_process(settings, request, held)
             return
-        text = json.dumps(request).encode() + b"\n"
-        sent = socket.send_fds(asked, [text], list(held)) if held else 0
-        asked.sendall(text[sent:])
-        for line in asked.makefile("r", encoding="utf-8"):
-            told: dict[str, Any] = json.loads(line)
+        for told in _asked(asked, request, held):
             if told.get("changed"):  # what it was started from; it starts itself anew
                 yield from _by_a_process(settings, request, held)
                 return
@@ -76,6 +73,18 @@ def submitted(
                 return
             yield told
     raise FlinkError("the submitter ended in mid-work: see `headwater logs submitter`")
+
+
+def _asked(
+    asked: socket.socket, request: Mapping[str, object], held: tuple[int, ...]
+) -> Iterator[dict[str, Any]]:
+    """What is answered, for as long as there is somebody who answers."""
+    text = json.dumps(request).encode() + b"\n"
+    with suppress(ConnectionError):
+        sent = socket.send_fds(asked, [text], list(held)) if held else 0
+        asked.sendall(text[sent:])
+        for line in asked.makefile("r", encoding="utf-8"):
+            yield json.loads(line)
 
 
 def _by_a_process(
