@@ -8,12 +8,12 @@ replicas may be read: then for as long as it has heard of its primary within the
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextlib import suppress
 
 from api.resp import Redis, RedisLost, RedisRefused, command_bytes
 from api.store import OnlineStore
+from api.watch import Watch
 from observability.metrics import ApiMetrics
 
 _LOOK_SECONDS = 0.5
@@ -23,36 +23,20 @@ _INFO = command_bytes("INFO", "replication")
 log = logging.getLogger(__name__)
 
 
-class Failover:
+class Failover(Watch):
     """Watches what the online store's Redis is."""
 
     def __init__(
         self, redis: Redis, store: OnlineStore, behind_seconds: float, metrics: ApiMetrics
     ) -> None:
+        super().__init__(_LOOK_SECONDS)
         self._redis = redis
         self._store = store
         self._most = behind_seconds
         self._behind = metrics.redis_behind
-        self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Look now, and from now on."""
-        await self._look()
-        self._task = asyncio.get_running_loop().create_task(self._watch())
-
-    async def stop(self) -> None:
-        """Look no more."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            await self._look()
-
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Leave a replica that may not be read; have the store refuse what is left of them."""
         # Lookups meet a Redis that is lost by themselves, and say so.
         with suppress(RedisLost):
             if (behind := await self._seconds_behind()) > self._most:

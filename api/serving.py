@@ -6,13 +6,13 @@ after it, and nothing waits for it.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from api.catalog import Catalog
 from api.errors import StoreUnavailable
 from api.plan import Plan
 from api.store import OnlineStore
+from api.watch import Watch
 from connectors.registered import (
     DIGEST,
     DOCUMENT,
@@ -30,30 +30,20 @@ LOOK_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Serving:
+class Serving(Watch):
     """The plan and the catalog of what is registered.
 
     It begins with what the declarations say, for a platform on which nothing is registered yet.
     """
 
     def __init__(self, declared: Served, store: OnlineStore, metrics: ApiMetrics) -> None:
+        super().__init__(LOOK_SECONDS)
         self.plan = Plan(declared)
         self.catalog = Catalog(declared)
         self._project = declared.project
         self._digest, _ = encode(declared)
         self._store = store
         self._metrics = metrics
-        self._watch: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Look once, and go on looking each second."""
-        await self.look()
-        self._watch = asyncio.create_task(self._look_on())
-
-    async def stop(self) -> None:
-        """Look no more."""
-        if self._watch is not None:
-            self._watch.cancel()
 
     async def look(self) -> None:
         """Serve what is registered now; if that cannot be told, go on with what was."""
@@ -80,8 +70,3 @@ class Serving:
         self.plan, self.catalog = plan, catalog
         self._metrics.reloads.labels("served").inc()
         _log.info("serving what was registered as %s", digest.decode("ascii", "replace")[:12])
-
-    async def _look_on(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self.look()

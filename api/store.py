@@ -42,6 +42,10 @@ class OnlineStore:
         """Read nothing, and say why, until it is None again."""
         self._refused = why
 
+    def _check_refused(self) -> None:
+        if self._refused is not None:
+            raise StoreUnavailable("redis", self._refused, OPEN_SECONDS)
+
     async def read(self, commands: Sequence[bytes], traced: bool = False) -> list[Any]:
         """The reply to each command, as of one moment; StoreUnavailable if Redis is down.
 
@@ -61,8 +65,7 @@ class OnlineStore:
         return await self._read(commands)
 
     async def _read(self, commands: Sequence[bytes]) -> list[Any]:
-        if self._refused is not None:
-            raise StoreUnavailable("redis", self._refused, OPEN_SECONDS)
+        self._check_refused()
         if wait := self._breaker.wait():
             raise StoreUnavailable("redis", "it did not answer the last requests", wait)
         started = time.perf_counter()
@@ -96,8 +99,7 @@ class OnlineStore:
 
     async def ping(self) -> None:
         """Return if Redis answers; StoreUnavailable otherwise. It asks whatever came before."""
-        if self._refused is not None:
-            raise StoreUnavailable("redis", self._refused, OPEN_SECONDS)
+        self._check_refused()
         try:
             await self._redis.ask(_PING, 1)
         except (RedisLost, RedisRefused) as error:

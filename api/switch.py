@@ -7,7 +7,6 @@ the same transaction as the values, and of each view that it names both versions
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from api.errors import StoreUnavailable
 from api.plan import Group
 from api.resp import Redis, RedisLost, RedisRefused, command_bytes
 from api.store import OnlineStore
+from api.watch import Watch
 from connectors.promotion import NOTICE_SECONDS, other_wins, switch_key, until_field
 from connectors.redis_codec import epoch_field
 
@@ -25,29 +25,17 @@ _OVERDUE_SECONDS = NOTICE_SECONDS / 2
 _TRIES = 5
 
 
-class Switch:
+class Switch(Watch):
     """Knows whether values are being switched, and reads them so that no answer shows a mix."""
 
     def __init__(self, redis: Redis, store: OnlineStore, project: str) -> None:
+        super().__init__(_LOOK_SECONDS)
         self._redis = redis
         self._store = store
         self._project = project
         self._ask = command_bytes("HGETALL", switch_key(project))
         self._known: dict[str, str] = {}
         self._looked = -float("inf")
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Look at Redis now, and from now on."""
-        await self._look()
-        self._task = asyncio.get_running_loop().create_task(self._watch())
-
-    async def stop(self) -> None:
-        """Look no more."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
 
     @property
     def is_quiet(self) -> bool:
@@ -88,12 +76,8 @@ class Switch:
             self._known = told
         raise StoreUnavailable("redis", "its values are being switched", 1.0)
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            await self._look()
-
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Know what is being switched; if Redis does not tell, what was known grows old."""
         # Past the store and its counts: this is nobody's lookup.
         with suppress(RedisLost, RedisRefused, StoreUnavailable):
             began = time.monotonic()

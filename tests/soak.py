@@ -20,7 +20,7 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from headwater.replays.progress import records
 from headwater.stores import catalog
@@ -60,7 +60,7 @@ def sample(running: Running, faults: chaos.Faults, began: float) -> dict[str, fl
     }
 
 
-def capacity(faults: chaos.Faults, report: Callable[[str], None]) -> float:
+def capacity(faults: chaos.Faults) -> float:
     """Readings a second that the job reads when more are sent: twice as many each time."""
     chaos.RATE = _FIRST
     time.sleep(_COMPILED)
@@ -71,7 +71,7 @@ def capacity(faults: chaos.Faults, report: Callable[[str], None]) -> float:
         first, began = _read(faults), time.monotonic()
         time.sleep(_MEASURED)
         found = (_read(faults) - first) / (time.monotonic() - began)
-        report(f"{found:,.0f} readings a second of {chaos.RATE:,}")
+        print(f"{found:,.0f} readings a second of {chaos.RATE:,}", flush=True)
     return found
 
 
@@ -125,12 +125,14 @@ def main() -> None:
             faults.must(*command)
         load = chaos.Load(running, 1, keep=False)
         load.start()
-        faults._calm()
-        most = None if given.rate else capacity(faults, print)
-        chaos.RATE = given.rate or max(1, round((most or 0) / 2))
-        faults._calm()
-        began = cared = time.monotonic()
         try:
+            faults._calm()
+            most = None
+            if not given.rate:
+                most = capacity(faults)
+                chaos.RATE = round(most / 2)
+            faults._calm()
+            began = cared = time.monotonic()
             while time.monotonic() - began < given.minutes * 60:
                 time.sleep(_EVERY)
                 samples.append(sample(running, faults, began))

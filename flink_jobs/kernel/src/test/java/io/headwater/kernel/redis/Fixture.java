@@ -78,70 +78,47 @@ final class Fixture {
 
   static RedisSinkConfig connecting(
       RedisSinkConfig config, String user, String passwordFile, boolean cluster, int retries) {
+    return varied(config, user, passwordFile, cluster, config.replicas(), config.trace(), retries);
+  }
+
+  /** Waits for {@code replicas}, of the server at {@code port}. */
+  static RedisSinkConfig replicated(int port, int replicas, int retries) {
+    return varied(config(port, 0L), null, null, false, replicas, null, retries);
+  }
+
+  /** For rows of {@link #traced}. */
+  static RedisSinkConfig traced(int port) {
+    RedisSinkConfig plain = config(port, 0L);
+    Column trace = new Column("trace", 4, Kind.STRING);
+    return varied(plain, null, null, false, 0, trace, plain.retries());
+  }
+
+  private static RedisSinkConfig varied(
+      RedisSinkConfig config,
+      String user,
+      String passwordFile,
+      boolean cluster,
+      int replicas,
+      Column trace,
+      int retries) {
     return new RedisSinkConfig(
         config.url(),
         user,
         passwordFile,
         cluster,
-        config.replicas(),
+        replicas,
         config.project(),
         config.view(),
         config.epoch(),
         config.keys(),
         config.eventTime(),
         config.deleted(),
-        config.trace(),
+        trace,
         config.features(),
         config.batchSize(),
         config.lingerMs(),
         config.timeoutMs(),
         retries);
-  }
-
-  /** Waits for {@code replicas}, of the server at {@code port}. */
-  static RedisSinkConfig replicated(int port, int replicas, int retries) {
-    RedisSinkConfig plain = config(port, 0L);
-    return new RedisSinkConfig(
-        plain.url(),
-        null,
-        null,
-        false,
-        replicas,
-        plain.project(),
-        plain.view(),
-        0,
-        plain.keys(),
-        plain.eventTime(),
-        plain.deleted(),
-        null,
-        plain.features(),
-        plain.batchSize(),
-        plain.lingerMs(),
-        plain.timeoutMs(),
-        retries);
-  }
-
-  /** For rows of {@link #traced}. */
-  static RedisSinkConfig traced(int port) {
-    RedisSinkConfig plain = config(port, 0L);
-    return new RedisSinkConfig(
-        plain.url(),
-        null,
-        null,
-        false,
-        0,
-        plain.project(),
-        plain.view(),
-        0,
-        plain.keys(),
-        plain.eventTime(),
-        plain.deleted(),
-        new Column("trace", 4, Kind.STRING),
-        plain.features(),
-        plain.batchSize(),
-        plain.lingerMs(),
-        plain.timeoutMs(),
-        plain.retries());
   }
 
   static GenericRowData traced(String origin, long eventTime, double delay, String trace) {
