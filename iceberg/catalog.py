@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from pyiceberg.catalog import Catalog, load_catalog
@@ -10,6 +10,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from requests import RequestException
 
+from iceberg.commits import commit_beside_others
 from iceberg.tables import (
     archive_order,
     archive_partitions,
@@ -140,12 +141,16 @@ def create_quality(catalog: Catalog, repository: str) -> list[str]:
 
 def empty_branch(table: Table, name: str) -> None:
     """A branch of a table that holds no rows, whatever its main branch or it held before."""
-    root = table.refs()[_EMPTY].snapshot_id
-    there = table.refs().get(name)
-    if there is None:
-        table.manage_snapshots().create_branch(root, name).commit()
-    elif there.snapshot_id != root:
-        table.manage_snapshots().remove_branch(name).create_branch(root, name).commit()
+
+    def change() -> None:
+        refs = table.refresh().refs()
+        root, there = refs[_EMPTY].snapshot_id, refs.get(name)
+        if there is None:
+            table.manage_snapshots().create_branch(root, name).commit()
+        elif there.snapshot_id != root:
+            table.manage_snapshots().remove_branch(name).create_branch(root, name).commit()
+
+    _commit(table, change)
 
 
 def branch_files(table: Table, name: str) -> dict[str, int]:
@@ -164,16 +169,36 @@ def drop_branch(table: Table, name: str, tag: str, delete_files: bool) -> None:
     """
     files = branch_files(table, name) if delete_files else {}
     snapshots = _own_snapshots(table, name) if delete_files else []
-    changes = table.manage_snapshots()
-    if name in table.refs():
-        changes = changes.remove_branch(name)
-    if tag in table.refs():
-        changes = changes.remove_tag(tag)
-    changes.commit()
-    if snapshots:
+
+    def unname() -> None:
+        refs, changes = table.refresh().refs(), table.manage_snapshots()
+        if name in refs:
+            changes = changes.remove_branch(name)
+        if tag in refs:
+            changes = changes.remove_tag(tag)
+        changes.commit()
+
+    def expire() -> None:
         table.refresh().maintenance.expire_snapshots().by_ids(snapshots).commit()
+
+    _commit(table, unname)
+    if snapshots:
+        _commit(table, expire)
     for path in files:
         table.io.delete(path)
+
+
+def roll_back_to(table: Table, snapshot: int) -> None:
+    """Make an earlier snapshot of the main branch its newest."""
+
+    def change() -> None:
+        table.refresh().manage_snapshots().rollback_to_snapshot(snapshot).commit()
+
+    _commit(table, change)
+
+
+def _commit(table: Table, change: Callable[[], None]) -> None:
+    commit_beside_others(".".join(table.name()), change)
 
 
 def _own_snapshots(table: Table, name: str) -> list[int]:
@@ -213,8 +238,12 @@ def _add_columns(table: Table, wanted: Schema, name: str) -> bool:
                 f"{name}.{column}: {field.field_type} in the table,"
                 f" {declared[column].field_type} declared; give it a new name"
             )
-    if missing:
-        with table.update_schema() as update:
+
+    def change() -> None:
+        with table.refresh().update_schema() as update:
             for field in missing:
                 update.add_column(field.name, field.field_type)
+
+    if missing:
+        _commit(table, change)
     return bool(missing)

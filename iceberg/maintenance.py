@@ -26,6 +26,7 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.transforms import IdentityTransform
 
+from iceberg.commits import commit_beside_others
 from iceberg.lineage import JOB, lineage
 from schemas import EVENT_TIME, HeadwaterError
 
@@ -140,7 +141,8 @@ def compact(catalog: Catalog, name: str, care: Care) -> tuple[int, int]:
 
 def expire(catalog: Catalog, name: str, care: Care, now: datetime) -> int:
     """Forget old snapshots that nobody needs; how many."""
-    for attempt in range(_COMMITS):
+
+    def change() -> int:
         table = catalog.load_table(name)
         needed = needed_snapshots(table, care, now)
         until = (now - care.keep_snapshots).timestamp() * 1000
@@ -149,14 +151,11 @@ def expire(catalog: Catalog, name: str, care: Care, now: datetime) -> int:
             for snapshot in table.snapshots()
             if snapshot.snapshot_id not in needed and snapshot.timestamp_ms < until
         ]
-        if not going:
-            return 0
-        try:
+        if going:
             table.maintenance.expire_snapshots().by_ids(going).commit()
-            return len(going)
-        except CommitFailedException:
-            time.sleep(0.05 * (attempt + 1))
-    raise MaintenanceError(f"{name}: the table changed {_COMMITS} times; try again")
+        return len(going)
+
+    return commit_beside_others(name, change)
 
 
 def needed_snapshots(table: Table, care: Care, now: datetime) -> set[int]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+from pyiceberg.exceptions import NoSuchTableError
 
 from iceberg.catalog import QUALITY
+from iceberg.commits import commit_beside_others
 from iceberg.filters import between, instant
 from schemas import EVENT_TIME, HeadwaterError
-
-_COMMITS = 30
 
 
 class NothingChecked(HeadwaterError):
@@ -71,15 +69,9 @@ def kept(catalog: Catalog, repository: str, start: int | None, end: int | None) 
 def forget(catalog: Catalog, repository: str, sources: Iterable[str], since: int) -> None:
     """Delete the windows of those sources that begin at `since` or later: they come again.
 
-    Milliseconds since 1970 UTC. CommitFailedException if the table changes again and again.
+    Milliseconds since 1970 UTC. TableBusy if the table changes again and again.
     """
     names = ", ".join(f"'{source}'" for source in sources)
     windows = f"source in ({names}) and {EVENT_TIME} >= '{instant(since)}'"
-    for attempt in range(_COMMITS):
-        try:
-            catalog.load_table(f"{QUALITY}.{repository}").delete(windows)
-            return
-        except CommitFailedException:  # a job committed in between
-            if attempt == _COMMITS - 1:
-                raise
-            time.sleep(0.05 * (attempt + 1))
+    name = f"{QUALITY}.{repository}"
+    commit_beside_others(name, lambda: catalog.load_table(name).delete(windows))

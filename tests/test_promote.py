@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -30,6 +31,7 @@ from headwater.replays import promote as promotion
 from headwater.replays.journal import Journal, Replay
 from headwater.replays.promote import PromotionError, promote, roll_back
 from iceberg.catalog import branch_files, create_tables, drop_branch, empty_branch
+from iceberg.commits import TableBusy
 from iceberg.together import CommitError, commit_together, load_together
 from schemas import Type
 
@@ -368,3 +370,47 @@ def test_an_empty_branch_is_empty_again(world):
     empty_branch(table, world.replay.branch)
     assert not branch_files(table.refresh(), world.replay.branch)
     assert table.scan().to_arrow().num_rows == 3 * len(AIRCRAFT)
+
+
+@contextmanager
+def rival(world, commits):
+    """Somebody who commits just before we do, that many times."""
+    other = World.__new__(World)
+    other.catalog = SqlCatalog(
+        "headwater",
+        uri=str(world.catalog.engine.url),
+        warehouse=world.catalog.properties["warehouse"],
+    )
+    left = iter(range(commits))
+    stage = world.catalog._update_and_stage_table
+
+    def staged(*arguments):
+        if next(left, None) is not None:
+            other.append(VIEWS[0], OLD, "main", (4,))
+        return stage(*arguments)
+
+    world.catalog._update_and_stage_table = staged
+    yield
+    world.catalog._update_and_stage_table = stage
+    assert next(left, None) is None
+
+
+def test_a_commit_that_comes_in_between_is_no_end_of_a_branch(world):
+    table = world.catalog.load_table(f"features.{VIEWS[0].name}")
+    rows = table.scan().to_arrow().num_rows
+    with rival(world, commits=3):
+        empty_branch(table, "replay-0002")
+    assert not branch_files(table.refresh(), "replay-0002")
+    assert "replay-0002" in table.refs()
+    with rival(world, commits=3):
+        drop_branch(table, "replay-0002", "none", delete_files=True)
+    table.refresh()
+    assert "replay-0002" not in table.refs()
+    assert table.scan().to_arrow().num_rows == rows + 6 * len(AIRCRAFT)
+
+
+def test_a_table_that_never_rests_is_named(world, monkeypatch):
+    monkeypatch.setattr("iceberg.commits.ATTEMPTS", 2)
+    table = world.catalog.load_table(f"features.{VIEWS[0].name}")
+    with rival(world, commits=2), pytest.raises(TableBusy, match=f"{VIEWS[0].name}: somebody else"):
+        empty_branch(table, "replay-0002")

@@ -11,7 +11,7 @@ from pyiceberg.table import Table
 from headwater.commands.options import moment
 from headwater.settings import Settings
 from headwater.stores import catalog
-from iceberg.catalog import NAMESPACE
+from iceberg.catalog import NAMESPACE, roll_back_to
 from schemas import SettingsError
 from schemas.loading import load_repository
 
@@ -59,7 +59,7 @@ def rollback(view: str, before: int) -> None:
     if not earlier:
         raise SettingsError(f"{view}: no snapshot before {_time(before)}; the first is younger")
     chosen = earlier[-1]
-    table.manage_snapshots().rollback_to_snapshot(chosen.snapshot_id).commit()
+    roll_back_to(table, chosen.snapshot_id)
     click.echo(
         f"{view} is as it was at {_time(chosen.timestamp_ms)}, snapshot {chosen.snapshot_id}"
     )

@@ -10,7 +10,6 @@ finished by the same command.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import redis
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.update.snapshot import ManageSnapshots
@@ -29,11 +27,11 @@ from connectors.promotion import NOTICE_SECONDS, switch_key, until_field
 from connectors.redis_codec import epoch_field, feature_field, timestamp_field
 from headwater.replays.journal import Journal, Replay
 from iceberg.catalog import NAMESPACE
+from iceberg.commits import commit_beside_others
 from iceberg.tables import AVAILABLE_AT
 from iceberg.together import commit_together
 from schemas import FeatureView, HeadwaterError
 
-_COMMITS = 30
 _AT_ONCE = 500
 """Entities that move in one step of Redis, which answers nobody else meanwhile."""
 
@@ -174,22 +172,17 @@ def _switch_tables(
     change: Callable[[Table, str, Replay], tuple[Transaction, int]],
 ) -> dict[str, int]:
     """Change all tables in one commit, unless that has been done; rows that came in, by view."""
-    for attempt in range(_COMMITS):
+
+    def switch() -> dict[str, int]:
         tables = {view.name: catalog.load_table(f"{NAMESPACE}.{view.name}") for view in views}
         states = {name: table.properties.get(mark(replay), "") for name, table in tables.items()}
         if all(state.startswith(done) for state in states.values()):
             return dict.fromkeys(tables, 0)  # a command that was killed had come this far
         changed = {name: change(table, name, replay) for name, table in tables.items()}
-        try:
-            commit_together(catalog, [transaction for transaction, _ in changed.values()])
-        except CommitFailedException:  # a live job committed in between
-            time.sleep(random.uniform(0.05, 0.1 * (attempt + 1)))
-            continue
+        commit_together(catalog, [transaction for transaction, _ in changed.values()])
         return {name: rows for name, (_, rows) in changed.items()}
-    raise PromotionError(
-        f"replay {replay.id}: a table changed each of {_COMMITS} times that the rows were to be"
-        " replaced; try again, or stop the live jobs for the moment"
-    )
+
+    return commit_beside_others(f"the tables of replay {replay.id}", switch)
 
 
 def _promoted(table: Table, view: str, replay: Replay) -> tuple[Transaction, int]:
