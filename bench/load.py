@@ -17,7 +17,6 @@ import os
 import sys
 import time
 from collections import deque
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +144,8 @@ class Load:
         if self.spec.rate:
             await self._by_the_clock(loop, began)
         else:
-            for one in tuple(self.free):
-                self._next(one, time.perf_counter())
+            while self.free:
+                self._next(self.free.popleft(), time.perf_counter())
             await asyncio.wait_for(self.over.wait(), self.spec.seconds + 30)
         took = time.perf_counter() - began
         np.save(self.spec.output, np.array(self.latencies))
@@ -205,8 +204,7 @@ class Load:
         if not self.spec.rate:
             if now < self.end:
                 self._next(one, now)
-            elif self.open == 0:
-                self.over.set()
+            self._close()
         elif self.waiting:
             self.open += 1
             one.ask(*self.waiting.popleft())
@@ -216,21 +214,37 @@ class Load:
     def lost(self, one: Connection) -> None:
         if one in self.free:  # nobody had asked on it for as long as the server keeps one
             self.free.remove(one)
-        else:
+        else:  # such as a worker of Feast's, which ends after a thousand requests
             self.failures += 1
             self.open -= 1
-        if time.perf_counter() < self.end and self.spec.rate:
+        if time.perf_counter() < self.end:
             self.renewing.add(task := asyncio.create_task(self._renew()))
             task.add_done_callback(self.renewing.discard)
+        elif not self.spec.rate:
+            self._close()
+
+    def _close(self) -> None:
+        """A closed loop is over when all are answered that were asked in time."""
+        if self.open == 0 and time.perf_counter() >= self.end:
+            self.over.set()
 
     async def _renew(self) -> None:
-        with suppress(OSError):
-            one = await self._connected()
-            if self.waiting:
+        while (now := time.perf_counter()) < self.end:
+            try:
+                one = await self._connected()
+            except OSError:  # it is starting again
+                await asyncio.sleep(0.05)
+                continue
+            if not self.spec.rate:
+                self._next(one, now)
+            elif self.waiting:
                 self.open += 1
                 one.ask(*self.waiting.popleft())
             else:
                 self.free.append(one)
+            return
+        if not self.spec.rate:
+            self._close()
 
     async def _connected(self) -> Connection:
         make = Http if self.spec.kind == "http" else Resp
