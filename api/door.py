@@ -20,6 +20,7 @@ from api.auth import Gatekeeper, Principal
 from api.errors import Overloaded, TooLarge
 from api.problems import MEDIA_TYPE, problem_of
 from api.telemetry import Trace, Traces
+from api.together import TOGETHER
 from observability.logs import TRACE_ID
 from observability.metrics import ApiMetrics
 
@@ -113,14 +114,18 @@ class Door:
             if status == 500:
                 _log.error("unexpected error", exc_info=error, extra={TRACE_ID: trace.trace_id})
         headers.append((b"content-length", b"%d" % len(body)))
+        self._traces.end(trace, status)
+        seconds = time.perf_counter() - started
+        if (together := request.get(TOGETHER)) is not None:
+            together()
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+        # Nobody waits for the books.
         if status == 200:
             self._good.inc()
         else:
             self._metrics.requests.labels("POST", self._route, status).inc()
-        self._seconds.observe(time.perf_counter() - started)
-        self._traces.end(trace, status)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        self._seconds.observe(seconds)
 
 
 async def _body(receive: Receive) -> bytes:

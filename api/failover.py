@@ -34,17 +34,25 @@ class Failover(Watch):
         self._store = store
         self._most = behind_seconds
         self._behind = metrics.redis_behind
+        self._refusing = False
 
     async def look(self) -> None:
         """Leave a replica that may not be read; have the store refuse what is left of them."""
         # Lookups meet a Redis that is lost by themselves, and say so.
         with suppress(RedisLost):
             if (behind := await self._seconds_behind()) > self._most:
-                log.warning("redis is a replica now: connecting anew")
+                if not self._refusing:
+                    log.warning("redis is a replica now: connecting anew")
                 self._redis.leave()
                 behind = await self._seconds_behind()
             self._behind.set(behind)
-            self._store.refuse(_told(behind) if behind > self._most else None)
+            refused = _told(behind) if behind > self._most else None
+            self._store.refuse(refused)
+            if self._refusing != (refused is not None):
+                self._refusing = refused is not None
+                log.warning(
+                    "lookups are %s", f"refused: {refused}" if refused else "answered again"
+                )
 
     async def _seconds_behind(self) -> float:
         """Since it last heard of its primary; 0 if it is one, or does not say."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -214,6 +215,7 @@ class FeatureLookup:
             raise RequestError("$.entities", f"at most {MAX_ENTITIES} entities", len(rows))
         wanted = len(selection.keys)
         commands: list[bytes] = []
+        count = 0
         spreads: list[tuple[int, Callable[[Any], Any] | None]] = []
         quiet = self._switch.is_quiet
         found_keys: list[list[bytes]] = []
@@ -225,7 +227,8 @@ class FeatureLookup:
                 keys = list(map(group.key_of, rows))
                 different = dict.fromkeys(keys)
                 if quiet:
-                    commands += group.commands(different)
+                    commands.append(group.commands(different))
+                    count += len(different)
                 else:
                     found_keys.append(group.redis_keys(different))
                 spreads.append((len(different), _spread(keys, different)))
@@ -233,7 +236,7 @@ class FeatureLookup:
             selection.check(rows)
             raise
         if quiet:
-            replies = await self._store.read(commands, traced)
+            replies = await self._store.read(b"".join(commands), count, traced)
         else:
             replies = await self._switch.read(selection.groups, found_keys, traced)
         parts = []
@@ -243,11 +246,15 @@ class FeatureLookup:
             at += size
         replaying = frozenset[str]() if quiet else self._switch.views
         found = Found(selection, len(rows), self._clock(), parts, self._metrics, replaying)
-        self._count(found)
         if trace.span is not None and rows:
             link(trace.span, _traces(parts))
-        self._log.note(found, rows, trace.trace_id)
+        # When this task waits next, and so after the answer has left.
+        asyncio.get_running_loop().call_soon(self._note, found, rows, trace.trace_id)
         return found
+
+    def _note(self, found: Found, rows: Sequence[Mapping[str, Key]], trace_id: str) -> None:
+        self._count(found)
+        self._log.note(found, rows, trace_id)
 
     def _count(self, found: Found) -> None:
         if not found.count:

@@ -107,10 +107,14 @@ class Group:
             tail=self.tail + _tail(added),
         )
 
-    def commands(self, keys: Iterable[Key | tuple[Key, ...]]) -> list[bytes]:
+    def commands(self, keys: Iterable[Key | tuple[Key, ...]]) -> bytes:
         """An HMGET for each of what `key_of` gave; raises one of BAD_ROW for what is no key."""
-        head, tail = self.head, self.tail
-        return [b"".join((head, key, tail)) for key in map(self.encode, keys)]
+        return self.head + self.between.join(map(self.encode, keys)) + self.tail
+
+    @cached_property
+    def between(self) -> bytes:
+        """From one key to the next."""
+        return self.tail + self.head
 
     def redis_keys(self, keys: Iterable[Key | tuple[Key, ...]]) -> list[bytes]:
         """The Redis key for each of what `key_of` gave; raises as `commands` does."""

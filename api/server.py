@@ -20,6 +20,7 @@ from api.auth import Gatekeeper, Guarded, Open, Tokens, read_principals
 from api.grpc_door import GrpcAddress
 from api.neighbours import kafka, postgres
 from api.store import connect
+from api.together import Protocol
 from connectors.access import KafkaAccess
 from observability.logs import set_up
 from observability.tracing import API, OTLP_ENDPOINT, tracer_provider
@@ -190,6 +191,7 @@ def main() -> None:
     gc.set_threshold(50_000, 50, 100)
     uvicorn.run(
         app,
+        http=Protocol,
         host=settings.host,
         port=settings.port,
         access_log=False,

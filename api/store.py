@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from opentelemetry.trace import SpanKind, Tracer
@@ -46,36 +45,35 @@ class OnlineStore:
         if self._refused is not None:
             raise StoreUnavailable("redis", self._refused, OPEN_SECONDS)
 
-    async def read(self, commands: Sequence[bytes], traced: bool = False) -> list[Any]:
-        """The reply to each command, as of one moment; StoreUnavailable if Redis is down.
+    async def read(self, commands: bytes, count: int, traced: bool = False) -> list[Any]:
+        """The replies to `count` commands, as of one moment; StoreUnavailable if Redis is down.
 
         A reply is an exception where Redis refused just that command.
         """
-        if not commands:
+        if not count:
             return []
         if traced:
             attributes: dict[str, str | int] = {
                 "db.system.name": "redis",
-                "db.operation.batch.size": len(commands),
+                "db.operation.batch.size": count,
             }
             with self._tracer.start_as_current_span(
                 "redis HMGET", kind=SpanKind.CLIENT, attributes=attributes
             ):
-                return await self._read(commands)
-        return await self._read(commands)
+                return await self._read(commands, count)
+        return await self._read(commands, count)
 
-    async def _read(self, commands: Sequence[bytes]) -> list[Any]:
+    async def _read(self, commands: bytes, count: int) -> list[Any]:
         self._check_refused()
         if wait := self._breaker.wait():
             raise StoreUnavailable("redis", "it did not answer the last requests", wait)
         started = time.perf_counter()
         try:
-            if len(commands) == 1:
-                found = [await self._redis.ask(commands[0], 1)]
+            if count == 1:
+                found = [await self._redis.ask(commands, 1)]
             else:
                 # A transaction, so that a promotion lies before the whole answer or after it.
-                data = b"".join((_MULTI, *commands, _EXEC))
-                found = await self._redis.ask(data, len(commands) + 2)
+                found = await self._redis.ask(_MULTI + commands + _EXEC, count + 2)
         except (RedisLost, RedisRefused) as error:
             self._breaker.failed()
             self._metrics.redis_errors.inc()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 from threading import Thread
+from time import sleep
 
 import pytest
 from litestar.testing import TestClient
@@ -106,15 +107,22 @@ def test_lookups_follow_a_failover_and_none_fails(pair, address):
         assert "headwater_api_redis_behind_seconds 0.0" in client.get("/metrics").text
 
 
-def test_a_replica_is_not_read_until_it_is_the_primary(pair):
+def test_a_replica_is_not_read_until_it_is_the_primary(pair, caplog):
     _, replica = pair
     with TestClient(create_app(SHOP, connect(replica.url), lambda: NOW)) as client:
         for answer in (ask_lean(client, {"user": 7}, **ASK), client.get("/health/ready")):
             assert answer.status_code == 503
             assert "leads to a replica" in answer.text
+        sleep(1.2)  # two more looks find what the first had found
         replica.client.execute_command("REPLICAOF", "NO", "ONE")
         assert eventually(lambda: ask_lean(client, {"user": 7}, **ASK).status_code == 200, 5)
         assert client.get("/health/ready").status_code == 200
+    told = [record.getMessage() for record in caplog.records if record.name == "api.failover"]
+    assert [text.partition(":")[0] for text in told] == [
+        "redis is a replica now",
+        "lookups are refused",
+        "lookups are answered again",
+    ]
 
 
 def test_a_replica_is_read_as_long_as_it_hears_of_its_primary(pair):
