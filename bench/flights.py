@@ -117,14 +117,19 @@ def one_week(events: Iterator[Event], keys: int) -> Iterator[Event]:
         yield {**event, "tailnum": tailnum, "event_time": first + (now - first) * 7 // 367}
 
 
+def make_topic(settings: Settings, topic: str, partitions: int) -> None:
+    """A new topic that forgets nothing."""
+    made = NewTopic(topic, partitions, 1, config={"retention.ms": "-1"})
+    admin = AdminClient({"bootstrap.servers": settings.kafka})
+    for future in admin.create_topics([made]).values():
+        future.result(30)
+
+
 def fill(
     settings: Settings, stream: EventStream, topic: str, events: Callable[[], Iterator[Event]]
 ) -> EventStream:
     """`events` on a new topic of three partitions; the stream that reads it."""
-    made = NewTopic(topic, 3, 1, config={"retention.ms": "-1"})
-    admin = AdminClient({"bootstrap.servers": settings.kafka})
-    for future in admin.create_topics([made]).values():
-        future.result(30)
+    make_topic(settings, topic, 3)
     there = replace(stream, topic=topic)
     sent = produce(settings.kafka_access, {there: events()})  # type: ignore[dict-item]
     count = sent.counts[stream.name]

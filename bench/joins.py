@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from confluent_kafka import Producer
 
-from bench.flights import Bench, bench, departures, fill, seconds
+from bench.flights import Bench, bench, departures, fill, make_topic, seconds
 from bench.report import publish
 from connectors.ddl import (
     captured_topic,
@@ -59,10 +59,10 @@ def _into(columns: Sequence[Column], query: str) -> list[str]:
     ddl = [f"{identifier(c.name)} {sql_type(c.type)}" for c in columns]
     return [
         create_table(
-            "nowhere.rows", [*ddl, "`rowtime` TIMESTAMP_LTZ(3)"], {"connector": "blackhole"}
+            "nowhere.`taken`", [*ddl, "`rowtime` TIMESTAMP_LTZ(3)"], {"connector": "blackhole"}
         ),
         "BEGIN STATEMENT SET;\n",
-        f"INSERT INTO nowhere.rows {query};\n",
+        f"INSERT INTO nowhere.`taken` {query};\n",
         "END;\n",
     ]
 
@@ -125,14 +125,17 @@ def changes(platform: Bench, table: CdcTable) -> None:
     """The rows of a table as a snapshot of Debezium's, on its topic."""
     history = load_history(platform.settings.history)
     rows = [row | history.generated[table.name](row) for row in history.tables[table.name]()]
+    topic = captured_topic(table, "bench")
+    make_topic(platform.settings, topic, 1)
     producer = Producer({"bootstrap.servers": platform.settings.kafka})
     for number, row in enumerate(rows, 1):
         snapshot = "last" if number == len(rows) else "true"
         since = row[table.updated_at]
         source = {"snapshot": snapshot, "ts_ms": since}
         change = {"after": row, "op": "r", "ts_ms": since, "source": source}
-        producer.produce(captured_topic(table, "bench"), json.dumps(change), str(row))
-    producer.flush(30)
+        producer.produce(topic, json.dumps(change), str(row))
+    if left := producer.flush(30):
+        raise SystemExit(f"{topic}: {left} of {len(rows)} changes were not taken within 30 s")
 
 
 def figures(

@@ -19,7 +19,7 @@ from iceberg.tables import (
     quality_schema,
     table_schema,
 )
-from schemas import EventStream, FeatureView, HeadwaterError
+from schemas import EVENT_TIME, EventStream, FeatureView, HeadwaterError
 
 CATALOG = "headwater"
 """Part of every row of the catalog's tables: both readers must use the same name."""
@@ -151,6 +151,11 @@ def empty_branch(table: Table, name: str) -> None:
             table.manage_snapshots().remove_branch(name).create_branch(root, name).commit()
 
     _commit(table, change)
+
+
+def cut_branch(table: Table, name: str, end: str) -> None:
+    """Remove a branch's rows from an event time on, ISO 8601."""
+    _commit(table, lambda: table.refresh().delete(f"{EVENT_TIME} >= '{end}'", branch=name))
 
 
 def branch_files(table: Table, name: str) -> dict[str, int]:

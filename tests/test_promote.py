@@ -30,7 +30,7 @@ from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arriv
 from headwater.replays import promote as promotion
 from headwater.replays.journal import Journal, Replay
 from headwater.replays.promote import PromotionError, promote, roll_back
-from iceberg.catalog import branch_files, create_tables, drop_branch, empty_branch
+from iceberg.catalog import branch_files, create_tables, cut_branch, drop_branch, empty_branch
 from iceberg.commits import TableBusy
 from iceberg.together import CommitError, commit_together, load_together
 from schemas import Type
@@ -402,11 +402,16 @@ def test_a_commit_that_comes_in_between_is_no_end_of_a_branch(world):
         empty_branch(table, "replay-0002")
     assert not branch_files(table.refresh(), "replay-0002")
     assert "replay-0002" in table.refs()
+    world.append(VIEWS[0], NEW, "replay-0002", (0, 1))
+    with rival(world, commits=3):
+        cut_branch(table, "replay-0002", (NOON + timedelta(hours=1)).isoformat())
+    at = table.refresh().refs()["replay-0002"].snapshot_id
+    assert table.scan(snapshot_id=at).to_arrow()["event_time"].to_pylist() == [NOON] * len(AIRCRAFT)
     with rival(world, commits=3):
         drop_branch(table, "replay-0002", "none", delete_files=True)
     table.refresh()
     assert "replay-0002" not in table.refs()
-    assert table.scan().to_arrow().num_rows == rows + 6 * len(AIRCRAFT)
+    assert table.scan().to_arrow().num_rows == rows + 9 * len(AIRCRAFT)
 
 
 def test_a_table_that_never_rests_is_named(world, monkeypatch):

@@ -13,9 +13,8 @@ from headwater.replays.jobs import ReplayJobs
 from headwater.replays.journal import Replay
 from headwater.replays.plan import ReplayError, Wanted
 from headwater.replays.progress import Gauges
-from iceberg.catalog import NAMESPACE, create_quality
+from iceberg.catalog import NAMESPACE, create_quality, cut_branch
 from iceberg.quality import forget
-from schemas import EVENT_TIME
 from schemas.expectations import of_view
 
 _COMMIT_SECONDS = 120
@@ -44,8 +43,7 @@ class Handover:
         self._jobs.stop(replay, report)
         tables = self._context.tables
         for view, end in replay.ends.items():
-            table = tables.load_table(f"{NAMESPACE}.{view}")
-            table.delete(f"{EVENT_TIME} >= '{Replay.iso(end)}'", branch=replay.branch)
+            cut_branch(tables.load_table(f"{NAMESPACE}.{view}"), replay.branch, Replay.iso(end))
         return self._context.journal.set_state(replay, "done")
 
     def _common_ends(self, replay: Replay, jobs_: Iterable[Job]) -> dict[str, int]:
