@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -83,6 +85,8 @@ def bench(*parts: str, memory: str = "3000m") -> Iterator[Bench]:
             environ[f"HEADWATER_{port.name.upper()}_PORT"] = str(probe.getsockname()[1])
     settings = Settings.read(environ | {"HEADWATER_BUILD": os.environ.get("HEADWATER_BUILD", "")})
     platform = Platform(settings)
+    # Whoever ends the benchmark ends what it started, too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         platform.up(parts, print)
         yield Bench(settings, platform, Jobs(settings, load_repository(settings.repository)))
