@@ -34,22 +34,21 @@ class Failover(Watch):
         self._store = store
         self._most = behind_seconds
         self._behind = metrics.redis_behind
-        self._refusing = False
 
     async def look(self) -> None:
         """Leave a replica that may not be read; have the store refuse what is left of them."""
         # Lookups meet a Redis that is lost by themselves, and say so.
         with suppress(RedisLost):
+            was_refused = self._store.is_refused
             if (behind := await self._seconds_behind()) > self._most:
-                if not self._refusing:
+                if not was_refused:
                     log.warning("redis is a replica now: connecting anew")
                 self._redis.leave()
                 behind = await self._seconds_behind()
             self._behind.set(behind)
             refused = _told(behind) if behind > self._most else None
             self._store.refuse(refused)
-            if self._refusing != (refused is not None):
-                self._refusing = refused is not None
+            if self._store.is_refused != was_refused:
                 log.warning(
                     "lookups are %s", f"refused: {refused}" if refused else "answered again"
                 )

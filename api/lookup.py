@@ -236,7 +236,7 @@ class FeatureLookup:
             selection.check(rows)
             raise
         if quiet:
-            replies = await self._store.read(b"".join(commands), count, traced)
+            replies = await self._store.read(commands, count, traced)
         else:
             replies = await self._switch.read(selection.groups, found_keys, traced)
         parts = []

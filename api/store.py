@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from opentelemetry.trace import SpanKind, Tracer
@@ -37,6 +38,11 @@ class OnlineStore:
         self._breaker = Breaker(FAILURES, OPEN_SECONDS, time.monotonic)
         self._refused: str | None = None
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether it was told to read nothing."""
+        return self._refused is not None
+
     def refuse(self, why: str | None) -> None:
         """Read nothing, and say why, until it is None again."""
         self._refused = why
@@ -45,8 +51,10 @@ class OnlineStore:
         if self._refused is not None:
             raise StoreUnavailable("redis", self._refused, OPEN_SECONDS)
 
-    async def read(self, commands: bytes, count: int, traced: bool = False) -> list[Any]:
-        """The replies to `count` commands, as of one moment; StoreUnavailable if Redis is down.
+    async def read(self, data: Sequence[bytes], count: int, traced: bool = False) -> list[Any]:
+        """The replies to the `count` commands in `data`, as of one moment.
+
+        StoreUnavailable if Redis is down.
 
         A reply is an exception where Redis refused just that command.
         """
@@ -60,20 +68,20 @@ class OnlineStore:
             with self._tracer.start_as_current_span(
                 "redis HMGET", kind=SpanKind.CLIENT, attributes=attributes
             ):
-                return await self._read(commands, count)
-        return await self._read(commands, count)
+                return await self._read(data, count)
+        return await self._read(data, count)
 
-    async def _read(self, commands: bytes, count: int) -> list[Any]:
+    async def _read(self, data: Sequence[bytes], count: int) -> list[Any]:
         self._check_refused()
         if wait := self._breaker.wait():
             raise StoreUnavailable("redis", "it did not answer the last requests", wait)
         started = time.perf_counter()
         try:
             if count == 1:
-                found = [await self._redis.ask(commands, 1)]
+                found = [await self._redis.ask(b"".join(data), 1)]
             else:
                 # A transaction, so that a promotion lies before the whole answer or after it.
-                found = await self._redis.ask(_MULTI + commands + _EXEC, count + 2)
+                found = await self._redis.ask(b"".join((_MULTI, *data, _EXEC)), count + 2)
         except (RedisLost, RedisRefused) as error:
             self._breaker.failed()
             self._metrics.redis_errors.inc()

@@ -69,7 +69,7 @@ class Switch(Watch):
                         command_bytes("HMGET", other, epoch_field(view), until_field(view))
                     )
                     asked.append(groups[place].command(other))
-            found = await self._store.read(b"".join(asked), len(asked), traced)
+            found = await self._store.read(asked, len(asked), traced)
             told = _pairs(found[0])
             if told == known:
                 return _merged(groups, keys, found[1:], [(place, view) for place, view, _ in both])

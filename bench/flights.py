@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,15 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from confluent_kafka.admin import AdminClient, NewTopic
 
+from bench.stopping import stop_when_told
 from connectors.producer import Event, produce
+from connectors.topics import Topic, create_topics
 from flink_jobs.rest import FlinkCluster, FlinkError
 from headwater.jobs import Jobs
 from headwater.local.platform import Platform
 from headwater.settings import Ports, Settings
 from schemas import EventStream
 from schemas.loading import load_history, load_repository
+
+FOREVER = {"retention.ms": "-1"}
+"""Of a topic that forgets nothing: its events are of 2013."""
 
 _DAY = 86_400_000
 _SEED = 2013
@@ -85,8 +87,7 @@ def bench(*parts: str, memory: str = "3000m") -> Iterator[Bench]:
             environ[f"HEADWATER_{port.name.upper()}_PORT"] = str(probe.getsockname()[1])
     settings = Settings.read(environ | {"HEADWATER_BUILD": os.environ.get("HEADWATER_BUILD", "")})
     platform = Platform(settings)
-    # Whoever ends the benchmark ends what it started, too.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    stop_when_told()
     try:
         platform.up(parts, print)
         yield Bench(settings, platform, Jobs(settings, load_repository(settings.repository)))
@@ -121,19 +122,11 @@ def one_week(events: Iterator[Event], keys: int) -> Iterator[Event]:
         yield {**event, "tailnum": tailnum, "event_time": first + (now - first) * 7 // 367}
 
 
-def make_topic(settings: Settings, topic: str, partitions: int) -> None:
-    """A new topic that forgets nothing."""
-    made = NewTopic(topic, partitions, 1, config={"retention.ms": "-1"})
-    admin = AdminClient({"bootstrap.servers": settings.kafka})
-    for future in admin.create_topics([made]).values():
-        future.result(30)
-
-
 def fill(
     settings: Settings, stream: EventStream, topic: str, events: Callable[[], Iterator[Event]]
 ) -> EventStream:
     """`events` on a new topic of three partitions; the stream that reads it."""
-    make_topic(settings, topic, 3)
+    create_topics(settings.kafka_access, {topic: Topic(3, FOREVER)})
     there = replace(stream, topic=topic)
     sent = produce(settings.kafka_access, {there: events()})  # type: ignore[dict-item]
     count = sent.counts[stream.name]

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from confluent_kafka import Producer
 
-from bench.flights import Bench, bench, departures, fill, make_topic, seconds
+from bench.flights import FOREVER, Bench, bench, departures, fill, seconds
 from bench.report import publish
 from connectors.ddl import (
     captured_topic,
@@ -29,6 +29,7 @@ from connectors.ddl import (
     versions_ddl,
 )
 from connectors.producer import Event
+from connectors.topics import Topic, create_topics
 from flink_jobs.sql import joins_sql
 from schemas import CdcTable, Column, EventStream, JoinedStream, TemporalJoin
 from schemas.history import History
@@ -126,7 +127,7 @@ def changes(platform: Bench, table: CdcTable) -> None:
     history = load_history(platform.settings.history)
     rows = [row | history.generated[table.name](row) for row in history.tables[table.name]()]
     topic = captured_topic(table, "bench")
-    make_topic(platform.settings, topic, 1)
+    create_topics(platform.settings.kafka_access, {topic: Topic(1, FOREVER)})
     producer = Producer({"bootstrap.servers": platform.settings.kafka})
     for number, row in enumerate(rows, 1):
         snapshot = "last" if number == len(rows) else "true"

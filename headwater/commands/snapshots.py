@@ -6,12 +6,14 @@ import os
 from datetime import UTC, datetime
 
 import click
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from headwater.commands.options import moment
 from headwater.settings import Settings
 from headwater.stores import catalog
-from iceberg.catalog import NAMESPACE, roll_back_to
+from iceberg.catalog import NAMESPACE
+from iceberg.commits import TableBusy
 from schemas import SettingsError
 from schemas.loading import load_repository
 
@@ -59,7 +61,12 @@ def rollback(view: str, before: int) -> None:
     if not earlier:
         raise SettingsError(f"{view}: no snapshot before {_time(before)}; the first is younger")
     chosen = earlier[-1]
-    roll_back_to(table, chosen.snapshot_id)
+    try:
+        table.manage_snapshots().rollback_to_snapshot(chosen.snapshot_id).commit()
+    except CommitFailedException as error:  # trying again would take back what was committed
+        raise TableBusy(
+            f"{view}: somebody else committed just now; stop the jobs that write it first"
+        ) from error
     click.echo(
         f"{view} is as it was at {_time(chosen.timestamp_ms)}, snapshot {chosen.snapshot_id}"
     )
