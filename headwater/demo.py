@@ -155,8 +155,9 @@ class Demo:
         return found
 
     def _checkpoints(self, jobs: Jobs, deadline: float) -> None:
+        since = time.time()
         for job in jobs.running().values():
-            _await_checkpoint(jobs.cluster, job.id, deadline)
+            _await_checkpoint(jobs.cluster, job.id, since, deadline)
 
     def _rows(self, jobs: Jobs) -> dict[str, dict[str, int]]:
         """Rows each view's operator has read, late ones not counted, by source and view."""
@@ -250,12 +251,11 @@ def view_rows(cluster: FlinkCluster, job_id: str, views: Sequence[str]) -> dict[
     return rows
 
 
-def _await_checkpoint(cluster: FlinkCluster, job_id: str, deadline: float) -> None:
-    """Return when a checkpoint that was triggered from now on is complete."""
-    began = time.time() * 1000
+def _await_checkpoint(cluster: FlinkCluster, job_id: str, since: float, deadline: float) -> None:
+    """Return when a checkpoint that was triggered after `since` is complete."""
     while time.monotonic() < deadline:
         newest = cluster.get(f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
-        if newest is not None and newest["trigger_timestamp"] > began:
+        if newest is not None and newest["trigger_timestamp"] > since * 1000:
             return
         time.sleep(0.2)
     raise DemoFailed(f"the job {job_id} made no checkpoint in {_PATIENCE} s")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 import psycopg
@@ -122,6 +123,13 @@ def test_live_values_are_those_of_the_recomputation(flowing):
     assert eventually(lambda: not disagreements(flowing, recorded)), disagreements(
         flowing, recorded
     )
+
+
+def test_no_process_is_started_for_a_file_of_a_table(flowing):
+    """Hadoop's own local files come with checksums in files of their own, ours without."""
+    folder = Path(flowing.settings.warehouse.removeprefix("file://"))
+    assert eventually(lambda: list(folder.rglob("features/origin_delays/data/**/*.parquet")))
+    assert not list(folder.rglob("*.crc"))
 
 
 def test_a_late_event_changes_no_value_and_is_kept_with_the_views_it_missed(flowing):

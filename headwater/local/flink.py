@@ -155,6 +155,8 @@ def cluster_configuration(settings: Settings) -> dict[str, str | int]:
         "heartbeat.timeout": 20000,
         **METRICS,
         "state.backend.type": "hashmap",
+        # Hadoop's own runs `chmod` four times for each file of a table.
+        "flink.hadoop.fs.file.impl": "io.headwater.kernel.files.LocalFiles",
         "execution.checkpointing.dir": f"file://{state}/checkpoints",
         "execution.checkpointing.savepoint-dir": f"file://{state}/savepoints",
     }
