@@ -152,11 +152,20 @@ final class Timeline {
 
   /** The first position, from {@code first} on, whose time is after {@code time}. */
   private static int positionAfter(List<Timed> rows, int first, long time) {
-    int position = rows.size();
-    while (position > first && rows.get(position - 1).time > time) {
-      position--;
+    int low = first;
+    int high = rows.size();
+    if (low < high && rows.get(high - 1).time <= time) {
+      return high; // most come in order
     }
-    return position;
+    while (low < high) {
+      int middle = (low + high) >>> 1;
+      if (rows.get(middle).time > time) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    return low;
   }
 
   byte[] encode() {
