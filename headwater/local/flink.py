@@ -129,7 +129,8 @@ def cluster_configuration(settings: Settings) -> dict[str, str | int]:
     ports, state = settings.ports, settings.state
     return {
         "env.java.opts.all": java_options(),
-        "env.java.opts.jobmanager": "-XX:+UseSerialGC",
+        # It computes little: the optimizing compiler would take more time than it ever gives back.
+        "env.java.opts.jobmanager": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
         "jobmanager.rpc.address": "127.0.0.1",
         "jobmanager.rpc.port": ports.flink_rpc,
         "jobmanager.bind-host": "127.0.0.1",

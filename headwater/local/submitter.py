@@ -42,7 +42,8 @@ def submitter(settings: Settings) -> Part:
         needs=("flink",),  # it prepares what both are started from
         gives_way=True,
         command=(str(_python(settings)), "-m", "flink_jobs.submitter", str(path)),
-        env=_environment(settings) | {"JVM_ARGS": "-Xmx512m -XX:+UseSerialGC"},
+        env=_environment(settings)
+        | {"JVM_ARGS": "-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"},
         prepare=lambda: path.unlink(missing_ok=True),
         check=check,
         cwd=settings.state,

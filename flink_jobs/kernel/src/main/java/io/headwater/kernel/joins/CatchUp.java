@@ -1,5 +1,6 @@
 package io.headwater.kernel.joins;
 
+import java.util.function.BooleanSupplier;
 import java.util.function.LongSupplier;
 import org.apache.flink.api.common.eventtime.Watermark;
 import org.apache.flink.api.common.eventtime.WatermarkGenerator;
@@ -10,29 +11,36 @@ import org.apache.flink.table.data.RowData;
  * The watermarks of what events are joined with: they hold events back while a partition catches up
  * with its log, and otherwise say nothing.
  *
- * <p>A partition catches up while its records were written more than {@link #LIVE_MS} ago, until it
- * falls silent. It never moves time forward: Flink takes the least watermark of the inputs that are
- * not idle, so that the clock of a table would become that of a stream without events, all of which
- * would then be late.
+ * <p>A partition catches up until all is read that the log held when the reader began, and later
+ * while its records were written more than {@link #LIVE_MS} ago, until it falls silent. Where the
+ * log's end is not known, it is silence that tells of it. It never moves time forward: Flink takes
+ * the least watermark of the inputs that are not idle, so that the clock of a table would become
+ * that of a stream without events, all of which would then be late.
  */
 final class CatchUp implements WatermarkGenerator<RowData> {
 
   /** A record as new as this is news, which events wait for by their own disorder. */
   static final long LIVE_MS = 10_000;
 
-  /** Without a record for as long, all have been read. */
+  /** Without a record for as long, all have been read, wherever the log ends. */
   static final long SILENT_MS = 10_000;
 
   /** The same for the first record, before which a consumer must find its broker. */
   static final long START_MS = 30_000;
 
   private final LongSupplier clock;
+  private final BooleanSupplier endOfLog;
   private long start = Long.MIN_VALUE;
   private long last = Long.MIN_VALUE;
   private boolean behind;
+  private boolean caughtUp;
 
-  CatchUp(LongSupplier clock) {
+  /**
+   * With a clock in milliseconds, and what tells whether all has been read that was there at first.
+   */
+  CatchUp(LongSupplier clock, BooleanSupplier endOfLog) {
     this.clock = clock;
+    this.endOfLog = endOfLog;
   }
 
   @Override
@@ -50,7 +58,15 @@ final class CatchUp implements WatermarkGenerator<RowData> {
   public void onPeriodicEmit(WatermarkOutput output) {
     long now = clock.getAsLong();
     start = start == Long.MIN_VALUE ? now : start;
-    if (last == Long.MIN_VALUE ? now - start < START_MS : behind && now - last < SILENT_MS) {
+    if (!caughtUp && endOfLog.getAsBoolean()) {
+      caughtUp = true;
+      behind = false;
+    }
+    boolean waits =
+        last == Long.MIN_VALUE
+            ? !caughtUp && now - start < START_MS
+            : behind && now - last < SILENT_MS;
+    if (waits) {
       hold(now, output);
     } else {
       behind = false;

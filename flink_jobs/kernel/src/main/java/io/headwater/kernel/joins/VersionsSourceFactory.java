@@ -1,6 +1,7 @@
 package io.headwater.kernel.joins;
 
 import io.headwater.kernel.kafka.KafkaTableFactory;
+import io.headwater.kernel.kafka.LogEnd;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.table.data.RowData;
 
@@ -16,7 +17,8 @@ public final class VersionsSourceFactory extends KafkaTableFactory {
   }
 
   @Override
-  protected WatermarkStrategy<RowData> watermarks(WatermarkStrategy<RowData> declared) {
-    return context -> new CatchUp(System::currentTimeMillis);
+  protected WatermarkStrategy<RowData> watermarks(
+      WatermarkStrategy<RowData> declared, LogEnd logEnd) {
+    return context -> new CatchUp(System::currentTimeMillis, logEnd::isReached);
   }
 }

@@ -28,20 +28,22 @@ import org.apache.flink.table.data.RowData;
  * <p>The enumerator of Flink's connector 4.0 tells readers that nothing more will come when it has
  * found partitions that are new to it. One that is restored knows all of them, finds none, and says
  * nothing: its readers finish their partitions and then wait for ever. Here it says so for it, to
- * each reader, unless partitions are still to be assigned.
+ * each reader, unless partitions are still to be assigned. A {@link LogEnd} follows its readers.
  */
 final class Ending<T, S extends SourceSplit, C> implements Source<T, S, C> {
 
   private static final long serialVersionUID = 1L;
 
   private final Source<T, S, C> source;
+  private final LogEnd logEnd;
 
-  private Ending(Source<T, S, C> source) {
+  private Ending(Source<T, S, C> source, LogEnd logEnd) {
     this.source = source;
+    this.logEnd = logEnd;
   }
 
   /** The same provider with its source within one of these. */
-  static ScanRuntimeProvider provider(ScanRuntimeProvider kafka) {
+  static ScanRuntimeProvider provider(ScanRuntimeProvider kafka, LogEnd logEnd) {
     DataStreamScanProvider provider = (DataStreamScanProvider) kafka;
     return new DataStreamScanProvider() {
       @Override
@@ -53,7 +55,7 @@ final class Ending<T, S extends SourceSplit, C> implements Source<T, S, C> {
         DataStreamSource<RowData> stream =
             new DataStreamSource<>(
                 environment,
-                new Ending<>(made.getSource()),
+                new Ending<>(made.getSource(), logEnd),
                 made.getWatermarkStrategy(),
                 made.getOutputType(),
                 made.getName());
@@ -82,7 +84,9 @@ final class Ending<T, S extends SourceSplit, C> implements Source<T, S, C> {
 
   @Override
   public SourceReader<T, S> createReader(SourceReaderContext context) throws Exception {
-    return source.createReader(context);
+    SourceReader<T, S> reader = source.createReader(context);
+    logEnd.follow(reader);
+    return reader;
   }
 
   @Override

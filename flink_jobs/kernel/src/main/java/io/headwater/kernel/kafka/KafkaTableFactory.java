@@ -3,7 +3,7 @@ package io.headwater.kernel.kafka;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.function.UnaryOperator;
+import java.util.function.BiFunction;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.configuration.ConfigOption;
 import org.apache.flink.table.connector.ChangelogMode;
@@ -29,8 +29,9 @@ public abstract class KafkaTableFactory implements DynamicTableSourceFactory {
     this.identifier = identifier;
   }
 
-  /** The watermarks of the table, of those that it declares. */
-  protected WatermarkStrategy<RowData> watermarks(WatermarkStrategy<RowData> declared) {
+  /** The watermarks of the table, of those that it declares; {@code logEnd} is its reader's. */
+  protected WatermarkStrategy<RowData> watermarks(
+      WatermarkStrategy<RowData> declared, LogEnd logEnd) {
     return declared;
   }
 
@@ -56,13 +57,15 @@ public abstract class KafkaTableFactory implements DynamicTableSourceFactory {
   @Override
   public final DynamicTableSource createDynamicTableSource(DynamicTableFactory.Context context) {
     DynamicTableSource kafka = kafka(context.getClassLoader()).createDynamicTableSource(context);
-    return new Table(identifier, (ScanTableSource) kafka, this::watermarks);
+    LogEnd logEnd = new LogEnd(context.getCatalogTable().getOptions());
+    return new Table(identifier, (ScanTableSource) kafka, logEnd, this::watermarks);
   }
 
   private record Table(
       String identifier,
       ScanTableSource kafka,
-      UnaryOperator<WatermarkStrategy<RowData>> watermarks)
+      LogEnd logEnd,
+      BiFunction<WatermarkStrategy<RowData>, LogEnd, WatermarkStrategy<RowData>> watermarks)
       implements ScanTableSource, SupportsReadingMetadata, SupportsWatermarkPushDown {
 
     private SupportsReadingMetadata metadata() {
@@ -86,7 +89,7 @@ public abstract class KafkaTableFactory implements DynamicTableSourceFactory {
 
     @Override
     public void applyWatermark(WatermarkStrategy<RowData> declared) {
-      ((SupportsWatermarkPushDown) kafka).applyWatermark(watermarks.apply(declared));
+      ((SupportsWatermarkPushDown) kafka).applyWatermark(watermarks.apply(declared, logEnd));
     }
 
     @Override
@@ -96,12 +99,12 @@ public abstract class KafkaTableFactory implements DynamicTableSourceFactory {
 
     @Override
     public ScanRuntimeProvider getScanRuntimeProvider(ScanContext context) {
-      return Ending.provider(kafka.getScanRuntimeProvider(context));
+      return Ending.provider(kafka.getScanRuntimeProvider(context), logEnd);
     }
 
     @Override
     public DynamicTableSource copy() {
-      return new Table(identifier, (ScanTableSource) kafka.copy(), watermarks);
+      return new Table(identifier, (ScanTableSource) kafka.copy(), logEnd, watermarks);
     }
 
     @Override

@@ -28,12 +28,13 @@ class CatchUpTest {
             public void markActive() {}
           });
   private long now = 1_000_000;
+  private boolean endOfLog;
   private final CatchUp first = partition("0");
   private final CatchUp second = partition("1");
 
   private CatchUp partition(String id) {
     source.registerNewOutput(id);
-    return new CatchUp(() -> now);
+    return new CatchUp(() -> now, () -> endOfLog);
   }
 
   private void read(CatchUp partition, String id, long age) {
@@ -96,5 +97,24 @@ class CatchUpTest {
       read(second, "1", 50);
       assertEquals('i', after(1));
     }
+  }
+
+  @Test
+  void itWaitsForNoRecordWhereThereIsNone() {
+    assertEquals('h', after(0));
+    endOfLog = true;
+    assertEquals('i', after(1));
+  }
+
+  @Test
+  void itLetsGoAtTheEndOfTheLogAndHoldsWhatIsOldAfterIt() {
+    after(0);
+    read(first, "0", 3_600_000);
+    assertEquals('h', after(1));
+    endOfLog = true;
+    assertEquals('i', after(1));
+    read(first, "0", 3_600_000);
+    assertEquals('h', after(9));
+    assertEquals('i', after(1));
   }
 }

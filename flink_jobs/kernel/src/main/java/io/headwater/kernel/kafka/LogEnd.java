@@ -1,0 +1,151 @@
+package io.headwater.kernel.kafka;
+
+import java.io.Serializable;
+import java.time.Duration;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.concurrent.ExecutionException;
+import javax.annotation.Nullable;
+import org.apache.flink.api.connector.source.SourceReader;
+import org.apache.flink.connector.kafka.source.split.KafkaPartitionSplit;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.admin.Admin;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.admin.ListOffsetsResult.ListOffsetsResultInfo;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.KafkaFuture;
+import org.apache.flink.kafka.shaded.org.apache.kafka.common.TopicPartition;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Whether a reader has let out all that its partitions held when it began.
+ *
+ * <p>The reader knows how far it is and Kafka how far it has to go, and the one who wants to know
+ * is the generator of watermarks. Reader and generator each hold this object, and both are fields
+ * of their operator: they come to the task manager in one piece, and there it is one object still,
+ * one for each task. All is called by the task's thread.
+ *
+ * <p>A log that ends with the marks of transactions is never seen to be read to its end, since
+ * there is no record at it; nor is one that Kafka does not tell the end of.
+ */
+public final class LogEnd implements Serializable {
+
+  private static final long serialVersionUID = 1L;
+  private static final Logger LOG = LoggerFactory.getLogger(LogEnd.class);
+
+  private final Properties client;
+
+  @Nullable private transient SourceReader<?, ?> reader;
+  @Nullable private transient Bounds bounds;
+  private transient boolean reached;
+  private transient boolean untold;
+
+  /** The beginnings and ends of partitions, as far as Kafka has told them. */
+  private record Bounds(
+      KafkaFuture<Map<TopicPartition, ListOffsetsResultInfo>> begins,
+      KafkaFuture<Map<TopicPartition, ListOffsetsResultInfo>> ends) {
+
+    boolean areTold() {
+      return begins.isDone() && ends.isDone();
+    }
+  }
+
+  /** With the options {@code properties.*} of a Kafka table. */
+  LogEnd(Map<String, String> options) {
+    String prefix = "properties.";
+    client = new Properties();
+    options.forEach(
+        (name, value) -> {
+          if (name.startsWith(prefix)) {
+            client.setProperty(name.substring(prefix.length()), value);
+          }
+        });
+  }
+
+  void follow(SourceReader<?, ?> reader) {
+    this.reader = reader;
+  }
+
+  /** Whether it has; asks Kafka, without waiting for it, when it is called first. */
+  public boolean isReached() {
+    if (!reached && !untold && reader != null) {
+      List<KafkaPartitionSplit> splits = splits(reader);
+      reached = !splits.isEmpty() && isReached(splits);
+    }
+    return reached;
+  }
+
+  /** The partitions of a reader, each with the offset it is at. */
+  @SuppressWarnings("unchecked") // of a Kafka source there are no others
+  private static List<KafkaPartitionSplit> splits(SourceReader<?, ?> reader) {
+    // With the number of no checkpoint: Kafka's reader forgets it with the next one.
+    return (List<KafkaPartitionSplit>) reader.snapshotState(-1);
+  }
+
+  private boolean isReached(List<KafkaPartitionSplit> splits) {
+    if (bounds == null) {
+      bounds = ask(splits);
+    }
+    if (!bounds.areTold()) {
+      return false;
+    }
+    try {
+      Map<TopicPartition, Long> begins = offsets(bounds.begins.get());
+      Map<TopicPartition, Long> ends = offsets(bounds.ends.get());
+      if (splits.stream().anyMatch(split -> !ends.containsKey(split.getTopicPartition()))) {
+        bounds = null; // one has come since
+        return false;
+      }
+      return isReached(splits, begins, ends);
+    } catch (ExecutionException e) {
+      LOG.warn("Kafka does not tell where its log ends: what is joined is waited for", e);
+      untold = true;
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+    return false;
+  }
+
+  static boolean isReached(
+      List<KafkaPartitionSplit> splits,
+      Map<TopicPartition, Long> begins,
+      Map<TopicPartition, Long> ends) {
+    for (KafkaPartitionSplit split : splits) {
+      TopicPartition partition = split.getTopicPartition();
+      long at = split.getStartingOffset();
+      if (at == KafkaPartitionSplit.EARLIEST_OFFSET) {
+        at = begins.get(partition);
+      }
+      if (at < ends.get(partition)) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  private Bounds ask(List<KafkaPartitionSplit> splits) {
+    Admin admin = Admin.create(client);
+    Bounds asked =
+        new Bounds(
+            ask(admin, splits, OffsetSpec.earliest()), ask(admin, splits, OffsetSpec.latest()));
+    // It gives up by itself, so that it is closed also where the task has gone meanwhile.
+    KafkaFuture.allOf(asked.begins, asked.ends)
+        .whenComplete((told, error) -> admin.close(Duration.ZERO));
+    return asked;
+  }
+
+  private static KafkaFuture<Map<TopicPartition, ListOffsetsResultInfo>> ask(
+      Admin admin, List<KafkaPartitionSplit> splits, OffsetSpec what) {
+    Map<TopicPartition, OffsetSpec> asked = new HashMap<>();
+    splits.forEach(split -> asked.put(split.getTopicPartition(), what));
+    return admin.listOffsets(asked).all();
+  }
+
+  private static Map<TopicPartition, Long> offsets(
+      Map<TopicPartition, ListOffsetsResultInfo> told) {
+    Map<TopicPartition, Long> offsets = new HashMap<>();
+    told.forEach((partition, info) -> offsets.put(partition, info.offset()));
+    return offsets;
+  }
+}
