@@ -29,7 +29,7 @@ from tests.tides import levels, repository
 
 JOB = next(job for job in jobs(repository) if job.views)
 NOON = 1_770_000_000_000
-AWAY = 45
+AWAY = 25
 """Longer than the shorter of the transactions, and than Kafka takes to find it too old."""
 
 

@@ -108,6 +108,8 @@ def broker_properties(host: str, port: int, controller_port: int, log: str) -> d
         "transaction.state.log.num.partitions": "4",
         # As long as anybody may declare a job to be away: a week.
         "transaction.max.timeout.ms": "604800000",
+        # What lies behind one that is too old waits for it to be found.
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
         "group.initial.rebalance.delay.ms": "0",
         # The log is what every feature is computed from, again and again: keep it.
         "log.retention.ms": "-1",

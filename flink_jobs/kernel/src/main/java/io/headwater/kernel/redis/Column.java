@@ -1,8 +1,12 @@
 package io.headwater.kernel.redis;
 
+import java.io.IOException;
 import java.io.Serializable;
 import java.util.Optional;
+import org.apache.flink.core.memory.DataOutputSerializer;
+import org.apache.flink.table.data.BoxedWrapperRowData;
 import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.binary.BinaryStringData;
 import org.apache.flink.table.types.logical.LogicalType;
 import org.apache.flink.table.types.logical.LogicalTypeRoot;
 import org.apache.flink.table.types.logical.utils.LogicalTypeChecks;
@@ -53,11 +57,30 @@ record Column(String name, int index, Kind kind) implements Serializable {
     };
   }
 
-  /** The value as a part of an entity key. */
-  byte[] encodeKey(RowData row) {
-    return kind == Kind.STRING
-        ? FeastCodec.stringKey(row.getString(index).toBytes())
-        : FeastCodec.int64Key(row.getLong(index));
+  /** Puts the value into the same place of another row, for good. */
+  void copy(RowData row, BoxedWrapperRowData target) {
+    if (row.isNullAt(index)) {
+      target.setNullAt(index);
+      return;
+    }
+    switch (kind) {
+      case STRING ->
+          target.setNonPrimitiveValue(index, ((BinaryStringData) row.getString(index)).copy());
+      case BIGINT -> target.setLong(index, row.getLong(index));
+      case INT -> target.setInt(index, row.getInt(index));
+      case DOUBLE -> target.setDouble(index, row.getDouble(index));
+      case BOOLEAN -> target.setBoolean(index, row.getBoolean(index));
+      case TIMESTAMP -> target.setNonPrimitiveValue(index, row.getTimestamp(index, 3));
+    }
+  }
+
+  /** Writes the value as a part of an entity key. */
+  void writeKey(RowData row, DataOutputSerializer target) throws IOException {
+    if (kind == Kind.STRING) {
+      FeastCodec.writeStringKey(target, row.getString(index).toBytes());
+    } else {
+      FeastCodec.writeInt64Key(target, row.getLong(index));
+    }
   }
 
   long milliseconds(RowData row) {

@@ -1,8 +1,10 @@
 package io.headwater.kernel.redis;
 
+import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
+import org.apache.flink.core.memory.DataOutputSerializer;
 
 /**
  * Feast's Redis format by hand (entity key serialization version 3), the same bytes as {@code
@@ -70,24 +72,29 @@ final class FeastCodec {
   }
 
   /** The part of an entity key that all rows have, {@code names} in the order of their bytes. */
-  static byte[] keyPrefix(byte[]... names) {
-    int size = 4;
+  static void writeKeyPrefix(DataOutputSerializer target, byte[]... names) throws IOException {
+    writeInt(target, names.length);
     for (byte[] name : names) {
-      size += 8 + name.length;
+      writeInt(target, STRING_KEY);
+      writeInt(target, name.length);
+      target.write(name);
     }
-    ByteBuffer buffer = littleEndian(size).putInt(names.length);
-    for (byte[] name : names) {
-      buffer.putInt(STRING_KEY).putInt(name.length).put(name);
-    }
-    return buffer.array();
   }
 
-  static byte[] stringKey(byte[] utf8) {
-    return littleEndian(8 + utf8.length).putInt(STRING_KEY).putInt(utf8.length).put(utf8).array();
+  static void writeStringKey(DataOutputSerializer target, byte[] utf8) throws IOException {
+    writeInt(target, STRING_KEY);
+    writeInt(target, utf8.length);
+    target.write(utf8);
   }
 
-  static byte[] int64Key(long value) {
-    return littleEndian(16).putInt(INT64_KEY).putInt(8).putLong(value).array();
+  static void writeInt64Key(DataOutputSerializer target, long value) throws IOException {
+    writeInt(target, INT64_KEY);
+    writeInt(target, Long.BYTES);
+    target.writeLong(Long.reverseBytes(value));
+  }
+
+  private static void writeInt(DataOutputSerializer target, int value) throws IOException {
+    target.writeInt(Integer.reverseBytes(value));
   }
 
   /** MurmurHash3 x86 32 with seed 0. */

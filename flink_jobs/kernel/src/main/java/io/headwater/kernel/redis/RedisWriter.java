@@ -68,9 +68,6 @@ final class RedisWriter implements SinkWriter<RowData> {
   private static final long FIRST_BACK_OFF_MS = 100;
   private static final long LONGEST_BACK_OFF_MS = 5_000;
 
-  private record Pending(
-      byte[] key, long eventTime, byte[][] arguments, @Nullable RowSpans.Write trace) {}
-
   private final RedisSinkConfig config;
   private final RowEncoder encoder;
   private final ProcessingTimeService clock;
@@ -85,7 +82,7 @@ final class RedisWriter implements SinkWriter<RowData> {
   /** From a row's event time until it can be read, in milliseconds. */
   private final Histogram freshness;
 
-  /** By the key's bytes as Latin-1 text, which compares and hashes faster than a wrapped array. */
+  /** By {@link RowEncoder#key}. */
   private Map<String, Pending> buffer = new LinkedHashMap<>();
 
   /** Talks to Redis, one batch after the other; the task's thread only fills the next one. */
@@ -120,26 +117,26 @@ final class RedisWriter implements SinkWriter<RowData> {
     if (row.getRowKind() == RowKind.UPDATE_BEFORE) {
       return;
     }
-    byte[] key = encoder.key(row);
+    String key = encoder.key(row);
     long eventTime = encoder.eventTime(row);
-    String bufferKey = new String(key, ISO_8859_1);
-    Pending buffered = buffer.get(bufferKey);
+    Pending buffered = buffer.get(key);
     if (buffered != null && buffered.eventTime > eventTime) {
       older.inc();
       return;
     }
-    boolean delete = row.getRowKind() == RowKind.DELETE || encoder.isDelete(row);
     if (buffer.isEmpty()) {
       // Runs in the task's own thread, as write and flush do.
       linger =
           clock.registerTimer(
               clock.getCurrentProcessingTime() + config.lingerMs(), time -> handOver());
     }
-    RowSpans.Write trace = trace(row, eventTime, buffered);
-    String stored = trace == null ? null : trace.stored();
-    buffer.put(
-        bufferKey,
-        new Pending(key, eventTime, encoder.arguments(eventTime, row, delete, stored), trace));
+    if (buffered == null) {
+      buffered = encoder.pending(key);
+      buffer.put(key, buffered);
+    }
+    buffered.trace = trace(row, eventTime, buffered.trace);
+    boolean delete = row.getRowKind() == RowKind.DELETE || encoder.isDelete(row);
+    encoder.keep(row, eventTime, delete, buffered);
     if (buffer.size() >= config.batchSize()) {
       handOver();
     }
@@ -147,11 +144,10 @@ final class RedisWriter implements SinkWriter<RowData> {
 
   /** The trace to keep with a row: its own, or that of the row whose place it takes. */
   @Nullable
-  private RowSpans.Write trace(RowData row, long eventTime, @Nullable Pending buffered) {
+  private RowSpans.Write trace(RowData row, long eventTime, @Nullable RowSpans.Write before) {
     if (spans == null) {
       return null;
     }
-    RowSpans.Write before = buffered == null ? null : buffered.trace;
     RowTrace sampled = encoder.trace(row);
     if (sampled == null) {
       return before;
@@ -295,14 +291,14 @@ final class RedisWriter implements SinkWriter<RowData> {
 
   private byte[][] parameters(List<Pending> call) {
     byte[][] header = encoder.header();
-    int width = call.get(0).arguments.length;
-    byte[][] result = new byte[call.size() * (1 + width) + header.length][];
+    int width = header.length;
+    byte[][] result = new byte[call.size() * (1 + width) + width][];
     int key = 0;
-    int argument = call.size() + header.length;
-    System.arraycopy(header, 0, result, call.size(), header.length);
+    int argument = call.size() + width;
+    System.arraycopy(header, 0, result, call.size(), width);
     for (Pending pending : call) {
       result[key++] = pending.key;
-      System.arraycopy(pending.arguments, 0, result, argument, width);
+      System.arraycopy(encoder.arguments(pending), 0, result, argument, width);
       argument += width;
     }
     return result;

@@ -5,9 +5,11 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 
 import io.headwater.kernel.traces.RowTrace;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.util.Arrays;
 import java.util.Comparator;
 import javax.annotation.Nullable;
+import org.apache.flink.core.memory.DataOutputSerializer;
 import org.apache.flink.table.data.RowData;
 
 /** Rows of one view as the key and the arguments of {@link Script}. */
@@ -20,10 +22,17 @@ final class RowEncoder {
   private final RedisSinkConfig config;
   private final Column[] keys;
   private final Column[] features;
-  private final byte[] keyPrefix;
+  private final DataOutputSerializer scratch = new DataOutputSerializer(64);
+
+  /** So long is the part of {@link #scratch} that all keys have. */
+  private final int keyPrefix;
+
   private final byte[] project;
   private final String epoch;
   private final byte[][] header;
+
+  /** As many as the sink's rows have, up to the last feature. */
+  private final int places;
 
   RowEncoder(RedisSinkConfig config) {
     this.config = config;
@@ -32,12 +41,18 @@ final class RowEncoder {
     Arrays.sort(
         keys,
         Comparator.comparing((Column key) -> key.name().getBytes(UTF_8), Arrays::compareUnsigned));
-    keyPrefix =
-        FeastCodec.keyPrefix(
-            Arrays.stream(keys).map(key -> key.name().getBytes(UTF_8)).toArray(byte[][]::new));
+    byte[][] names =
+        Arrays.stream(keys).map(key -> key.name().getBytes(UTF_8)).toArray(byte[][]::new);
+    try {
+      FeastCodec.writeKeyPrefix(scratch, names);
+    } catch (IOException e) { // of memory there is none
+      throw new UncheckedIOException(e);
+    }
+    keyPrefix = scratch.length();
     project = config.project().getBytes(UTF_8);
     epoch = config.epoch() + ":";
     features = config.features().toArray(Column[]::new);
+    places = config.features().stream().mapToInt(Column::index).max().orElse(-1) + 1;
     header = new byte[width()][];
     header[0] = ("_ep:" + config.view()).getBytes(UTF_8);
     header[1] = epoch.getBytes(UTF_8);
@@ -59,22 +74,18 @@ final class RowEncoder {
     return header;
   }
 
-  byte[] key(RowData row) throws IOException {
-    byte[][] parts = new byte[keys.length][];
-    int size = keyPrefix.length + project.length;
-    for (int i = 0; i < keys.length; i++) {
-      notNull(row, keys[i]);
-      parts[i] = keys[i].encodeKey(row);
-      size += parts[i].length;
+  /**
+   * The entity's key as Latin-1 text, a character a byte, which compares and hashes faster than a
+   * wrapped array.
+   */
+  String key(RowData row) throws IOException {
+    scratch.setPosition(keyPrefix);
+    for (Column key : keys) {
+      notNull(row, key);
+      key.writeKey(row, scratch);
     }
-    byte[] key = Arrays.copyOf(keyPrefix, size);
-    int position = keyPrefix.length;
-    for (byte[] part : parts) {
-      System.arraycopy(part, 0, key, position, part.length);
-      position += part.length;
-    }
-    System.arraycopy(project, 0, key, position, project.length);
-    return key;
+    scratch.write(project);
+    return new String(scratch.getSharedBuffer(), 0, scratch.length(), ISO_8859_1);
   }
 
   long eventTime(RowData row) throws IOException {
@@ -99,17 +110,39 @@ final class RowEncoder {
         : RowTrace.parse(row.getString(column.index()).toString());
   }
 
-  /** The arguments of one row; {@code trace} is kept beside it, and null where there is none. */
-  byte[][] arguments(long eventTime, RowData row, boolean delete, @Nullable String trace) {
+  /** What Redis knows an entity by, of its {@link #key}. */
+  static byte[] bytes(String key) {
+    return key.getBytes(ISO_8859_1);
+  }
+
+  /** A place for rows of an entity with that {@link #key}. */
+  Pending pending(String key) {
+    return new Pending(bytes(key), places);
+  }
+
+  /** Puts a row in the place of the one before. */
+  void keep(RowData row, long eventTime, boolean delete, Pending pending) {
+    pending.eventTime = eventTime;
+    pending.delete = delete;
+    if (!delete) {
+      for (Column feature : features) {
+        feature.copy(row, pending.values);
+      }
+    }
+  }
+
+  /** The arguments of one row. */
+  byte[][] arguments(Pending row) {
     byte[][] result = new byte[width()][];
-    result[0] = (epoch + eventTime).getBytes(ISO_8859_1);
-    result[1] = delete ? DELETE : SET;
-    result[2] = FeastCodec.eventTime(eventTime);
+    result[0] = (epoch + row.eventTime).getBytes(ISO_8859_1);
+    result[1] = row.delete ? DELETE : SET;
+    result[2] = FeastCodec.eventTime(row.eventTime);
     for (int i = 0; i < features.length; i++) {
-      result[Script.HEADER + i] = delete ? FeastCodec.NULL : features[i].encode(row);
+      result[Script.HEADER + i] = row.delete ? FeastCodec.NULL : features[i].encode(row.values);
     }
     if (config.trace() != null) {
-      result[result.length - 1] = trace == null ? UNTRACED : trace.getBytes(ISO_8859_1);
+      result[result.length - 1] =
+          row.trace == null ? UNTRACED : row.trace.stored().getBytes(ISO_8859_1);
     }
     return result;
   }

@@ -80,7 +80,7 @@ class FailoverTest {
   }
 
   private static byte[] stored(RedisServer server, String origin) throws IOException {
-    byte[] key = new RowEncoder(Fixture.config(0, 0L)).key(row(origin, 0, 0d));
+    byte[] key = RowEncoder.bytes(new RowEncoder(Fixture.config(0, 0L)).key(row(origin, 0, 0d)));
     try (Jedis jedis = server.client()) {
       return jedis.hget(key, DELAY);
     }

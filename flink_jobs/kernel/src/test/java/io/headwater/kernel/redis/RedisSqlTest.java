@@ -66,10 +66,9 @@ class RedisSqlTest {
   }
 
   private static byte[] key(String origin) throws Exception {
-    return new RowEncoder(
-            Fixture.config(
-                0, "v", "flights", List.of(new Column("origin", 0, Kind.STRING)), List.of()))
-        .key(GenericRowData.of(StringData.fromString(origin)));
+    List<Column> keys = List.of(new Column("origin", 0, Kind.STRING));
+    RowEncoder encoder = new RowEncoder(Fixture.config(0, "v", "flights", keys, List.of()));
+    return RowEncoder.bytes(encoder.key(GenericRowData.of(StringData.fromString(origin))));
   }
 
   private static void assertFeature(

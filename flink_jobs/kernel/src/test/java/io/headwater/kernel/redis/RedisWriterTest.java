@@ -23,7 +23,9 @@ import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.stream.IntStream;
+import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.StringData;
 import org.apache.flink.types.RowKind;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
@@ -80,7 +82,7 @@ class RedisWriterTest {
   }
 
   private static byte[] key(String origin) throws IOException {
-    return new RowEncoder(Fixture.config(0, 0L)).key(row(origin, 0, 0d));
+    return RowEncoder.bytes(new RowEncoder(Fixture.config(0, 0L)).key(row(origin, 0, 0d)));
   }
 
   private static byte[] stored(String origin, byte[] field) throws IOException {
@@ -127,6 +129,25 @@ class RedisWriterTest {
     assertStored(2, 1000, "10:1000");
     write(9, row("JFK", 9000, 3d));
     assertStored(2, 1000, "10:1000");
+  }
+
+  @Test
+  void aRowMayBeUsedAgainBeforeItsBatchIsWritten() throws Exception {
+    GenericRowData row = row("LGA", 1000, 1d);
+    try (RedisWriter writer = writer(Fixture.config(server.port, 0L))) {
+      writer.write(row, null);
+      for (int i = 2; i < 5; i++) {
+        row.setField(0, StringData.fromString("JFK"));
+        row.setField(1, 1000L + i);
+        row.setField(2, i == 3 ? null : (double) i);
+        writer.write(row, null);
+      }
+      row.setField(2, 9d);
+      writer.flush(false);
+    }
+    assertArrayEquals(FeastCodec.float64(1), stored("LGA", DELAY));
+    assertStored(4, 1004, "0:1004");
+    assertEquals(2, metrics.count("redisWrites"));
   }
 
   @Test
