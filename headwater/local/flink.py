@@ -18,6 +18,9 @@ METRICS = {
         "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
     ),
 }
+COMPUTES_LITTLE = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+"""For a JVM to which the optimizing compiler would never give back the time it takes."""
+
 _METRICS_PORT = "metrics.reporter.prom.port"
 _OPENED = (
     *("java.lang", "java.lang.reflect", "java.net", "java.io", "java.nio", "sun.nio.ch"),
@@ -129,8 +132,7 @@ def cluster_configuration(settings: Settings) -> dict[str, str | int]:
     ports, state = settings.ports, settings.state
     return {
         "env.java.opts.all": java_options(),
-        # It computes little: the optimizing compiler would take more time than it ever gives back.
-        "env.java.opts.jobmanager": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+        "env.java.opts.jobmanager": COMPUTES_LITTLE,
         "jobmanager.rpc.address": "127.0.0.1",
         "jobmanager.rpc.port": ports.flink_rpc,
         "jobmanager.bind-host": "127.0.0.1",

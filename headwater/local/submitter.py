@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flink_jobs.rest import FlinkError
-from headwater.local.flink import environment
+from headwater.local.flink import COMPUTES_LITTLE, environment
 from headwater.local.part import Part
 from headwater.local.process import giving_way
 from headwater.settings import Settings
@@ -42,8 +42,7 @@ def submitter(settings: Settings) -> Part:
         needs=("flink",),  # it prepares what both are started from
         gives_way=True,
         command=(str(_python(settings)), "-m", "flink_jobs.submitter", str(path)),
-        env=_environment(settings)
-        | {"JVM_ARGS": "-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"},
+        env=_environment(settings) | {"JVM_ARGS": f"-Xmx512m {COMPUTES_LITTLE}"},
         prepare=lambda: path.unlink(missing_ok=True),
         check=check,
         cwd=settings.state,
