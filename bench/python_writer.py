@@ -25,6 +25,7 @@ from schemas import Entity, Type
 
 _BATCH = 1000
 _AT_ONCE = 100
+_SHORT = [bytes([0xA0 | length]) for length in range(32)]
 _ENTITY = Entity("aircraft", "tailnum")
 
 
@@ -51,10 +52,18 @@ def write(
             pipeline = server.pipeline(transaction=False)
             for at in range(0, len(keys), _AT_ONCE):
                 some = keys[at : at + _AT_ONCE]
-                given = [a for row in arguments[at : at + _AT_ONCE] for a in row]
-                pipeline.evalsha(sha, len(some), *some, *header, *given)
+                given = _packed([a for row in arguments[at : at + _AT_ONCE] for a in row])
+                pipeline.evalsha(sha, len(some), *some, *header, given)
             pipeline.execute()
         return len(frame) / (time.perf_counter() - began)
+
+
+def _packed(values: list[bytes]) -> bytes:
+    """A MessagePack array of strings, all of which are shorter than 32 bytes."""
+    return b"\xdd%b%b" % (
+        len(values).to_bytes(4, "big"),
+        b"".join([_SHORT[len(value)] + value for value in values]),
+    )
 
 
 def _column(values: pd.Series) -> list[bytes]:

@@ -88,7 +88,7 @@ class Contenders:
             server.flushall()
 
     def _java(self, *arguments: str) -> str:
-        java = ["java", "-Xmx3g", "-XX:+UseParallelGC", "-cp", self.classpath]
+        java = ["java", "-Xms3g", "-Xmx3g", "-XX:+UseParallelGC", "-cp", self.classpath]
         done = subprocess.run(
             [*java, "io.headwater.kernel.redis.WriterThroughput", *arguments],
             check=True,

@@ -8,11 +8,12 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.util.Arrays;
 import java.util.Comparator;
+import java.util.List;
 import javax.annotation.Nullable;
 import org.apache.flink.core.memory.DataOutputSerializer;
 import org.apache.flink.table.data.RowData;
 
-/** Rows of one view as the key and the arguments of {@link Script}. */
+/** Rows of one view as the keys and the arguments of {@link Script}. */
 final class RowEncoder {
 
   private static final byte[] SET = {'S'};
@@ -29,6 +30,8 @@ final class RowEncoder {
 
   private final byte[] project;
   private final String epoch;
+
+  /** The arguments that all calls have. */
   private final byte[][] header;
 
   /** As many as the sink's rows have, up to the last feature. */
@@ -53,7 +56,7 @@ final class RowEncoder {
     epoch = config.epoch() + ":";
     features = config.features().toArray(Column[]::new);
     places = config.features().stream().mapToInt(Column::index).max().orElse(-1) + 1;
-    header = new byte[width()][];
+    header = new byte[Script.HEADER + features.length + (config.trace() == null ? 0 : 1)][];
     header[0] = ("_ep:" + config.view()).getBytes(UTF_8);
     header[1] = epoch.getBytes(UTF_8);
     header[2] = ("_ts:" + config.view()).getBytes(UTF_8);
@@ -63,15 +66,6 @@ final class RowEncoder {
     if (config.trace() != null) {
       header[header.length - 1] = ("_trace:" + config.view()).getBytes(UTF_8);
     }
-  }
-
-  private int width() {
-    return Script.HEADER + features.length + (config.trace() == null ? 0 : 1);
-  }
-
-  /** The arguments that all calls have. */
-  byte[][] header() {
-    return header;
   }
 
   /**
@@ -131,20 +125,32 @@ final class RowEncoder {
     }
   }
 
-  /** The arguments of one row. */
-  byte[][] arguments(Pending row) {
-    byte[][] result = new byte[width()][];
-    result[0] = (epoch + row.eventTime).getBytes(ISO_8859_1);
-    result[1] = row.delete ? DELETE : SET;
-    result[2] = FeastCodec.eventTime(row.eventTime);
-    for (int i = 0; i < features.length; i++) {
-      result[Script.HEADER + i] = row.delete ? FeastCodec.NULL : features[i].encode(row.values);
+  /** Keys and arguments of a call of {@link Script} for these rows. */
+  byte[][] parameters(List<Pending> rows) {
+    byte[][] result = new byte[rows.size() + header.length + 1][];
+    for (int i = 0; i < rows.size(); i++) {
+      result[i] = rows.get(i).key;
     }
-    if (config.trace() != null) {
-      result[result.length - 1] =
-          row.trace == null ? UNTRACED : row.trace.stored().getBytes(ISO_8859_1);
-    }
+    System.arraycopy(header, 0, result, rows.size(), header.length);
+    result[result.length - 1] = values(rows);
     return result;
+  }
+
+  private byte[] values(List<Pending> rows) {
+    PackedValues values = new PackedValues(rows.size() * header.length);
+    for (Pending row : rows) {
+      values
+          .add((epoch + row.eventTime).getBytes(ISO_8859_1))
+          .add(row.delete ? DELETE : SET)
+          .add(FeastCodec.eventTime(row.eventTime));
+      for (Column feature : features) {
+        values.add(row.delete ? FeastCodec.NULL : feature.encode(row.values));
+      }
+      if (config.trace() != null) {
+        values.add(row.trace == null ? UNTRACED : row.trace.stored().getBytes(ISO_8859_1));
+      }
+    }
+    return values.packed();
   }
 
   boolean isDelete(RowData row) {

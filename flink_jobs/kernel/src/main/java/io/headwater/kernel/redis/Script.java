@@ -9,17 +9,19 @@ import java.util.stream.IntStream;
  *
  * <p>One call takes many entities, since most of a call's price is the call. The keys are those of
  * the entities. The arguments are the field with our version, the epoch and a colon, the field with
- * Feast's timestamp and the features' fields; then for each entity its version "epoch:event time",
- * 'S' to set or 'D' to delete, the timestamp and the features' values. Returns how many landed.
- * Where rows are traced, one argument follows the features' fields, the field of the newest sampled
- * row's trace, and one their values, empty for a row without: what is there stays.
+ * Feast's timestamp and the features' fields; where rows are traced, the field of the newest
+ * sampled row's trace; and the entities' values, all in one argument by {@link PackedValues}, since
+ * Redis is busier with taking arguments in than with all that the script does. An entity has its
+ * version "epoch:event time", 'S' to set or 'D' to delete, the timestamp and the features' values;
+ * where rows are traced, a trace, empty for a row without: what is there stays. Returns how many
+ * landed.
  *
  * <p>Without a version the hash is of another writer, such as Feast, and loses. A delete keeps
  * version and timestamp, so that an older row does not bring back the features.
  */
 final class Script {
 
-  /** Arguments before the features' fields, and before an entity's values. */
+  /** Arguments before the features' fields, and values of an entity before its features'. */
   static final int HEADER = 3;
 
   /** Lua passes some 250 arguments to a function at the most. */
@@ -27,14 +29,21 @@ final class Script {
 
   private static final String TEXT =
       """
-      local call, sub, number = redis.call, string.sub, tonumber
-      local field, epoch, stamp = ARGV[1], ARGV[2], ARGV[3]
-      local after, at, landed = #epoch + 1, %1$d, 0
-      for i, key in ipairs(KEYS) do
-        local version, lands = ARGV[at], true
+      local call, byte, sub, number = redis.call, string.byte, string.sub, tonumber
+      local keys, names = KEYS, ARGV
+      local field, epoch, stamp, values = names[1], names[2], names[3], cmsgpack.unpack(names[%1$d])
+      local after, at, landed = #epoch + 1, 1, 0
+      local colon, minus = byte(':'), byte('-')
+      for i = 1, #keys do
+        local key, version, lands = keys[i], values[at], true
         local stored = call('HGET', key, field)
         if stored and stored ~= version then
-          if sub(stored, 1, after - 1) == epoch then
+          local mark, sign = byte(stored, after - 1, after)
+          if #stored == #version and mark == colon and sign ~= minus
+              and byte(version, after) ~= minus then
+            -- Both of as many digits: the order of texts is that of (epoch, event time).
+            lands = stored <= version
+          elseif sub(stored, 1, after - 1) == epoch then
             local time = number(sub(stored, after))
             lands = not time or time <= number(sub(version, after))
           else
@@ -44,11 +53,11 @@ final class Script {
         end
         if lands then
           landed = landed + 1
-          if ARGV[at + 1] == 'D' then
-            call('HDEL', key, unpack(ARGV, 4, %2$d))
-            call('HSET', key, field, version, stamp, ARGV[at + 2])
+          if values[at + 1] == 'D' then
+            call('HDEL', key, unpack(names, 4, %2$d))
+            call('HSET', key, field, version, stamp, values[at + 2])
           else
-            call('HSET', key, field, version, stamp, ARGV[at + 2])
+            call('HSET', key, field, version, stamp, values[at + 2])
             %3$s
           end%5$s
         end
@@ -60,8 +69,8 @@ final class Script {
   private static final String TRACE =
       """
 
-          if ARGV[at + %2$d] ~= '' then
-            call('HSET', key, ARGV[%1$d], ARGV[at + %2$d])
+          if values[at + %2$d] ~= '' then
+            call('HSET', key, names[%1$d], values[at + %2$d])
           end""";
 
   private Script() {}
@@ -73,7 +82,7 @@ final class Script {
             .mapToObj(
                 first ->
                     IntStream.range(first, Math.min(features, first + PAIRS_A_CALL))
-                        .mapToObj(i -> "ARGV[%d], ARGV[at + %d]".formatted(4 + i, 3 + i))
+                        .mapToObj(i -> "names[%d], values[at + %d]".formatted(4 + i, 3 + i))
                         .collect(Collectors.joining(", ", "call('HSET', key, ", ")")))
             .collect(Collectors.joining("\n      "));
     // As few calls as there can be: the first one sets features too.
@@ -81,7 +90,7 @@ final class Script {
     String trace = traced ? TRACE.formatted(width, width - 1) : "";
     String text = TEXT.formatted(width + 1, HEADER + features, sets, width, trace);
     String alone =
-        "call('HSET', key, field, version, stamp, ARGV[at + 2])\n      call('HSET', key, ";
-    return text.replace(alone, "call('HSET', key, field, version, stamp, ARGV[at + 2], ");
+        "call('HSET', key, field, version, stamp, values[at + 2])\n      call('HSET', key, ";
+    return text.replace(alone, "call('HSET', key, field, version, stamp, values[at + 2], ");
   }
 }

@@ -13,7 +13,6 @@ import java.util.concurrent.TimeUnit;
 import org.apache.flink.api.common.operators.ProcessingTimeService;
 import org.apache.flink.metrics.Counter;
 import org.apache.flink.metrics.Gauge;
-import org.apache.flink.metrics.SimpleCounter;
 import org.apache.flink.metrics.groups.UnregisteredMetricsGroup;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.StringData;
@@ -144,9 +143,11 @@ final class Fixture {
     private final Map<String, Counter> counters = new HashMap<>();
     private final Map<String, Gauge<?>> gauges = new HashMap<>();
 
+    /** That of the first who asks, so that several writers are counted together. */
     @Override
-    public Counter counter(String name) {
-      return counters.computeIfAbsent(name, any -> new SimpleCounter());
+    @SuppressWarnings("unchecked")
+    public <C extends Counter> C counter(String name, C counter) {
+      return (C) counters.computeIfAbsent(name, any -> counter);
     }
 
     @Override

@@ -300,6 +300,18 @@ class RedisWriterTest {
     }
   }
 
+  @Test
+  void theLastOfTiesWinsThoughSeveralBatchesAreUnderWay() throws Exception {
+    try (RedisWriter writer = writer(Fixture.config(server.port, 1))) {
+      for (int i = 1; i <= 5_000; i++) {
+        writer.write(row("JFK", 1000, (double) i), null);
+      }
+      writer.flush(true);
+    }
+    assertStored(5_000, 1000, "0:1000");
+    assertEquals(5_000, metrics.count("redisWrites"));
+  }
+
   /** A batch is written while the next one fills. */
   private static void awaitStored(String origin, double delay) throws Exception {
     for (int i = 0; i < 500 && stored(origin, DELAY) == null; i++) {

@@ -1,0 +1,261 @@
+package io.headwater.kernel.redis;
+
+import java.io.IOException;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.Iterator;
+import java.util.List;
+import java.util.Queue;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import javax.annotation.Nullable;
+import org.apache.flink.util.concurrent.ExecutorThreadFactory;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+import redis.clients.jedis.AbstractPipeline;
+import redis.clients.jedis.Protocol;
+import redis.clients.jedis.Response;
+import redis.clients.jedis.exceptions.JedisAccessControlException;
+
+/**
+ * Batches on their way to Redis, in their order: one is sent while the one before is answered, so
+ * that Redis need not wait for the network and for us between two.
+ *
+ * <p>A batch may be written again, in part or in whole: the same row lands on itself. That is why a
+ * failure of any kind has one answer, which is to connect anew and to send again, from the oldest
+ * batch on, what is not known to have landed.
+ */
+final class Delivery implements AutoCloseable {
+
+  /** Entities in one call of the script, which others wait for: some hundred microseconds. */
+  private static final int AT_ONCE = 100;
+
+  /** Batches that are sent and not answered. */
+  private static final int WINDOW = 2;
+
+  private static final Logger LOG = LoggerFactory.getLogger(Delivery.class);
+  private static final long FIRST_BACK_OFF_MS = 100;
+  private static final long LONGEST_BACK_OFF_MS = 5_000;
+
+  private final RedisSinkConfig config;
+  private final RowEncoder encoder;
+  private final SinkMetrics metrics;
+  private final String script;
+
+  private final ExecutorService thread =
+      Executors.newSingleThreadExecutor(new ExecutorThreadFactory("feast-redis"));
+
+  /** Given to {@link #thread} and not yet taken up by it. */
+  private final AtomicInteger waiting = new AtomicInteger();
+
+  // Of the thread alone:
+  private final Queue<Batch> underWay = new ArrayDeque<>();
+  @Nullable private RedisLink link;
+  @Nullable private IOException failure;
+  private int retry;
+
+  Delivery(RedisSinkConfig config, RowEncoder encoder, SinkMetrics metrics) {
+    this.config = config;
+    this.encoder = encoder;
+    this.metrics = metrics;
+    script = Script.of(config.features().size(), config.trace() != null);
+  }
+
+  /** Rows of different entities, by calls of the script, all of which are one round trip. */
+  private final class Batch {
+
+    /** Those that are not known to have landed. */
+    private final List<List<Pending>> calls = new ArrayList<>();
+
+    private final List<Response<Object>> answers = new ArrayList<>();
+    private final CompletableFuture<Void> landed = new CompletableFuture<>();
+    @Nullable private AbstractPipeline pipeline;
+    @Nullable private Response<Object> replicas;
+
+    Batch(Collection<Pending> rows) {
+      // In a cluster, the keys of one call are of one slot.
+      int atOnce = config.cluster() ? 1 : AT_ONCE;
+      List<Pending> call = null;
+      for (Pending row : rows) {
+        if (call == null || call.size() == atOnce) {
+          call = new ArrayList<>(atOnce);
+          calls.add(call);
+        }
+        call.add(row);
+      }
+    }
+
+    boolean isSent() {
+      return pipeline != null;
+    }
+
+    void forgetSending() {
+      pipeline = null;
+      answers.clear();
+      replicas = null;
+    }
+
+    void send() {
+      pipeline = link.pipelined();
+      for (List<Pending> call : calls) {
+        answers.add(pipeline.evalsha(link.script, call.size(), encoder.parameters(call)));
+      }
+      if (config.replicas() > 0) {
+        replicas =
+            pipeline.sendCommand(
+                Protocol.Command.WAIT,
+                Integer.toString(config.replicas()),
+                Integer.toString(config.timeoutMs() / 2));
+      }
+    }
+
+    /** Takes away what Redis has answered for; throws if something is left. */
+    void settle() {
+      pipeline.sync();
+      if (replicas != null && (Long) replicas.get() < config.replicas()) {
+        throw new IllegalStateException(
+            "%d of %d replicas have them".formatted((Long) replicas.get(), config.replicas()));
+      }
+      RuntimeException refusal = null;
+      Iterator<List<Pending>> left = calls.iterator();
+      for (Response<Object> answer : answers) {
+        List<Pending> call = left.next();
+        try {
+          metrics.answered(call, (Long) answer.get());
+        } catch (RuntimeException e) {
+          refusal = e;
+          continue;
+        }
+        left.remove();
+        for (Pending row : call) {
+          if (row.trace != null) {
+            row.trace.written(call.size());
+          }
+        }
+      }
+      if (refusal != null) {
+        throw refusal;
+      }
+      pipeline.close();
+    }
+  }
+
+  /** Sends rows of different entities; done when they are in Redis, failed if they cannot be. */
+  Future<Void> send(Collection<Pending> rows) {
+    Batch batch = new Batch(rows);
+    waiting.incrementAndGet();
+    thread.execute(() -> take(batch));
+    return batch.landed;
+  }
+
+  private void take(Batch batch) {
+    waiting.decrementAndGet();
+    underWay.add(batch);
+    if (failure == null) {
+      try {
+        deliver();
+        return;
+      } catch (IOException e) {
+        failure = e;
+      } catch (InterruptedException e) {
+        failure = new IOException("closed while rows were being written", e);
+      } catch (Throwable e) {
+        failure = new IOException(name() + ": " + e, e);
+      }
+    }
+    underWay.forEach(left -> left.landed.completeExceptionally(failure));
+    underWay.clear();
+  }
+
+  /** Until nothing is under way, or until there is something to be sent meanwhile. */
+  private void deliver() throws IOException, InterruptedException {
+    int window = config.cluster() ? 1 : WINDOW;
+    while (!underWay.isEmpty()) {
+      try {
+        if (link == null) {
+          link = RedisLink.open(config, script);
+        }
+        for (Batch batch : underWay) {
+          if (!batch.isSent()) {
+            batch.send();
+          }
+        }
+        if (underWay.size() < window && waiting.get() > 0) {
+          return;
+        }
+        underWay.element().settle();
+        underWay.remove().landed.complete(null);
+        retry = 0;
+      } catch (RuntimeException e) {
+        disconnect();
+        underWay.forEach(Batch::forgetSending);
+        backOff(withoutArguments(e));
+      }
+    }
+  }
+
+  private void backOff(RuntimeException cause) throws IOException, InterruptedException {
+    int left = underWay.stream().flatMap(batch -> batch.calls.stream()).mapToInt(List::size).sum();
+    if (retry >= config.retries() || isHopeless(cause)) {
+      throw new IOException(
+          "%s: %d entities not written after %d retries: %s"
+              .formatted(name(), left, retry, cause.getMessage()),
+          cause);
+    }
+    long wait = Math.min(FIRST_BACK_OFF_MS << Math.min(retry, 16), LONGEST_BACK_OFF_MS);
+    LOG.warn("{}: {} entities wait, next try in {} ms: {}", name(), left, wait, cause.toString());
+    metrics.retried();
+    Thread.sleep(wait);
+    retry++;
+  }
+
+  private String name() {
+    return "redis %s: view %s".formatted(config.server(), config.view());
+  }
+
+  /** A server that does not know a command repeats its arguments, to AUTH the password. */
+  private static RuntimeException withoutArguments(RuntimeException failure) {
+    for (Throwable cause = failure; cause != null; cause = cause.getCause()) {
+      int arguments = String.valueOf(cause.getMessage()).indexOf(", with args");
+      if (arguments >= 0) {
+        return new IllegalStateException(cause.getMessage().substring(0, arguments));
+      }
+    }
+    return failure;
+  }
+
+  /** Whether no retry can help, unlike with a server that restarts, loads or fails over. */
+  private static boolean isHopeless(Throwable failure) {
+    for (Throwable cause = failure; cause != null; cause = cause.getCause()) {
+      if (cause instanceof JedisAccessControlException
+          || String.valueOf(cause.getMessage()).contains("WRONGTYPE")) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  private void disconnect() {
+    if (link != null) {
+      link.close();
+      link = null;
+    }
+  }
+
+  @Override
+  public void close() {
+    // What is not written is not in a checkpoint yet, so it comes again.
+    thread.shutdownNow();
+    try {
+      thread.awaitTermination(config.timeoutMs(), TimeUnit.MILLISECONDS);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+    disconnect();
+  }
+}
