@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from litestar import Litestar, Router
+from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
@@ -18,7 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from api import problems
 from api.answers import FeatureAnswers
 from api.auth import Gatekeeper, Open
-from api.door import Door, Gate
+from api.door import Door, Entrance, Gate
 from api.failover import Failover
 from api.feast import FeastAnswers
 from api.feature_log import KafkaFeatureLog, Unlogged
@@ -39,6 +40,7 @@ from observability.tracing import API, tracer_provider
 from schemas import HeadwaterError, Repository
 
 VERSION = "0.1.0"
+_DOORS = "doors"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def create_app(
     noted = KafkaFeatureLog(repository.name, log.access, log.share, metrics) if log else Unlogged()
     lookup = FeatureLookup(serving, store, switch, clock, metrics, noted)
     gate = Gate(limits.at_once, metrics)
-    door = Door("/v1/features", FeatureAnswers(lookup).answer, gatekeeper, gate, trace, metrics)
+    features = Door("/v1/features", FeatureAnswers(lookup).answer, gatekeeper, gate, trace, metrics)
     feast = Door(
         "/get-online-features", FeastAnswers(lookup).answer, gatekeeper, gate, trace, metrics
     )
@@ -111,7 +113,7 @@ def create_app(
     }
     return Litestar(
         [
-            Router("/", route_handlers=[look_up], middleware=[_within(door)]),
+            Router("/", route_handlers=[look_up], middleware=[_within(features)]),
             Router("/", route_handlers=[feast_look_up], middleware=[_within(feast)]),
             Router("/", route_handlers=HANDLERS, middleware=[_within(Telemetry(trace, metrics))]),
         ],
@@ -141,7 +143,13 @@ def create_app(
             *([rpc.stop] if rpc else []),
             *(noted.stop, switch.stop, serving.stop, failover.stop, store.close, provider.shutdown),
         ],
+        state=State({_DOORS: {door.route: door for door in (features, feast)}}),
     )
+
+
+def entrance(app: Litestar) -> Entrance:
+    """What a server is to serve of an application that `create_app` made."""
+    return Entrance(app, app.state[_DOORS])
 
 
 def _within(middleware: Callable[[ASGIApp], ASGIApp]) -> Callable[[ASGIApp], ASGIApp]:

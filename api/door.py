@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -71,7 +71,7 @@ class Door:
         metrics: ApiMetrics,
     ) -> None:
         self._gatekeeper = gatekeeper
-        self._route = route
+        self.route = route
         self._answer = answer
         self._gate = gate
         self._traces = traces
@@ -81,12 +81,13 @@ class Door:
 
     def __call__(self, app: ASGIApp) -> ASGIApp:
         """As a middleware of the route: it answers, and `app` is never called."""
-        return self._handle
+        return self.handle
 
-    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
         started = time.perf_counter()
         request: Any = scope
-        trace = self._traces.begin(request["headers"], "POST", self._route)
+        trace = self._traces.begin(request["headers"], "POST", self.route)
         status = 200
         headers = [_JSON, *trace.headers]
         try:
@@ -124,8 +125,28 @@ class Door:
         if status == 200:
             self._good.inc()
         else:
-            self._metrics.requests.labels("POST", self._route, status).inc()
+            self._metrics.requests.labels("POST", self.route, status).inc()
         self._seconds.observe(seconds)
+
+
+class Entrance:
+    """Before the framework: lookups go to their doors at once, all else goes on.
+
+    A door behind the framework's routes answers the same; it takes a twentieth longer.
+    """
+
+    def __init__(self, app: ASGIApp, doors: Mapping[str, Door]) -> None:
+        self._app = app
+        self._doors = doors
+        """By the path of their route."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request: Any = scope
+        door = self._doors.get(request["path"]) if request["type"] == "http" else None
+        if door is not None and request["method"] == "POST":
+            await door.handle(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 async def _body(receive: Receive) -> bytes:

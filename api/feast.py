@@ -98,9 +98,7 @@ def _times(part: Part, at: int) -> tuple[list[str], list[str]]:
     data = part.by_field[at]
     times = [_time(one) for one in data]
     statuses = ["NOT_FOUND" if one is None else "PRESENT" for one in data]
-    if part.spread is None:
-        return times, statuses
-    return list(part.spread(times)), list(part.spread(statuses))
+    return list(part.rows(times)), list(part.rows(statuses))
 
 
 def _time(data: bytes | None) -> str:

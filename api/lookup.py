@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,19 @@ import msgspec
 
 from api.errors import RequestError
 from api.messages import MISSING, FeatureValue, Status
-from api.plan import BAD_ROW, Group, Key, Selection, Slot
+from api.plan import BAD_ROW, Group, Key, Run, Selection, Slot
 from api.serving import Serving
 from api.store import OnlineStore
 from api.switch import Switch
 from api.telemetry import Trace, link
+from api.texts import Reply
 from connectors.redis_codec import CodecError, Value, count_older, decode_event_time
 from observability.metrics import ApiMetrics
 
 MAX_ENTITIES = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNREADABLE = b"\xff"
+_HASH = {list}
 _lines = msgspec.json.Encoder().encode_lines
 
 if TYPE_CHECKING:
@@ -33,21 +36,33 @@ Bytes = tuple[bytes | None, ...]
 
 
 class Part:
-    """What one group's hashes hold, field by field, one place for each different entity."""
-
-    __slots__ = ("by_field", "group", "spread")
+    """What one group's hashes hold, one place for each different entity."""
 
     def __init__(
-        self, group: Group, by_field: list[Bytes], spread: Callable[[Any], Any] | None
+        self, group: Group, keys: Sequence[Any], entities: Collection[Any], replies: Sequence[Any]
     ) -> None:
         self.group = group
-        self.by_field = by_field
-        self.spread = spread
-        """From one place an entity that was read to one a row; None where that is the same."""
+        self.keys = keys
+        """What the group's `key_of` gave of each row."""
+
+        self.entities = entities
+        """The same, each once."""
+
+        self.replies = _hashes(replies, group.fields)
+
+    @cached_property
+    def by_field(self) -> list[Bytes]:
+        """The same, field by field."""
+        return list(zip(*self.replies, strict=True))
+
+    @cached_property
+    def _spread(self) -> Callable[[Any], Any]:
+        places = dict(zip(self.entities, range(len(self.entities)), strict=True))
+        return itemgetter(*map(places.__getitem__, self.keys))
 
     def rows(self, values: Sequence[Any]) -> Sequence[Any]:
         """Values of each different entity as values of each row."""
-        return values if self.spread is None else self.spread(values)
+        return values if len(self.keys) == len(self.entities) else self._spread(values)
 
 
 class Found:
@@ -101,21 +116,27 @@ class Found:
         if not self.count:
             return b"[]"
         pieces = []
-        bad: list[int] = []
         for run in self.selection.runs:
             part = self.parts[run.group]
-            by_field = part.by_field
-            columns = []
-            for slot in run.slots:
-                columns.append(slot.decode(by_field[slot.value_at], bad))
-                if bad:
-                    self._metrics.unreadable.labels(slot.column.view).inc(len(bad))
-                    bad = []
-            # A line for each entity; JSON's strings have no line breaks of their own.
-            texts = _lines(list(zip(*columns, strict=True)))[1:-2].split(b"]\n[")
-            pieces.append(texts if part.spread is None else part.spread(texts))
+            texts = run.texts.of(part.entities, part.replies, partial(self._texts, run))
+            pieces.append(part.rows(texts))
         rows = pieces[0] if len(pieces) == 1 else map(b",".join, zip(*pieces, strict=True))
         return b"[[%b]]" % b"],[".join(rows)
+
+    def _texts(self, run: Run, replies: Sequence[Reply]) -> tuple[list[bytes], set[int]]:
+        """The values of a run's columns as JSON, and the places with a value that is none."""
+        by_field: list[Bytes] = list(zip(*replies, strict=True))
+        columns = []
+        unreadable: set[int] = set()
+        bad: list[int] = []
+        for slot in run.slots:
+            columns.append(slot.decode(by_field[slot.value_at], bad))
+            if bad:
+                self._metrics.unreadable.labels(slot.column.view).inc(len(bad))
+                unreadable.update(bad)
+                bad = []
+        # A line for each entity; JSON's strings have no line breaks of their own.
+        return _lines(list(zip(*columns, strict=True)))[1:-2].split(b"]\n["), unreadable
 
     def with_metadata(self) -> list[list[FeatureValue]]:
         """The same columns, each value with its event time, age and status."""
@@ -216,7 +237,7 @@ class FeatureLookup:
         wanted = len(selection.keys)
         commands: list[bytes] = []
         count = 0
-        spreads: list[tuple[int, Callable[[Any], Any] | None]] = []
+        reads: list[tuple[list[Any], dict[Any, None]]] = []
         quiet = self._switch.is_quiet
         found_keys: list[list[bytes]] = []
         try:
@@ -231,7 +252,7 @@ class FeatureLookup:
                     count += len(different)
                 else:
                     found_keys.append(group.redis_keys(different))
-                spreads.append((len(different), _spread(keys, different)))
+                reads.append((keys, different))
         except BAD_ROW:
             selection.check(rows)
             raise
@@ -241,9 +262,10 @@ class FeatureLookup:
             replies = await self._switch.read(selection.groups, found_keys, traced)
         parts = []
         at = 0
-        for group, (size, spread) in zip(selection.groups, spreads, strict=True):
-            parts.append(Part(group, _by_field(replies[at : at + size], group.fields), spread))
-            at += size
+        for group, (keys, entities) in zip(selection.groups, reads, strict=True):
+            end = at + len(entities)
+            parts.append(Part(group, keys, entities, replies[at:end]))
+            at = end
         replaying = frozenset[str]() if quiet else self._switch.views
         found = Found(selection, len(rows), self._clock(), parts, self._metrics, replaying)
         if trace.span is not None and rows:
@@ -262,7 +284,7 @@ class FeatureLookup:
         now = found.now
         for part in found.parts:
             for view in part.group.views:
-                times = part.by_field[view.time_at]
+                times = [reply[view.time_at] for reply in part.replies]
                 self._metrics.served(
                     view.view,
                     view.columns,
@@ -284,19 +306,11 @@ def _traces(parts: Iterable[Part]) -> Iterator[tuple[str, bytes]]:
                         yield view.view, data
 
 
-def _spread(keys: Sequence[object], different: dict[Any, Any]) -> Callable[[Any], Any] | None:
-    if len(keys) == len(different):
-        return None
-    place = dict(zip(different, range(len(different)), strict=True))
-    return itemgetter(*map(place.__getitem__, keys))
-
-
-def _by_field(replies: list[Any], fields: int) -> list[Bytes]:
-    try:
-        return list(zip(*replies, strict=True))
-    except TypeError:  # a key that holds something else than a hash
-        mended = [r if type(r) is list else [_UNREADABLE] * fields for r in replies]
-        return list(zip(*mended, strict=True))
+def _hashes(replies: Sequence[Any], fields: int) -> Sequence[Reply]:
+    if set(map(type, replies)) <= _HASH:
+        return replies
+    # A key that holds something else than a hash.
+    return [reply if type(reply) is list else [_UNREADABLE] * fields for reply in replies]
 
 
 def event_time(data: bytes | None) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain, groupby
 from operator import itemgetter
 from struct import error as StructError
@@ -19,6 +19,7 @@ import msgspec
 
 from api.computation import Computation, computed
 from api.errors import RequestError
+from api.texts import Room, Texts
 from connectors.redis_codec import (
     CodecError,
     Value,
@@ -131,6 +132,8 @@ class Run:
 
     group: int
     slots: tuple[Slot, ...]
+    texts: Texts
+    """Of the entities that were looked up last."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,7 @@ class Plan:
     def __init__(self, what: Served) -> None:
         self.project = what.project
         self._encoders: dict[tuple[tuple[str, Type], ...], Encoder] = {}
+        self._room = Room(_TEXTS)
         self._columns = {column.name: column for view in what.views for column in _columns(view)}
         stored = {name: column.type for name, column in self._columns.items()}
         self._computed = {c.name: c for view in what.on_demand for c in computed(view, stored)}
@@ -228,7 +232,8 @@ class Plan:
         """One for each set of keys, since it remembers the newest keys it has encoded."""
         identity = tuple((entity.key, entity.type) for entity in column.entities)
         if identity not in self._encoders:
-            self._encoders[identity] = _sized(*key_encoder(self.project, column.entities))
+            names, encode = key_encoder(self.project, column.entities)
+            self._encoders[identity] = names, _Sized(encode, len(names)).__getitem__
         return self._encoders[identity]
 
     def _select_stored(self, names: Iterable[str]) -> Selection:
@@ -246,36 +251,43 @@ class Plan:
             keys=tuple(keys.values()),
             columns=columns,
             names_json=msgspec.json.encode(listed),
-            runs=_runs(groups),
+            runs=_runs(groups, self._room),
             views=frozenset(column.view for column in columns),
         )
 
 
 _LISTS = 64
 _KEYS = 16_384
+_TEXTS = 32_768
+"""Some kilobyte each."""
 
 Encoder = tuple[tuple[str, ...], Callable[[Any], bytes]]
 """The key columns in their order, and what makes a sized key of their values."""
 
 
-def _sized(names: tuple[str, ...], encode: Callable[..., bytes]) -> Encoder:
-    count = len(names)
+class _Sized(dict[Any, bytes]):
+    """Keys with their length before them; it is emptied when it is full."""
 
-    @lru_cache(maxsize=_KEYS)
-    def sized(key: Any) -> bytes:
-        data = encode(key) if count == 1 else encode(*key)
-        return b"%d\r\n%b" % (len(data), data)
+    def __init__(self, encode: Callable[..., bytes], count: int) -> None:
+        super().__init__()
+        self._encode = encode
+        self._alone = count == 1
 
-    return names, sized
+    def __missing__(self, key: Any) -> bytes:
+        data = self._encode(key) if self._alone else self._encode(*key)
+        if len(self) >= _KEYS:
+            self.clear()
+        self[key] = sized = b"%d\r\n%b" % (len(data), data)
+        return sized
 
 
-def _runs(groups: Sequence[Group]) -> tuple[Run, ...]:
+def _runs(groups: Sequence[Group], room: Room) -> tuple[Run, ...]:
     placed = sorted(
         ((slot.at, group, slot) for group, found in enumerate(groups) for slot in found.slots),
         key=itemgetter(0),
     )
     return tuple(
-        Run(group, tuple(slot for _, _, slot in members))
+        Run(group, tuple(slot for _, _, slot in members), Texts(room))
         for group, members in groupby(placed, key=itemgetter(1))
     )
 

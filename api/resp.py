@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
 import hiredis
@@ -29,13 +29,27 @@ class RedisRefused(HeadwaterError):
     """Redis answered with an error."""
 
 
-class _Batch:
-    __slots__ = ("deadline", "future", "left")
+class Preamble(NamedTuple):
+    """How the replies to a batch begin if all is well, which then need not be read."""
 
-    def __init__(self, future: asyncio.Future[Any], left: int, deadline: float) -> None:
+    data: bytes
+    replies: int
+
+
+_NONE = Preamble(b"", 0)
+
+
+class _Batch:
+    __slots__ = ("deadline", "future", "left", "preamble", "replies")
+
+    def __init__(
+        self, future: asyncio.Future[Any], replies: int, deadline: float, preamble: Preamble
+    ) -> None:
         self.future = future
-        self.left = left
+        self.replies = replies
+        self.left = replies
         self.deadline = deadline
+        self.preamble = preamble
 
 
 class _Link(asyncio.Protocol):
@@ -53,10 +67,12 @@ class _Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
-    def ask(self, data: bytes, replies: int, seconds: float) -> asyncio.Future[Any]:
+    def ask(
+        self, data: bytes, replies: int, seconds: float, preamble: Preamble = _NONE
+    ) -> asyncio.Future[Any]:
         """The last of `replies` to `data`."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._due.append(_Batch(future, replies, self._loop.time() + seconds))
+        self._due.append(_Batch(future, replies, self._loop.time() + seconds, preamble))
         if self._watch is None:
             self._watch = self._loop.call_later(_TICK, self._look)
         self._transport.write(data)
@@ -65,7 +81,7 @@ class _Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         reader, due = self._reader, self._due
         try:
-            reader.feed(data)
+            reader.feed(data, self._skip(data))
             while (reply := reader.gets()) is not False:
                 batch = due[0]
                 batch.left -= 1
@@ -75,6 +91,20 @@ class _Link(asyncio.Protocol):
                         batch.future.set_result(reply)
         except (hiredis.ProtocolError, IndexError):
             self.close("it does not speak Redis' protocol")
+
+    def _skip(self, data: bytes) -> int:
+        """How much of `data` is the preamble of the batch that is due, if it begins there."""
+        first = self._due[0]
+        known, replies = first.preamble
+        if (
+            not replies
+            or first.left < first.replies
+            or self._reader.has_data()
+            or not data.startswith(known)
+        ):
+            return 0
+        first.left -= replies
+        return len(known)
 
     def _look(self) -> None:
         """Replies come in order, so one that is late makes all after it late.
@@ -142,7 +172,7 @@ class Redis:
         self._link: _Link | None = None
         self._connecting: asyncio.Task[_Link] | None = None
 
-    async def ask(self, data: bytes, replies: int) -> Any:
+    async def ask(self, data: bytes, replies: int, preamble: Preamble = _NONE) -> Any:
         """The last of the `replies` that `data` will have; RedisLost or RedisRefused.
 
         What the reply is made of may be errors too. A connection that breaks under it, as a
@@ -152,12 +182,12 @@ class Redis:
         if link is None or not link.open:
             link = await self._connected()
         try:
-            reply = await link.ask(data, replies, self._reply_seconds)
+            reply = await link.ask(data, replies, self._reply_seconds, preamble)
         except RedisLost as error:
             if str(error) == "no reply in time":
                 raise
             link = await self._connected()
-            reply = await link.ask(data, replies, self._reply_seconds)
+            reply = await link.ask(data, replies, self._reply_seconds, preamble)
         if isinstance(reply, hiredis.ReplyError):
             raise RedisRefused(str(reply))
         return reply

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import uvicorn
 
-from api.app import Limits, LogTo, create_app
+from api.app import Limits, LogTo, create_app, entrance
 from api.auth import Gatekeeper, Guarded, Open, Tokens, read_principals
 from api.grpc_door import GrpcAddress
 from api.neighbours import kafka, postgres
@@ -190,8 +190,9 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
     uvicorn.run(
-        app,
+        entrance(app),
         http=Protocol,
+        proxy_headers=False,  # nothing is told by them
         host=settings.host,
         port=settings.port,
         access_log=False,

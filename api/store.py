@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from opentelemetry.trace import SpanKind, Tracer
 
 from api.breaker import Breaker
 from api.errors import StoreUnavailable
-from api.resp import Redis, RedisLost, RedisRefused, command_bytes
+from api.resp import Preamble, Redis, RedisLost, RedisRefused, command_bytes
 from observability.metrics import ApiMetrics
 
 CONNECT_SECONDS = 1.0
@@ -26,6 +27,12 @@ _EXEC = command_bytes("EXEC")
 def connect(url: str, reply_seconds: float = REPLY_SECONDS) -> Redis:
     """The server at `url`: redis[s]://[user:password@]host[:port][/database]."""
     return Redis(url, CONNECT_SECONDS, reply_seconds)
+
+
+@lru_cache(maxsize=1024)
+def _queued(count: int) -> Preamble:
+    """What Redis says of so many commands before it carries them out."""
+    return Preamble(b"+OK\r\n" + b"+QUEUED\r\n" * count, 1 + count)
 
 
 class OnlineStore:
@@ -81,7 +88,9 @@ class OnlineStore:
                 found = [await self._redis.ask(b"".join(data), 1)]
             else:
                 # A transaction, so that a promotion lies before the whole answer or after it.
-                found = await self._redis.ask(b"".join((_MULTI, *data, _EXEC)), count + 2)
+                found = await self._redis.ask(
+                    b"".join((_MULTI, *data, _EXEC)), count + 2, _queued(count)
+                )
         except (RedisLost, RedisRefused) as error:
             self._breaker.failed()
             self._metrics.redis_errors.inc()

