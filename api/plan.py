@@ -229,7 +229,7 @@ class Plan:
         )
 
     def _encoder(self, column: FeatureColumn) -> Encoder:
-        """One for each set of keys, since it remembers the newest keys it has encoded."""
+        """One for each set of keys, since it remembers keys that it has encoded."""
         identity = tuple((entity.key, entity.type) for entity in column.entities)
         if identity not in self._encoders:
             names, encode = key_encoder(self.project, column.entities)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from opentelemetry.trace import SpanKind, Tracer
@@ -29,7 +28,6 @@ def connect(url: str, reply_seconds: float = REPLY_SECONDS) -> Redis:
     return Redis(url, CONNECT_SECONDS, reply_seconds)
 
 
-@lru_cache(maxsize=1024)
 def _queued(count: int) -> Preamble:
     """What Redis says of so many commands before it carries them out."""
     return Preamble(b"+OK\r\n" + b"+QUEUED\r\n" * count, 1 + count)

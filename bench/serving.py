@@ -444,7 +444,8 @@ def main() -> None:
             {size: [count for _, count in found] for size, found in reads.items()},
             redis_process,
         )
-        with changing(redis_port, writes(rows), CHANGES):
+        changes = writes(rows)
+        with changing(redis_port, changes, CHANGES):
             figures = measure(bench, api, client, options.seconds)
         if not options.no_feast:
             feast_repository(folder, redis_port)
@@ -469,7 +470,7 @@ def main() -> None:
                     feast_process,
                 )
                 agree(api, feast, names, batches[50][0])
-                with changing(redis_port, writes(rows), CHANGES):
+                with changing(redis_port, changes, CHANGES):
                     figures |= compare(bench, api, feast, options.seconds)
     figures["requests"] = float(sum(d["done"] for d in bench.details))
     figures["failures"] = float(sum(d["failures"] for d in bench.details))

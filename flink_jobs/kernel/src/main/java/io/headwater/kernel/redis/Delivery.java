@@ -100,7 +100,7 @@ final class Delivery implements AutoCloseable {
       replicas = null;
     }
 
-    void send() {
+    void send() throws IOException {
       pipeline = link.pipelined();
       for (List<Pending> call : calls) {
         answers.add(pipeline.evalsha(link.script, call.size(), encoder.parameters(call)));

@@ -1,6 +1,7 @@
 package io.headwater.kernel.redis;
 
-import java.util.Arrays;
+import java.io.IOException;
+import org.apache.flink.core.memory.DataOutputSerializer;
 
 /**
  * Values of one call as a MessagePack array of strings, which Redis unpacks faster than it takes in
@@ -15,46 +16,34 @@ final class PackedValues {
   private static final int STR_8 = 0xd9;
   private static final int STR_16 = 0xda;
   private static final int STR_32 = 0xdb;
-  private static final int LONGEST_HEADER = 5;
 
-  private byte[] bytes;
-  private int end;
+  private final DataOutputSerializer packed;
 
-  PackedValues(int values) {
-    bytes = new byte[LONGEST_HEADER + values * 16];
-    bytes[end++] = (byte) ARRAY_32;
-    number(values, Integer.BYTES);
+  PackedValues(int values) throws IOException {
+    packed = new DataOutputSerializer(Math.max(64, values * 16));
+    packed.writeByte(ARRAY_32);
+    packed.writeInt(values);
   }
 
-  PackedValues add(byte[] value) {
+  PackedValues add(byte[] value) throws IOException {
     int length = value.length;
-    if (bytes.length - end < LONGEST_HEADER + length) {
-      bytes = Arrays.copyOf(bytes, Math.max(2 * bytes.length, end + LONGEST_HEADER + length));
-    }
     if (length < 1 << 5) {
-      bytes[end++] = (byte) (FIX_STR | length);
+      packed.writeByte(FIX_STR | length);
     } else if (length < 1 << 8) {
-      bytes[end++] = (byte) STR_8;
-      number(length, Byte.BYTES);
+      packed.writeByte(STR_8);
+      packed.writeByte(length);
     } else if (length < 1 << 16) {
-      bytes[end++] = (byte) STR_16;
-      number(length, Short.BYTES);
+      packed.writeByte(STR_16);
+      packed.writeShort(length);
     } else {
-      bytes[end++] = (byte) STR_32;
-      number(length, Integer.BYTES);
+      packed.writeByte(STR_32);
+      packed.writeInt(length);
     }
-    System.arraycopy(value, 0, bytes, end, length);
-    end += length;
+    packed.write(value);
     return this;
   }
 
-  private void number(int value, int size) {
-    for (int shift = Byte.SIZE * (size - 1); shift >= 0; shift -= Byte.SIZE) {
-      bytes[end++] = (byte) (value >>> shift);
-    }
-  }
-
   byte[] packed() {
-    return Arrays.copyOf(bytes, end);
+    return packed.getCopyOfBuffer();
   }
 }

@@ -126,7 +126,7 @@ final class RowEncoder {
   }
 
   /** Keys and arguments of a call of {@link Script} for these rows. */
-  byte[][] parameters(List<Pending> rows) {
+  byte[][] parameters(List<Pending> rows) throws IOException {
     byte[][] result = new byte[rows.size() + header.length + 1][];
     for (int i = 0; i < rows.size(); i++) {
       result[i] = rows.get(i).key;
@@ -136,7 +136,7 @@ final class RowEncoder {
     return result;
   }
 
-  private byte[] values(List<Pending> rows) {
+  private byte[] values(List<Pending> rows) throws IOException {
     PackedValues values = new PackedValues(rows.size() * header.length);
     for (Pending row : rows) {
       values

@@ -21,7 +21,9 @@ class PackedValuesTest {
     Random random = new Random(7);
     List<byte[]> values = LENGTHS.stream().map(byte[]::new).toList();
     values.forEach(random::nextBytes);
-    values.forEach(packed::add);
+    for (byte[] value : values) {
+      packed.add(value);
+    }
     try (RedisServer server = new RedisServer();
         Jedis jedis = server.client()) {
       List<?> unpacked =
