@@ -259,7 +259,7 @@ def server(
 ) -> Iterator[psutil.Process]:
     """A process that serves while the block runs, on its `cores` if there are any."""
     stop_when_told()
-    with (folder / f"{name}.log").open("wb") as log, _on(cores):
+    with (folder / f"{name}.log").open("wb") as log, on(cores):
         process = subprocess.Popen(
             command,
             stdout=log,
@@ -280,8 +280,8 @@ def server(
 
 
 @contextmanager
-def _on(cores: Collection[int]) -> Iterator[None]:
-    """What is started in the block runs on these cores."""
+def on(cores: Collection[int]) -> Iterator[None]:
+    """What is started in the block runs on these cores, and so does the thread meanwhile."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores or before)
     try:

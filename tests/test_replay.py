@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Event, Thread
 
@@ -318,6 +319,60 @@ def test_a_replay_survives_its_command_and_its_cluster_and_can_be_held_back_and_
     assert json.loads(resumed.stdout)["state"] == "done"
     assert headwater(replayed, "replay", "resume", id_).returncode == 1  # nothing is left to run
     equal_in_every_row(replayed, id_)
+
+
+def cores_of(running, part):
+    """What each thread of a part may run on."""
+    process = running.platform.process(running.platform.parts[part]).find()
+    found = set()
+    for thread in process.threads():
+        with suppress(ProcessLookupError):  # it has ended since
+            found.add(frozenset(os.sched_getaffinity(thread.id)))
+    return found
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="there is no other core"
+)
+def test_lookups_have_a_core_of_their_own_while_a_governed_replay_is_followed(replayed):
+    """Until its command is interrupted; of one that was killed, `up` clears away."""
+    every = frozenset(os.sched_getaffinity(0))
+    others = every - {min(every)}
+
+    def begin(*arguments):
+        return subprocess.Popen(
+            [sys.executable, "-m", "headwater", "replay", *arguments],
+            cwd=ROOT,
+            env=os.environ | replayed.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def run_on(cores):
+        return lambda: all(
+            cores_of(replayed, part) == {cores} for part in ("taskmanager", "flink", "kafka")
+        )
+
+    before = newest(replayed)
+    command = begin("run", "carrier_delays", *SPAN, "--rate", "50", "--max-p99", "10000")
+    assert eventually(lambda: newest(replayed) != before)
+    id_ = newest(replayed)
+    assert eventually(lambda: state(replayed, id_)["state"] == "running")
+    assert eventually(run_on(others))
+    assert cores_of(replayed, "api") == cores_of(replayed, "redis") == {every}
+    command.send_signal(signal.SIGINT)
+    command.wait(20)
+    assert run_on(every)()
+
+    command = begin("follow", id_)
+    assert eventually(run_on(others))
+    command.kill()
+    command.wait(10)
+    assert run_on(others)()
+    assert headwater(replayed, "up").returncode == 0
+    assert run_on(every)()
+    assert headwater(replayed, "replay", "cancel", id_).returncode == 0
+    assert headwater(replayed, "replay", "drop", id_).returncode == 0
 
 
 def test_a_replay_of_some_keys_computes_no_others(replayed):

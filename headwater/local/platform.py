@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from headwater.local.api import api
+from headwater.local.cores import Cores
 from headwater.local.flink import jobmanager, taskmanager
 from headwater.local.kafka import connect, kafka
 from headwater.local.monitoring import NAMES as OPTIONAL
@@ -91,6 +92,8 @@ class Platform:
         for error in failures:
             if not isinstance(error, PartFailed):
                 raise error
+        # A command that followed a governed replay may have been killed.
+        Cores(self.settings.state).share()
         if failures:
             raise PartFailed("\n".join(str(error) for error in failures if str(error)))
 

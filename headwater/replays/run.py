@@ -10,6 +10,7 @@ from typing import Any
 from flink_jobs.replay import Isolation, Span, replay_sql
 from flink_jobs.rest import FlinkError
 from headwater.jobs import Report
+from headwater.local.cores import Cores
 from headwater.replays.context import Context, job_name
 from headwater.replays.following import Follower
 from headwater.replays.handover import Handover
@@ -90,7 +91,7 @@ class Replays:
         self.journal.write(begun)
         # A feature that is new has no column yet.
         create_tables(self._context.tables, self._context.views(begun))
-        return self._jobs.launch(begun, report)
+        return self._launch(begun, report)
 
     def resume(self, replay: Replay, report: Report) -> Replay:
         """Bring a replay's jobs to life again, from their savepoints or last checkpoints.
@@ -100,7 +101,14 @@ class Replays:
         """
         if replay.state in ("done", "promoting", "promoted", "rolling back", "rolled back"):
             raise ReplayError(f"replay {replay.id} is {replay.state}: nothing is left to run")
-        return self._jobs.launch(replay, report)
+        return self._launch(replay, report)
+
+    def _launch(self, replay: Replay, report: Report) -> Replay:
+        """Its first seconds are the compiler's: where it is governed, lookups have a core."""
+        if replay.max_p99_ms is None:
+            return self._jobs.launch(replay, report)
+        with Cores(self._context.settings.state).one_kept():
+            return self._jobs.launch(replay, report)
 
     def set_rate(self, replay: Replay, rate: float | None) -> Replay:
         """At most `rate` records a second from now on, while it runs."""
