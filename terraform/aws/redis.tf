@@ -29,9 +29,14 @@ module "redis" {
   parameters = [{ name = "maxmemory-policy", value = "noeviction" }]
 }
 
-# AWS demands a user called default; it may do nothing. The password of ours is set by hand
-# afterwards (aws elasticache create-user and modify-user-group), so that no state holds it: who is
-# in the group is left alone by the module.
+# AWS demands a user called default; it may do nothing. Ours, redis.user of the chart, is made by
+# hand afterwards, its password read from standard input, so that no state and no history holds it:
+#
+#   aws elasticache create-user --user-id NAME-headwater --user-name headwater --engine redis \
+#     --access-string 'on ~* +@all -@dangerous +info' --passwords "$(cat)"
+#   aws elasticache modify-user-group --user-group-id NAME --user-ids-to-add NAME-headwater
+#
+# Who is in the group is left alone by the module.
 module "redis_users" {
   source  = "terraform-aws-modules/elasticache/aws//modules/user-group"
   version = "1.10.3"

@@ -211,6 +211,9 @@ def test_without_a_plan_it_says_where_the_plan_comes_from():
         ("flnk.parallelism=2", "flnk"),
         ("api.autoscaling.cpu=200", "cpu"),
         ("redis.url=redis://:password@redis:6379", "redis/url"),
+        ("redis.user=a:b", "redis/user"),
+        ("secrets.redis=", "redis.user: comes with the password"),
+        ("redis.create=true", "redis.user: comes with the password"),
         ("jobs.flights-weather.sql=abc", "sql"),
         ("api.oidc.issuer=http://id.example.com", "issuer"),
     ],
@@ -296,7 +299,7 @@ def test_the_jobs_understand_their_environment(objects, secrets):
     assert place.repository == "feature_repo.flights.repository:repository"
     assert place.kafka.bootstrap.startswith("b-1.kafka.example.com:9096,")
     assert place.kafka.properties()["security.protocol"] == "SASL_SSL"
-    assert place.redis_url == "rediss://:s3cret@redis.example.com:6379"
+    assert place.redis_url == "rediss://headwater:s3cret@redis.example.com:6379"
     assert (
         place.values("j")["catalog_uri"] == "jdbc:postgresql://postgres.example.com:5432/headwater"
     )
@@ -342,7 +345,7 @@ def test_the_command_and_the_api_understand_theirs(objects, secrets):
     assert (api.host, api.port, api.grpc_port) == ("0.0.0.0", 8080, 9090)
     assert api.auth
     assert api.principals == str(secrets / "principals/principals.json")
-    assert api.redis_url == "rediss://:s3cret@redis.example.com:6379"
+    assert api.redis_url == "rediss://headwater:s3cret@redis.example.com:6379"
 
 
 def test_tls_and_an_issuer_of_tokens_reach_everyone_they_concern(secrets):

@@ -55,11 +55,14 @@ capabilities: {drop: [ALL]}
 
 {{/* A secret's password goes into the address when the pod starts; it must be safe in a URL. */}}
 {{- define "headwater.redis" -}}
+{{- if and .Values.redis.user (or .Values.redis.create (not .Values.secrets.redis)) -}}
+{{- fail "redis.user: comes with the password in secrets.redis, and not with redis.create" -}}
+{{- end -}}
 {{- if .Values.redis.create -}}redis://{{ include "headwater.name" . }}-redis:6379
 {{- else -}}
 {{- $url := required "redis.url: redis://host:port, or redis.create" .Values.redis.url -}}
 {{- if .Values.secrets.redis -}}
-{{ regexReplaceAll "^(rediss?://)" $url "${1}:$(REDIS_PASSWORD)@" }}
+{{ regexReplaceAll "^(rediss?://)" $url (printf "${1}%s:$(REDIS_PASSWORD)@" .Values.redis.user) }}
 {{- else -}}{{ $url }}{{- end -}}
 {{- end -}}
 {{- end }}

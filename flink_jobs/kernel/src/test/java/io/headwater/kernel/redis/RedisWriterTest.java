@@ -435,6 +435,7 @@ class RedisWriterTest {
       for (RedisSinkConfig config :
           new RedisSinkConfig[] {
             Fixture.withUrl("redis://:s3cret%2F%25%3F" + host),
+            Fixture.withUrl("redis://writer:s3cret%2F%25%3F" + host),
             Fixture.connecting(plain, null, file.toString(), false, 0),
             Fixture.connecting(plain, "writer", file.toString(), false, 0)
           }) {
@@ -443,7 +444,7 @@ class RedisWriterTest {
           writer.flush(false);
         }
       }
-      assertEquals(3, metrics.count("redisWrites"));
+      assertEquals(4, metrics.count("redisWrites"));
 
       Files.writeString(file, "hunter2");
       for (RedisSinkConfig config :
