@@ -19,8 +19,7 @@ PROFILES = ("dev", "prod")
 RELEASE, NAMESPACE = "headwater", "features"
 PLAN = ("values", "rules", "dashboards")
 
-# What makes a job an image's entry point without a template of ours: Flink's operator and Strimzi
-# put the pods together themselves, and take these over into them.
+# Where a pod's template is; Flink's operator takes it over into the pods that it makes.
 _PODS = {
     "Deployment": ("spec", "template"),
     "StatefulSet": ("spec", "template"),
@@ -28,6 +27,21 @@ _PODS = {
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
     "Pod": (),
     "FlinkDeployment": ("spec", "podTemplate"),
+}
+
+# Strimzi puts its pods together by itself. Where it is told of one, each container's name in that
+# template, and where the container's resources are.
+_STRIMZI = {
+    "KafkaNodePool": {("spec",): {"kafkaContainer": ("spec",)}},
+    "KafkaConnect": {("spec",): {"connectContainer": ("spec",)}},
+    "Kafka": {
+        ("spec", "entityOperator"): {
+            "topicOperatorContainer": ("spec", "entityOperator", "topicOperator"),
+            "userOperatorContainer": ("spec", "entityOperator", "userOperator"),
+        },
+        ("spec", "cruiseControl"): {"cruiseControlContainer": ("spec", "cruiseControl")},
+        ("spec", "kafkaExporter"): {"container": ("spec", "kafkaExporter")},
+    },
 }
 
 Object = dict[str, Any]
@@ -108,11 +122,45 @@ def pod(thing: Object) -> Object | None:
     return found
 
 
+def pods(thing: Object) -> list[Object]:
+    """The specification of each pod that comes of an object, as far as the object says it."""
+    if thing["kind"] not in _STRIMZI:
+        found = pod(thing)
+        return [] if found is None else [found]
+    made = []
+    for where, parts in _STRIMZI[thing["kind"]].items():
+        if (owner := _at(thing, where)) is None:
+            continue
+        template = owner.get("template", {})
+        # A part that is not there gets no container.
+        known = {name: _at(thing, path) for name, path in parts.items()}
+        there = {name: part for name, part in known.items() if part is not None}
+        made.append(
+            template.get("pod", {})
+            | {
+                "containers": [
+                    {"name": name, "resources": part.get("resources", {})} | template.get(name, {})
+                    for name, part in there.items()
+                ]
+            }
+        )
+    return made
+
+
+def _at(thing: Object, path: Iterable[str]) -> Object | None:
+    found: Object | None = thing
+    for step in path:
+        found = None if found is None else found.get(step)
+    return found
+
+
 def restricted(thing: Object) -> Iterator[str]:
     """What Pod Security's `restricted`, and a read-only root file system, would refuse."""
-    spec = pod(thing)
-    if spec is None:
-        return
+    for spec in pods(thing):
+        yield from _restricted(spec)
+
+
+def _restricted(spec: Object) -> Iterator[str]:
     security = spec.get("securityContext", {})
     if security.get("runAsNonRoot") is not True or security.get("runAsUser") in (None, 0):
         yield "may run as root"
@@ -139,14 +187,19 @@ def restricted(thing: Object) -> Iterator[str]:
 
 def pinned(thing: Object) -> Iterator[str]:
     """Images without a version."""
-    images = [c["image"] for c in containers(thing) if "image" in c]
-    if isinstance(image := thing.get("spec", {}).get("image"), str):
-        images.append(image)
-    for image in images:
+    for image in images(thing):
         if not re.fullmatch(r"\S+(:[\w.-]*\d[\w.-]*|@sha256:[0-9a-f]{64})", image):
             yield f"image {image} has no version"
         if image.endswith(":latest"):
             yield f"image {image} is the latest"
+
+
+def images(thing: Object) -> list[str]:
+    """The images that an object names."""
+    found = [c["image"] for c in containers(thing) if "image" in c]
+    if isinstance(image := thing.get("spec", {}).get("image"), str):
+        found.append(image)
+    return found
 
 
 def limited(thing: Object) -> Iterator[str]:
@@ -155,10 +208,6 @@ def limited(thing: Object) -> Iterator[str]:
         for part in ("jobManager", "taskManager"):
             if not {"cpu", "memory"} <= thing["spec"][part].get("resource", {}).keys():
                 yield f"{part} has no resources"
-    if thing["kind"] in ("KafkaConnect", "KafkaNodePool"):
-        if not thing["spec"].get("resources", {}).get("limits"):
-            yield "no limits"
-        return
     for container in containers(thing):
         if container["name"] == "flink-main-container":
             continue
@@ -201,9 +250,9 @@ def labelled(thing: Object) -> Iterator[str]:
 
 def applies(name: str, thing: Object) -> bool:
     """Whether an object has anything that a check looks at."""
-    if name in ("restricted", "limits", "version"):
-        return pod(thing) is not None or thing["kind"] in ("KafkaConnect", "KafkaNodePool")
-    return True
+    if name == "version":
+        return bool(images(thing))
+    return name not in ("restricted", "limits") or bool(pods(thing))
 
 
 CHECKS = {
@@ -229,9 +278,10 @@ def check(objects: list[Object]) -> list[Finding]:
 
 
 def containers(thing: Object) -> list[Object]:
-    """The containers of an object's pod."""
-    spec = pod(thing)
-    return [] if spec is None else [*spec.get("initContainers", ()), *spec["containers"]]
+    """The containers of an object's pods."""
+    return [
+        c for spec in pods(thing) for c in (*spec.get("initContainers", ()), *spec["containers"])
+    ]
 
 
 def _texts(value: Any, path: str = "spec") -> Iterator[tuple[str, str]]:

@@ -46,6 +46,7 @@ from tools.chart import (
     PROFILES,
     RELEASE,
     TOOLS,
+    applies,
     check,
     helm,
     kubeconform,
@@ -109,6 +110,41 @@ def test_what_runs_before_a_job_manager_is_checked_too(name, field, value):
     broken = of(found, "FlinkDeployment")["flights-archive"]
     broken["spec"]["jobManager"]["podTemplate"]["spec"]["initContainers"][0][field] = value
     assert {finding.check for finding in check([broken])} == {name}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "problems"),
+    [
+        ("KafkaNodePool", ("template", "pod", "securityContext"), 2),
+        ("KafkaNodePool", ("template", "kafkaContainer"), 3),
+        ("KafkaNodePool", ("resources",), 2),
+        ("Kafka", ("entityOperator", "template", "pod"), 2),
+        ("Kafka", ("entityOperator", "template", "topicOperatorContainer", "securityContext"), 3),
+        ("Kafka", ("entityOperator", "template", "userOperatorContainer"), 3),
+        ("Kafka", ("entityOperator", "template"), 8),
+        ("Kafka", ("entityOperator", "userOperator", "resources"), 2),
+        ("KafkaConnect", ("template", "pod"), 2),
+        ("KafkaConnect", ("template", "connectContainer", "securityContext"), 3),
+        ("KafkaConnect", ("resources", "limits"), 1),
+    ],
+)
+def test_what_strimzi_makes_is_checked_too(objects, kind, path, problems):
+    broken = copy.deepcopy(next(t for t in objects["dev"] if t["kind"] == kind))
+    place = broken["spec"]
+    for step in path[:-1]:
+        place = place[step]
+    del place[path[-1]]
+    name = "limits" if "resources" in path else "restricted"
+    assert applies(name, broken)
+    found = [finding for finding in check([broken]) if finding.check != "schema"]
+    assert {finding.check for finding in found} == {name}
+    assert len(found) == problems
+
+
+def test_a_pod_of_strimzis_that_nobody_speaks_of_is_seen(objects):
+    more = copy.deepcopy(next(t for t in objects["dev"] if t["kind"] == "Kafka"))
+    more["spec"]["kafkaExporter"] = {"topicRegex": ".*"}
+    assert "restricted" in {finding.check for finding in check([more])}
 
 
 def test_no_stream_of_the_flights_beats(objects):
