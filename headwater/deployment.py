@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import yaml  # type: ignore[import-untyped]
 
 from connectors.debezium import Database, connector_document, connector_name
@@ -16,6 +18,7 @@ from observability.rules import rule_groups
 from schemas import Repository
 
 _HEADER = "# Derived by `headwater plan`; a change is made in the declarations.\n"
+_REPOSITORIES = Path(__file__).resolve().parent.parent / "feature_repo"
 _NOWHERE = Database("", 0, "", "", "")
 
 
@@ -27,6 +30,12 @@ def chart_values(repository: Repository) -> dict[str, str]:
         "rules.yaml": _text({"monitoring": {"rules": {"groups": rule_groups(repository, names)}}}),
         "dashboards.yaml": _text({"monitoring": {"dashboards": dashboards(repository, names)}}),
     }
+
+
+def source_tables(repository: Repository) -> str:
+    """SQL that makes the captured tables, empty, where no system that owns them does."""
+    file = _REPOSITORIES / repository.name / "tables.sql"
+    return file.read_text("utf-8") if file.exists() else ""
 
 
 def _objects(repository: Repository) -> dict[str, object]:
@@ -60,6 +69,8 @@ def _objects(repository: Repository) -> dict[str, object]:
             and key != "topic.creation.default.replication.factor"
         }
         config["topic.creation.default.replication.factor"] = "-1"
+        if tables := source_tables(repository):
+            values["source"] = {"tables": tables}
         values["connectors"] = {connector_name(repository): {"config": config}}
     return values
 
@@ -84,11 +95,17 @@ class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
 
 # YAML 1.1, which Helm's readers speak, takes these for booleans, and PyYAML writes them bare.
 _BOOLEANS = ("y", "Y", "n", "N")
+
+
+def _style(text: str) -> str | None:
+    if text in _BOOLEANS:
+        return "'"
+    return "|" if "\n" in text else None
+
+
 _Dumper.add_representer(
     str,
-    lambda dumper, text: dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style="'" if text in _BOOLEANS else None
-    ),
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style=_style(text)),
 )
 
 

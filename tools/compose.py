@@ -17,6 +17,7 @@ import yaml
 
 from api.auth import ALL_VIEWS, PrincipalDocument, PrincipalsDocument, key_hash, new_key
 from flink_jobs.sql import jobs
+from headwater.deployment import source_tables
 from headwater.jobs import CONFIGURATION
 from headwater.local.flink import cluster_configuration
 from headwater.local.kafka import broker_properties, worker_properties
@@ -43,7 +44,6 @@ PORTS = replace(
     flink_metrics=9249,
     api=8080,
 )
-ROOT = Path(__file__).resolve().parent.parent
 _TARGETS = Targets("api:8080", ("jobmanager:9249", "taskmanager:9249"), "alertmanager:9093")
 _APPLICATION = "/opt/headwater/flink_jobs/application.py"
 
@@ -57,7 +57,7 @@ def files(repository: Repository) -> dict[str, str]:
         "service": {"pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["otlp"]}}},
     }
     # The source tables, empty; `headwater load` fills them from a recorded history.
-    tables = (ROOT / "feature_repo" / repository.name / "tables.sql").read_text("utf-8")
+    tables = source_tables(repository)
     name = repository.name
     return {
         "flink/config.yaml": _lines(flink(settings), ": "),

@@ -63,6 +63,18 @@ pod:
 {{- end -}}
 {{- end }}
 
+{{/* Where the captured tables are: in this release's own server, unless another one is named. */}}
+{{- define "headwater.sourceHost" -}}
+{{- if .Values.source.host -}}{{ .Values.source.host }}
+{{- else if .Values.postgres.create -}}{{ include "headwater.name" . }}-postgres
+{{- else -}}{{ required "source.host: where the captured tables are" .Values.source.host }}
+{{- end -}}
+{{- end }}
+
+{{- define "headwater.sourceDatabase" -}}
+{{ .Values.source.database | default .Values.repository.name }}
+{{- end }}
+
 {{/* A secret's password goes into the address when the pod starts; it must be safe in a URL. */}}
 {{- define "headwater.redis" -}}
 {{- if and .Values.redis.user (or .Values.redis.create (not .Values.secrets.redis)) -}}
