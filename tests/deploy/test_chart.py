@@ -440,6 +440,86 @@ def test_nothing_reaches_a_pod_that_is_not_let_in(objects, profile):
             assert rule["from"]
 
 
+def strimzi(cluster, name):
+    """The labels of a pod that Strimzi makes; it takes none of `app.kubernetes.io` over."""
+    return {
+        "strimzi.io/cluster": cluster,
+        "app.kubernetes.io/instance": cluster,
+        "app.kubernetes.io/name": name,
+        "app.kubernetes.io/managed-by": "strimzi-cluster-operator",
+    }
+
+
+def ours(part):
+    return {
+        "app.kubernetes.io/name": "headwater",
+        "app.kubernetes.io/instance": RELEASE,
+        "app.kubernetes.io/component": part,
+    }
+
+
+def chosen(selector, labels):
+    return selector["podSelector"].get("matchLabels", {}).items() <= labels.items()
+
+
+def lets(policies, way, of_whom, whom, port):
+    """Whether the policies let a pod reach another one (Egress), or be reached by it (Ingress)."""
+    side, ports = {"Egress": ("to", "egress"), "Ingress": ("from", "ingress")}[way]
+    mine = [p["spec"] for p in policies if chosen(p["spec"], of_whom)]
+    assert any(way in spec["policyTypes"] for spec in mine), f"{of_whom} is open"
+    return any(
+        (side not in rule or any("podSelector" in s and chosen(s, whom) for s in rule[side]))
+        and ("ports" not in rule or port in {p["port"] for p in rule["ports"]})
+        for spec in mine
+        for rule in spec.get(ports, ())
+    )
+
+
+@pytest.mark.parametrize("cluster", [RELEASE, "log"])
+def test_pods_that_strimzi_makes_reach_what_they_need_and_nothing_else(cluster):
+    found = render("dev", "--set", f"kafka.strimzi.cluster={cluster}")
+    assert [str(finding) for finding in check(found)] == []
+    policies = of(found, "NetworkPolicy").values()
+    connect = strimzi(f"{RELEASE}-connect", "kafka-connect")
+    broker, operator = strimzi(cluster, "kafka"), strimzi(cluster, "entity-operator")
+    for source, target, port, may in (
+        (connect, broker, 9092, True),
+        (connect, broker, 9093, True),
+        (connect, connect, 8083, True),
+        (connect, ours("postgres"), 5432, True),
+        (connect, ours("redis"), 6379, False),
+        (connect, ours("api"), 8080, False),
+        (connect, {}, 443, False),
+        (broker, broker, 9091, True),
+        (operator, broker, 9091, True),
+        (operator, {}, 443, True),
+        (broker, {}, 80, False),
+        (ours("flink"), broker, 9092, True),
+    ):
+        assert lets(policies, "Egress", source, target, port) is may, (source, target, port)
+    assert lets(policies, "Ingress", ours("postgres"), connect, 5432)
+    # Strimzi's own policies let in: of Kafka's, the listeners say whom.
+    for pod_ in (connect, broker, operator):
+        assert not lets(policies, "Ingress", pod_, ours("api"), 8083)
+    (kafka,) = of(found, "Kafka").values()
+    for listener in kafka["spec"]["kafka"]["listeners"]:
+        peers = listener["networkPolicyPeers"]
+        for client in (connect, ours("flink"), ours("api"), ours("command")):
+            assert any(chosen(peer, client) for peer in peers)
+        assert not any(chosen(peer, {"app": "elsewhere"}) for peer in peers)
+
+
+def test_connect_reaches_the_databases_of_production(objects):
+    policy = of(objects["prod"], "NetworkPolicy")[f"{RELEASE}-connect"]["spec"]
+    blocks = [to["ipBlock"] for rule in policy["egress"] for to in rule["to"] if "ipBlock" in to]
+    assert blocks == [{"cidr": "10.0.0.0/16"}]
+    assert f"{RELEASE}-kafka" not in of(objects["prod"], "NetworkPolicy")
+    off = render("dev", "--set", "networkPolicies.enabled=false")
+    assert not of(off, "NetworkPolicy")
+    (kafka,) = of(off, "Kafka").values()
+    assert all("networkPolicyPeers" not in one for one in kafka["spec"]["kafka"]["listeners"])
+
+
 def test_callers_of_the_api_are_named(objects):
     found = render("prod", "--set", "api.allowedNamespaces={a,b}")
     rule = of(found, "NetworkPolicy")[f"{RELEASE}-api"]["spec"]["ingress"][0]

@@ -63,6 +63,21 @@ pod:
 {{- end -}}
 {{- end }}
 
+{{- define "headwater.nameServer" -}}
+- to:
+    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}
+  ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+{{- end }}
+
+{{- define "headwater.outside" -}}
+{{- with .Values.networkPolicies.egress -}}
+- to:
+    {{- range . }}
+    - ipBlock: {cidr: {{ . | quote }}}
+    {{- end }}
+{{- end -}}
+{{- end }}
+
 {{/* Where the captured tables are: in this release's own server, unless another one is named. */}}
 {{- define "headwater.sourceHost" -}}
 {{- if .Values.source.host -}}{{ .Values.source.host }}
