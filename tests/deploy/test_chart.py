@@ -402,6 +402,20 @@ def test_tls_and_an_issuer_of_tokens_reach_everyone_they_concern(secrets):
     )
     test = of(found, "Pod")[f"{RELEASE}-api-test"]["spec"]["containers"][0]
     assert test["args"][0] == "https://headwater-api:80"
+    # What the doors speak, for whoever stands before them.
+    for objects_, spoken in (
+        (found, {"http": "https", "grpc": "https"}),
+        (render("prod"), {"http": "http", "grpc": "kubernetes.io/h2c"}),
+    ):
+        ports = of(objects_, "Service")[f"{RELEASE}-api"]["spec"]["ports"]
+        assert {port["name"]: port["appProtocol"] for port in ports} == spoken
+    # What a pod mounts of the pair is what it reads.
+    for thing, read in ((deployment, {"tls.crt", "tls.key"}), (of(found, "Pod"), {"ca.crt"})):
+        spec = pod(thing.get(f"{RELEASE}-api-test", thing))
+        (volume,) = (one for one in spec["volumes"] if one["name"] == "tls")
+        assert {item["path"] for item in volume["secret"]["items"]} == read
+        values = {e.get("value", "") for e in spec["containers"][0]["env"]}
+        assert {v.split("/")[-1] for v in values if v.startswith("/secrets/tls/")} == read
 
 
 def test_the_api_is_spread_scaled_and_never_all_away(objects):

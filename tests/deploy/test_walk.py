@@ -53,8 +53,8 @@ def before(install: list[str]) -> dict[str, set[str]]:
     return dict(one for one in found if one is not None)
 
 
-def rendered(profile: str) -> list[dict]:
-    words = INSTALLS[profile][2:]
+def rendered(profile: str, *options: str) -> list[dict]:
+    words = (*INSTALLS[profile][2:], *options)
     return [found for found in yaml.safe_load_all(helm("template", *words)) if found]
 
 
@@ -69,12 +69,19 @@ def asked_for(thing: object) -> set[tuple[str, str | None]]:
         if name in ("secretKeyRef", "routingKey", "apiURL") and isinstance(value, dict):
             found.add((value["name"], value["key"]))
         elif name == "secret" and isinstance(value, dict) and "secretName" in value:
-            found.add((value["secretName"], None))
+            # Without items it is whatever there is.
+            keys = [item["key"] for item in value.get("items", ())] or [None]
+            found |= {(value["secretName"], key) for key in keys}
+        elif name == "secret" and isinstance(value, dict) and "key" in value:
+            found.add((value["name"], value["key"]))
         elif name == "passwordSecret" and isinstance(value, dict):
             found.add((value["secretName"], value["password"]))
         else:
             found |= asked_for(value)
     return found
+
+
+TLS = ("--set", "api.tlsSecret=api-tls")
 
 
 @pytest.fixture(scope="module", params=INSTALLS)
@@ -140,10 +147,22 @@ def test_who_may_ask_is_written_as_the_api_reads_it(tmp_path):
     assert set(named) <= {view.name for view in repository.views}
 
 
-def notes(profile: str) -> str:
+def test_the_key_pair_of_the_api_is_asked_for_by_the_keys_that_are_said():
+    """By all who ask for it: the API, Prometheus and `helm test`."""
+    asked = {key for name, key in asked_for(rendered("prod", *TLS)) if name == "api-tls"}
+    values = (ROOT / "helm/headwater/values.yaml").read_text("utf-8")
+    comment = re.search(r"# (Secret with keys [^:]*): both doors speak TLS", values)[1]
+    assert set(re.findall(r"\b\w+\.\w+\b", comment)) == asked == {"tls.crt", "tls.key", "ca.crt"}
+    (text,) = re.findall(r"^     (curl .*)$", notes("prod", *TLS), re.MULTILINE)
+    words = text.split()
+    assert words[words.index("--connect-to") + 1] == "headwater-api:8080:127.0.0.1:8080"
+    assert words[-1] == "https://headwater-api:8080/v1/feature-views"
+
+
+def notes(profile: str, *options: str) -> str:
     run = subprocess.run(
         [
-            *(str(TOOLS / "helm"), *INSTALLS[profile][1:]),
+            *(str(TOOLS / "helm"), *INSTALLS[profile][1:], *options),
             *("--dry-run=client", "--hide-secret"),
         ],
         capture_output=True,
