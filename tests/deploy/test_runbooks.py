@@ -59,6 +59,9 @@ def objects():
         found |= {("deployment", job.name), ("svc", f"{job.name}-rest")}
     found |= {("svc", name) for kind, name in found if kind == "service"}
     found |= {("hpa", name) for kind, name in found if kind == "horizontalpodautoscaler"}
+    found |= {
+        ("strimzipodset", f"{name}-connect") for kind, name in found if kind == "kafkaconnect"
+    }
     return found | {("kafkauser", RELEASE)}
 
 

@@ -128,6 +128,50 @@ def test_the_runbook_makes_no_secret_that_nobody_asks_for():
         assert before(install).keys() <= asked
 
 
+READERS = {
+    "api": "API",
+    "flink": "jobs",
+    "command": "command",
+    "connect": "Connect",
+    "rules": "Alertmanager",
+    "test": "`helm test`",
+}
+
+
+def test_the_runbook_of_secrets_lists_each_with_its_keys_and_its_readers():
+    """As the objects of production ask for them, with TLS at the API's doors."""
+    text = (ROOT / "docs/runbooks/rotate-secrets.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)[1:]
+    table = {}
+    for secret, keys, readers in rows:
+        name = "api-tls" if "api.tlsSecret" in secret else re.match(r"`([\w-]+)`", secret)[1]
+        table[name] = (
+            set(re.findall(r"`([^`]+)`", keys)),
+            set(readers.split(";")[0].strip().split(", ")),
+        )
+    asked: dict[str, set[str | None]] = {}
+    readers_of: dict[str, set[str]] = {}
+    for thing in rendered("prod", *TLS):
+        part = READERS.get(thing["metadata"]["labels"]["app.kubernetes.io/component"])
+        if thing["kind"] == "ServiceMonitor":
+            part = "Prometheus"
+        for name, key in asked_for(thing):
+            asked.setdefault(name, set()).add(key)
+            readers_of.setdefault(name, set()).add(part)
+    assert table.keys() == asked.keys()
+    for name, (keys, readers) in table.items():
+        assert readers == readers_of[name], name
+        # What is mounted whole has the keys that the runbook of the installation makes.
+        made_keys = before(INSTALLS["prod"]).get(name, keys)
+        assert keys == made_keys == (asked[name] - {None} or made_keys), name
+
+
+def test_productions_values_name_every_secret_that_must_be_made():
+    values = (ROOT / "helm/headwater/values-prod.yaml").read_text("utf-8")
+    comment = re.search(r"^# Secrets, (.*?)\.$", values, re.MULTILINE | re.DOTALL)[1]
+    assert set(re.findall(r"\bheadwater[\w-]*", comment)) == before(INSTALLS["prod"]).keys()
+
+
 def test_who_may_ask_is_written_as_the_api_reads_it(tmp_path):
     keys = [step for step in STEPS if step[:3] == ["headwater", "keys", "make"]]
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
