@@ -20,6 +20,7 @@ from typing import Any
 from tools.chart import ROOT
 
 AWS = ROOT / "terraform" / "aws"
+PLATFORM = ROOT / "terraform" / "platform"
 TABLE: dict[str, Any] = json.loads((ROOT / "tests/deploy/modules.json").read_text("utf-8"))
 _CALL = re.compile(r'module "(\w+)" \{\n  source  = "([^"]+)"\n  version = "([^"]+)"')
 

@@ -21,8 +21,8 @@ from api.auth import ALL_VIEWS, PrincipalsDocument
 from api.routes import HANDLERS
 from feature_repo.flights.repository import repository
 from headwater.cli import COMMANDS
-from tools.chart import ROOT, TOOLS, helm, pod
-from tools.terraform import AWS
+from tools.chart import NAMESPACE, RELEASE, ROOT, TOOLS, containers, helm, images, pod
+from tools.terraform import AWS, PLATFORM
 
 RUNBOOK = ROOT / "docs/runbooks/install.md"
 STEPS = [
@@ -33,8 +33,14 @@ STEPS = [
 INSTALLS = {
     "dev" if "values-dev" in " ".join(step) else "prod": step
     for step in STEPS
-    if step[:2] == ["helm", "install"]
+    if step[:3] == ["helm", "install", RELEASE]
 }
+CLUSTER = re.search(
+    r'variable "name" \{.*?default\s+= "([^"]+)"',
+    (ROOT / "terraform/local/variables.tf").read_text("utf-8"),
+    re.DOTALL,
+)[1]
+"""The cluster of one node that terraform/local makes."""
 REST = 8081
 """The port of the service that Flink's operator makes of a job."""
 
@@ -88,6 +94,89 @@ TLS = ("--set", "api.tlsSecret=api-tls")
 def installed(request):
     """The profile, and what its command of the runbook makes."""
     return request.param, rendered(request.param)
+
+
+def options(step: list[str]) -> dict[str, list[str]]:
+    """The options of a helm command."""
+    found: dict[str, list[str]] = {}
+    for place, word in enumerate(step):
+        if word.startswith("--"):
+            value = "" if word == "--create-namespace" else step[place + 1]
+            found.setdefault(word, []).append(value)
+    return found
+
+
+def releases() -> dict[str, dict[str, str]]:
+    """What terraform/platform installs, by name, its versions filled in."""
+    variables = (PLATFORM / "variables.tf").read_text("utf-8")
+    text = (PLATFORM / "main.tf").read_text("utf-8")
+    for name, body in re.findall(
+        r'^variable "(\w+)" \{(.*?)^\}', variables, re.DOTALL | re.MULTILINE
+    ):
+        if default := re.search(r'default\s+= "([^"]+)"', body):
+            text = text.replace(f"${{var.{name}}}", default[1])
+            text = re.sub(rf"var\.{name}\b", f'"{default[1]}"', text)
+    found = {}
+    for body in re.findall(
+        r'^resource "helm_release" "\w+" \{(.*?)^\}', text, re.DOTALL | re.MULTILINE
+    ):
+        fields = dict(re.findall(r'^  (\w+)\s+= "([^"]*)"$', body, re.MULTILINE))
+        values = re.search(r"yamlencode\((.*)\)\]", body)
+        found[fields["name"]] = fields | {"values": values[1] if values else ""}
+    return found
+
+
+def test_the_operators_are_those_that_terraform_installs():
+    steps = {step[2]: step for step in STEPS if step[:2] == ["helm", "install"]}
+    wanted = releases()
+    assert steps.keys() == wanted.keys()
+    assert len(wanted) == 4
+    for name, step in steps.items():
+        if name == RELEASE:
+            continue
+        given, known = options(step), wanted[name]
+        repository = given.get("--repo")
+        chart = step[3] if repository is None else f"{repository[0].rstrip('/')}/{step[3]}"
+        assert chart == f"{known['repository'].rstrip('/')}/{known['chart']}"
+        assert given["--version"] == [known["version"]]
+        assert given["--namespace"] == [known["namespace"]]
+        values = set()
+        if "watchNamespaces" in known["values"]:
+            values.add(f"watchNamespaces={{{NAMESPACE}}}")
+        if "webhook = { create = false }" in known["values"]:
+            values.add("webhook.create=false")
+        assert set(given.get("--set", ())) == values
+    text = (ROOT / "helm/headwater/values.yaml").read_text("utf-8")
+    installed_in = yaml.safe_load(text)
+    assert (
+        installed_in["flink"]["operatorNamespace"]
+        == wanted["flink-kubernetes-operator"]["namespace"]
+    )
+    assert installed_in["monitoring"]["namespace"] == wanted["prometheus"]["namespace"]
+    assert installed_in["monitoring"]["labels"] == {"release": "prometheus"}
+
+
+def test_the_images_that_are_built_are_those_that_are_asked_for(installed):
+    profile, objects = installed
+    built = {}
+    for step in STEPS:
+        if step[:2] == ["docker", "build"]:
+            assert step[-1] == "."
+            built[step[step.index("-t") + 1]] = ROOT / step[step.index("-f") + 1]
+    asked = {image for thing in objects for image in images(thing)}
+    ours = {image for image in asked if image.startswith("ghcr.io/headwater/")}
+    assert ours == built.keys()
+    assert all(file.exists() for file in built.values())
+    assert len(set(built.values())) == len(built)
+    # Whatever else is asked for is somebody's: only a development release has stores of its own.
+    assert (asked != ours) is (profile == "dev")
+    (loaded,) = (step for step in STEPS if step[:3] == ["kind", "load", "docker-image"])
+    assert set(loaded[5:]) == built.keys()
+    assert loaded[3:5] == ["--name", CLUSTER]
+    assert f"`kind create cluster --name {CLUSTER}`" in RUNBOOK.read_text("utf-8")
+    # An image that was loaded is not pulled.
+    pulled = {c.get("imagePullPolicy") for thing in objects for c in containers(thing)}
+    assert "Always" not in pulled
 
 
 @pytest.fixture(autouse=True, scope="module")
