@@ -66,6 +66,16 @@ build/tools/.ready: tools/go.mod tools/go.sum tools/dashboards/main.go tools/pom
 	build/envs/tools/bin/python tools/schemas.py build/tools
 	@touch $@
 
+# Asked before anything is installed for it.
+.PHONY: engine
+engine:
+	@docker compose version >/dev/null 2>&1 || { \
+	  echo "make compose: no docker with Compose here; make up runs the same parts without" >&2; exit 1; }
+
+compose: engine build/envs/serving/.ready ## Start the platform in containers; needs Docker with Compose
+	$(BIN)/python -m tools.compose build/compose
+	docker compose up --build --detach
+
 demo: setup ## Run the whole platform on real flights and prove that its answers agree
 	$(BIN)/python -m headwater demo
 

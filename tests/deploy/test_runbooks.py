@@ -145,9 +145,3 @@ def test_values_that_are_named_are_values():
             for step in rest:
                 assert step in place, f"{path.name}: {name}"
                 place = place[step]
-
-
-def test_make_targets_that_are_named_are_targets():
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    assert {c.split()[1] for _, c in of("make")} <= targets
-    assert of("make")
