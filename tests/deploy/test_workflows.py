@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 
 import pytest
 import yaml
 
-from tools.chart import PLAN, ROOT, TOOLS
+from tools.chart import PLAN, ROOT, TOOLS, containers, render
 
 FOLDER = ROOT / ".github" / "workflows"
 WORKFLOWS = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in FOLDER.glob("*.yml")}
@@ -79,7 +80,94 @@ def test_nothing_is_applied_before_somebody_has_approved_the_plan():
     assert "-out=plan.tfplan" in planned
     assert "terraform apply -input=false plan.tfplan" in applied
     assert " apply" not in planned
-    assert "cosign verify" in applied.partition("helm upgrade")[0]
+    assert "tools/released.sh" in planned.partition("helm template")[0]
+
+
+DIGESTS = {name: f"sha256:{ord(name[0]):064x}" for name in ("connect", "flink", "serving")}
+
+
+@pytest.fixture
+def registry(tmp_path, monkeypatch):
+    """A docker that knows a release's digests, and a cosign that knows who signed them."""
+    asked = "buildx imagetools inspect --format {{.Manifest.Digest}}"
+    (tmp_path / "docker").write_text(
+        f'#!/bin/sh\n[ "$1 $2 $3 $4 $5" = "{asked}" ] || exit 9\n'
+        'case "$6" in\n'
+        + "".join(f"  ghcr.io/some-one/{n}:1.2.3) echo {d} ;;\n" for n, d in DIGESTS.items())
+        + "  *) exit 1 ;;\nesac\n"
+    )
+    (tmp_path / "cosign").write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/verified\n'
+        f"echo a payload\n[ ! -e {tmp_path}/unsigned ]\n"
+    )
+    for name in ("docker", "cosign"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def released(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(ROOT / "tools/released.sh"), *arguments], capture_output=True, text=True
+    )
+
+
+def test_what_was_verified_is_what_runs(registry):
+    """Its owner's name has upper case, which GHCR does not take."""
+    run = released("Some-One/Water", "v1.2.3")
+    assert run.returncode == 0, run.stderr
+    verified = (registry / "verified").read_text().splitlines()
+    who = "https://github.com/Some-One/Water/.github/workflows/release.yml@refs/tags/v1.2.3"
+    assert [line.split()[1] for line in verified] == [
+        f"ghcr.io/some-one/{name}@{digest}" for name, digest in DIGESTS.items()
+    ]
+    for line in verified:
+        assert f" --certificate-identity {who} " in line
+    (registry / "images.yaml").write_text(run.stdout)
+    objects = render("prod", "-f", str(registry / "images.yaml"))
+    ours = {c["image"] for thing in objects for c in containers(thing) if "image" in c}
+    images = [thing.get("spec", {}).get("image") for thing in objects]
+    ours |= {image for image in images if isinstance(image, str)}
+    assert ours == {f"ghcr.io/some-one/{name}:1.2.3@{digest}" for name, digest in DIGESTS.items()}
+
+
+def test_an_image_that_the_release_did_not_sign_is_not_installed(registry):
+    (registry / "unsigned").touch()
+    assert released("some-one/water", "v1.2.3").returncode != 0
+    assert released("some-one/water", "v1.2.4").returncode != 0
+
+
+def test_images_are_installed_by_digest_as_they_were_planned():
+    jobs = WORKFLOWS["deploy"]["jobs"]
+    planned = [
+        step["run"] for step in jobs["plan"]["steps"] if "helm template" in step.get("run", "")
+    ]
+    applied = [
+        step["run"] for step in jobs["apply"]["steps"] if "helm upgrade" in step.get("run", "")
+    ]
+    for (script,) in (planned, applied):
+        # The last file wins.
+        assert re.search(r"\$VALUES -f site.yaml -f images.yaml( --wait.*)?( >.*)?$", script, re.M)
+        assert "images." not in script.replace("images.yaml", "")
+    (kept,) = [s for s in jobs["plan"]["steps"] if "upload-artifact" in s.get("uses", "")]
+    (had,) = [s for s in jobs["apply"]["steps"] if "download-artifact" in s.get("uses", "")]
+    assert set(kept["with"]["path"].split()) == {"images.yaml", "terraform/aws/plan.tfplan"}
+    assert had["with"] == {"name": kept["with"]["name"]}
+    assert jobs["plan"]["permissions"]["packages"] == "read"
+
+
+def test_a_release_is_pushed_to_where_it_is_installed_from(tmp_path):
+    """By the same name, in lower case."""
+    for job in ("images", "chart"):
+        runs = [step["run"] for step in WORKFLOWS["release"]["jobs"][job]["steps"] if "run" in step]
+        (line,) = [run for run in runs if run.startswith('echo "REGISTRY=')]
+        environ = {
+            "GITHUB_ENV": str(tmp_path / job),
+            "GITHUB_REPOSITORY_OWNER": "Some-One",
+        }
+        subprocess.run(["bash", "-ec", line], env=environ, check=True)
+        assert (tmp_path / job).read_text() == "REGISTRY=ghcr.io/some-one\n"
+        assert not any("$REGISTRY" in run for run in runs[: runs.index(line)])
 
 
 def test_it_installs_every_file_of_the_plan():

@@ -23,8 +23,8 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 
 {{- define "headwater.image" -}}
 {{- $tag := .root.Values.images.tag | default .root.Chart.AppVersion -}}
-{{- $sep := hasPrefix "sha256:" $tag | ternary "@" ":" -}}
-{{ .root.Values.images.registry }}/{{ .image }}{{ $sep }}{{ $tag }}
+{{ .root.Values.images.registry }}/{{ .image }}:{{ $tag }}
+{{- with get .root.Values.images.digests .image }}@{{ . }}{{ end }}
 {{- end }}
 
 {{- define "headwater.podSecurity" -}}
