@@ -44,6 +44,10 @@ COMMANDS = {
         "quality:quality",
         "How often the expectations of NAMES, or of all, were broken: STREAM or view.VIEW.",
     ),
+    "drift": (
+        "drift:drift",
+        "Hold the features of the last hours against those of the days before.",
+    ),
     "schemas": ("schemas:schemas", "The schemas of the events, and what may become of them."),
     "connectors": (
         "connectors:connectors",

@@ -95,10 +95,12 @@ def rows(
     end: datetime | None = None,
     newest_only: bool = False,
     memory_limit: str = "1GB",
+    one_in: int = 1,
 ) -> pa.Table:
     """Keys, features and times of the rows with event time in [start, end], without duplicates.
 
-    With `newest_only`, one row for each key: its newest.
+    With `newest_only`, one row for each key: its newest. Of `one_in` pairs of key and event time
+    only about one is taken, always the same one.
     """
     times = [event_time, *([available_at] if available_at else [])]
     columns = [*keys, *features, *times]
@@ -112,7 +114,9 @@ def rows(
     with _database(memory_limit) as database:
         database.register("scanned", scanned.to_arrow_batch_reader())
         found = database.sql(
-            f"SELECT {selected} FROM scanned QUALIFY row_number() OVER ("
+            f"SELECT {selected} FROM scanned"
+            f" WHERE hash({_list([*keys, event_time])}) % {one_in} = 0"
+            " QUALIFY row_number() OVER ("
             f"PARTITION BY {_list(group)} ORDER BY {_newest([*times, *features])}) = 1"
         ).to_arrow_table()
         database.unregister("scanned")

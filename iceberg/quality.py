@@ -38,7 +38,7 @@ class Kept:
 def kept(catalog: Catalog, repository: str, start: int | None, end: int | None) -> list[Kept]:
     """Each expectation over the windows that begin from `start` up to `end`, by name.
 
-    Milliseconds since 1970 UTC, None is open. NothingChecked if nothing declares `checked`.
+    Milliseconds since 1970 UTC, None is open. NothingChecked if there is no such table.
     """
     try:
         table = catalog.load_table(f"{QUALITY}.{repository}")

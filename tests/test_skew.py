@@ -136,6 +136,28 @@ def test_where_nothing_was_logged_it_says_so(may):
     assert "no answer was logged" in done.stderr
 
 
+def test_what_the_jobs_wrote_is_held_against_the_day_before(may):
+    table = catalog(may.settings).load_table("features.origin_delays")
+    days_of = ("2013-05-01", "2013-05-02", "2013-05-03")
+
+    def written(start, end):
+        span = f"event_time >= '{start}T00:00:00+00:00' and event_time < '{end}T00:00:00+00:00'"
+        keys = table.refresh().scan(span, selected_fields=("origin", "event_time")).to_arrow()
+        return keys.group_by(["origin", "event_time"]).aggregate([]).num_rows
+
+    assert eventually(lambda: written(*days_of[1:]) > 100)
+    reference = written(*days_of[:2])
+    span = ("--last", "1d", "--against", "1d", "--to", days_of[2])
+    done = headwater(may, "drift", "origin_delays", *span, "--format", "json")
+    assert done.returncode in (0, 1), done.stderr
+    told = {one["feature"]: one for one in json.loads(done.stdout)["features"]}
+    assert told.keys() == {feature.name for feature in origin_delays.features}
+    assert {one["reference_rows"] for one in told.values()} == {reference}
+    # A day's number of flights, early on the first recorded day and late on the second.
+    assert told["count_1d"]["moved"]
+    assert done.returncode == 1
+
+
 class Full:
     """A producer whose queue is full, and one that Kafka does not answer."""
 

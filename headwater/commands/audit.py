@@ -9,7 +9,7 @@ import sys
 import click
 
 from headwater.audit import Audit
-from headwater.commands.options import moment
+from headwater.commands.options import with_window
 from headwater.settings import Settings
 from headwater.stores import catalog
 from schemas import CdcTable, EventStream, SettingsError
@@ -18,8 +18,7 @@ from schemas.loading import load_repository
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--from", "start", callback=moment, help="Time of the first records, ISO 8601, UTC.")
-@click.option("--to", "end", callback=moment, help="Up to, not including.")
+@with_window("Time of the first records")
 @click.option("--wait", default=30.0, show_default=True, help="Seconds for what is on its way.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def audit(

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import re
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import click
+
+_UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 with_style = click.option(
     "--format",
@@ -25,3 +32,45 @@ def moment(_: click.Context, __: click.Parameter, text: str | None) -> int | Non
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is no ISO 8601 time, such as 2013-02-01") from error
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def length(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    """A length of time such as 30m, 24h or 7d, in milliseconds."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no length of time, such as 30m, 24h or 7d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def now() -> int:
+    """The present, in milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def with_window(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Options that give a command its `start` and `end`: --from and --to, or --last.
+
+    Milliseconds since 1970 UTC; None is open. `what` is what begins or stands at the first.
+    """
+
+    def given(command: Callable[..., None]) -> Callable[..., None]:
+        @click.option("--from", "start", callback=moment, help=f"{what}, ISO 8601, UTC.")
+        @click.option("--to", "end", callback=moment, help="Up to, not including.")
+        @click.option(
+            "--last",
+            callback=length,
+            help="In the place of --from: so long before --to, or now; such as 24h.",
+        )
+        @functools.wraps(command)
+        def within(*, start: int | None, end: int | None, last: int | None, **rest: Any) -> None:
+            if last is not None:
+                if start is not None:
+                    raise click.UsageError("--from and --last both say where to begin")
+                start = (now() if end is None else end) - last
+            command(start=start, end=end, **rest)
+
+        return within
+
+    return given

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from headwater.commands.options import moment, with_style
+from headwater.commands.options import with_style, with_window
 from headwater.settings import Settings
 from headwater.stores import catalog
 from iceberg.quality import kept
@@ -22,13 +22,13 @@ from schemas.loading import load_repository
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--from", "start", callback=moment, help="Windows that begin then, ISO 8601, UTC.")
-@click.option("--to", "end", callback=moment, help="Up to, not including.")
+@with_window("Windows that begin then")
 @with_style
 def quality(names: tuple[str, ...], start: int | None, end: int | None, style: str) -> None:
     """How often the expectations of NAMES, or of all, were broken: STREAM or view.VIEW.
 
-    Exits with 1 if any was, but for Prometheus, which has rules for that.
+    Exits with 1 if any was, but for Prometheus, which has rules for that. Where nothing declares
+    `checked` it says so, and that is well.
     """
     settings = Settings.read(os.environ)
     repository = load_repository(settings.repository)
@@ -36,11 +36,12 @@ def quality(names: tuple[str, ...], start: int | None, end: int | None, style: s
         if name not in repository.checked:
             choices = ", ".join(repository.checked)
             raise SettingsError(f"nothing is checked of {name!r}; choices: {choices}")
-    found = [
-        one
-        for one in kept(catalog(settings), repository.name, start, end)
-        if not names or one.source in names
-    ]
+    found = []
+    if repository.checked:
+        rows = kept(catalog(settings), repository.name, start, end)
+        found = [one for one in rows if not names or one.source in names]
+    else:
+        click.echo(f"{repository.name}: nothing declares `checked`", err=True)
     told = [asdict(one) for one in found]
     if style == "prometheus":
         click.echo(exposition(told), nl=False)

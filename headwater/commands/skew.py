@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import click
 
-from headwater.commands.options import moment
+from headwater.commands.options import with_window
 from headwater.settings import Settings
 from headwater.skew import Skew
 from headwater.stores import catalog
@@ -17,8 +17,7 @@ from schemas.loading import load_repository
 
 
 @click.command()
-@click.option("--from", "start", callback=moment, help="Served since, ISO 8601, UTC.")
-@click.option("--to", "end", callback=moment, help="Up to, not including.")
+@with_window("Served since")
 @click.option("--sample", default=1000, show_default=True, help="Answers to compare, a view.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def skew(start: int | None, end: int | None, sample: int, as_json: bool) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 import yaml
@@ -20,7 +21,7 @@ import yaml
 from api.auth import ALL_VIEWS, PrincipalsDocument
 from api.routes import HANDLERS
 from feature_repo.flights.repository import repository
-from headwater.cli import COMMANDS
+from tests.deploy.commands import understood
 from tools.chart import NAMESPACE, RELEASE, ROOT, TOOLS, containers, helm, images, pod
 from tools.terraform import AWS, PLATFORM
 
@@ -362,16 +363,17 @@ def test_what_production_must_set_is_what_terraform_gives():
 
 
 def test_what_runs_on_a_schedule_is_understood():
-    jobs = [thing for thing in rendered("prod") if thing["kind"] == "CronJob"]
-    assert [thing["metadata"]["name"] for thing in jobs] == ["headwater-tables"]
-    for thing in jobs:
-        arguments = pod(thing)["containers"][0]["args"]
-        assert arguments[0] in COMMANDS
-        run = subprocess.run(
-            [sys.executable, "-m", "headwater", *arguments, "--help"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        assert run.returncode == 0, run.stderr
-        assert " ".join(arguments) in run.stdout.splitlines()[0 if run.stdout[0] != "\n" else 1]
+    jobs = {t["metadata"]["name"]: t for t in rendered("prod") if t["kind"] == "CronJob"}
+    assert set(jobs) == {"headwater-tables", "headwater-quality", "headwater-drift"}
+    for thing in jobs.values():
+        understood(pod(thing)["containers"][0]["args"])
+    # One after the other, where the same tables are read.
+    assert len({thing["spec"]["schedule"] for thing in jobs.values()}) == len(jobs)
+
+
+@pytest.mark.parametrize(
+    "wrong", [["tables", "maintian"], ["quality", "--last", "24"], ["drift", "--againts", "7d"]]
+)
+def test_what_would_not_be_understood_is_seen(wrong):
+    with pytest.raises((click.UsageError, AssertionError)):
+        understood(wrong)
