@@ -160,9 +160,7 @@ class Capture:
                         _IDENTITY[found[0]],
                         "full",
                     ),
-                    sql.SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(
-                        sql.Identifier(table.schema, table.table)
-                    ),
+                    _full_identity(table.schema, table.table),
                 )
         kept = connection.execute(
             "SELECT to_regclass(%s) IS NOT NULL AND to_regclass(%s) IS NOT NULL",
@@ -177,15 +175,14 @@ class Capture:
                 (self.publication,),
             ).fetchall()
         )
-        names = sql.SQL(", ").join(sql.Identifier(*pair) for pair in wanted)
         exists = connection.execute(
             "SELECT 1 FROM pg_publication WHERE pubname = %s", (self.publication,)
         ).fetchone()
         if published != wanted or exists is None:
-            verb = "ALTER PUBLICATION {} SET TABLE {}" if exists else _CREATE_PUBLICATION
+            verb = _SET_PUBLICATION if exists else _CREATE_PUBLICATION
             yield (
                 Change(f"publication {self.publication}", _list(published), _list(wanted)),
-                sql.SQL(verb).format(sql.Identifier(self.publication), names),
+                sql.SQL(verb).format(sql.Identifier(self.publication), _names(wanted)),
             )
 
     def _connect(self) -> psycopg.Connection:
@@ -195,7 +192,53 @@ class Capture:
             raise DatabaseError(f"PostgreSQL: {str(error).strip()}") from error
 
 
+def script(repository: Repository, user: str) -> str:
+    """What `apply` does, as SQL for whoever owns the tables or is a superuser; twice does no harm.
+
+    `user` is whom the connector is, who needs to be allowed replication as well.
+    """
+    tables = sorted({(table.schema, table.table) for table in repository.tables})
+    whole = sorted((t.schema, t.table) for t in repository.tables if needs_full_identity(t))
+    published = _names(sorted({*tables, _pair(HEARTBEAT), _pair(SIGNALS)}))
+    name = f"headwater_{repository.name}"
+    parts = [
+        *(_full_identity(*table) for table in whole),
+        sql.SQL(_TABLES.strip().removesuffix(";")),
+        sql.SQL(_PUBLISH).format(
+            sql.Literal(name),
+            sql.SQL(_SET_PUBLICATION).format(sql.Identifier(name), published),
+            sql.SQL(_CREATE_PUBLICATION).format(sql.Identifier(name), published),
+        ),
+        *(sql.SQL(text).format(sql.Identifier(user), _names(tables)) for text in _GRANTS),
+    ]
+    return "".join(f"{part.as_string(None)};\n" for part in parts)
+
+
+def _names(pairs: Iterable[tuple[str, str]]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(*pair) for pair in pairs)
+
+
+def _full_identity(schema: str, table: str) -> sql.Composed:
+    return sql.SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(sql.Identifier(schema, table))
+
+
+_PUBLISH = """
+DO $$ BEGIN
+  IF EXISTS (SELECT FROM pg_publication WHERE pubname = {}) THEN
+    {};
+  ELSE
+    {};
+  END IF;
+END $$
+""".strip()
+_GRANTS = (
+    "GRANT USAGE ON SCHEMA headwater TO {0}",
+    f"GRANT SELECT, INSERT, UPDATE ON {HEARTBEAT} TO {{0}}",
+    f"GRANT SELECT, INSERT ON {SIGNALS} TO {{0}}",
+    "GRANT SELECT ON {1} TO {0}",
+)
 _IDENTITY = {"d": "default", "n": "nothing", "f": "full", "i": "index"}
+_SET_PUBLICATION = "ALTER PUBLICATION {} SET TABLE {}"
 _CREATE_PUBLICATION = "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete')"
 
 

@@ -21,7 +21,9 @@ Report = Callable[[str], None]
 def apply_all(
     settings: Settings, repository: Repository, report: Report, kinds: Iterable[str] = ()
 ) -> None:
-    """Topics, tables, Feast's registry, what is served, the connector, or just some of them."""
+    """Topics, tables, Feast's registry, what is served, the captured tables' database, the
+    connector, or just some of them.
+    """
     wanted = tuple(kinds) or tuple(KINDS)
     for kind in wanted:
         if kind not in KINDS:
@@ -65,12 +67,21 @@ def apply_registry(settings: Settings, repository: Repository, report: Report) -
     report(f"Feast: {len(changed)} objects changed" if changed else "Feast: all registered")
 
 
-def apply_connector(settings: Settings, repository: Repository, report: Report) -> None:
-    """The connector, running; its tables must exist."""
+def apply_source(settings: Settings, repository: Repository, report: Report) -> None:
+    """What the captured tables' database needs; the tables must exist."""
     if not repository.tables:
         return
-    for change in capture(settings, repository).apply():
+    changes = capture(settings, repository).apply()
+    for change in changes:
         report(f"PostgreSQL: {change}")
+    if not changes:
+        report("PostgreSQL: ready to be captured")
+
+
+def apply_connector(settings: Settings, repository: Repository, report: Report) -> None:
+    """The connector, running; its tables must be ready to be captured."""
+    if not repository.tables:
+        return
     cluster, name = ConnectCluster(settings.connect_url), connector_name(repository)
     changed = cluster.apply(name, document(settings, repository))
     cluster.wait(name, 60)
@@ -79,7 +90,7 @@ def apply_connector(settings: Settings, repository: Repository, report: Report) 
 
 def capture(settings: Settings, repository: Repository) -> Capture:
     """The captured tables in the source database."""
-    return Capture(settings.postgres_url(repository.name), repository)
+    return Capture(settings.source_url(repository.name), repository)
 
 
 def document(settings: Settings, repository: Repository) -> dict[str, str]:
@@ -100,6 +111,7 @@ KINDS: dict[str, Callable[[Settings, Repository, Report], None]] = {
     "tables": apply_tables,
     "registry": apply_registry,
     "serving": apply_serving,
+    "source": apply_source,
     "connector": apply_connector,
 }
 """What `headwater apply` makes, in order."""

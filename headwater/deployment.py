@@ -61,17 +61,23 @@ def _objects(repository: Repository) -> dict[str, object]:
         },
     }
     if repository.tables:
-        config = {
-            key: value
-            for key, value in connector_document(repository, _NOWHERE, prepared=False).items()
-            # Where the tables are is the deployment's to say, how many replicas the cluster's.
-            if not key.startswith("database.")
-            and key != "topic.creation.default.replication.factor"
-        }
+        config, ready = (
+            {
+                key: value
+                for key, value in connector_document(repository, _NOWHERE, prepared).items()
+                # Where the tables are is the deployment's to say, how many replicas the cluster's.
+                if not key.startswith("database.")
+                and key != "topic.creation.default.replication.factor"
+            }
+            for prepared in (False, True)
+        )
         config["topic.creation.default.replication.factor"] = "-1"
         if tables := source_tables(repository):
             values["source"] = {"tables": tables}
-        values["connectors"] = {connector_name(repository): {"config": config}}
+        prepared = {key: value for key, value in ready.items() if config.get(key) != value}
+        values["connectors"] = {
+            connector_name(repository): {"config": config, "prepared": prepared}
+        }
     return values
 
 

@@ -104,6 +104,18 @@ class Elsewhere:
     postgres_password_file: str = ""
     """HEADWATER_POSTGRES_PASSWORD_FILE: the file that holds their password."""
 
+    source: str = ""
+    """HEADWATER_SOURCE: host:port of the captured tables, where that is another server."""
+
+    source_database: str = ""
+    """HEADWATER_SOURCE_DATABASE: the database they are in; else named like the repository."""
+
+    source_user: str = "headwater"
+    """HEADWATER_SOURCE_USER: who makes it ready to be captured; owns the tables."""
+
+    source_password_file: str = ""
+    """HEADWATER_SOURCE_PASSWORD_FILE: the file that holds that password."""
+
     catalog_uri: str = ""
     """HEADWATER_CATALOG_URI: an Iceberg REST catalog, in the place of the one in PostgreSQL."""
 
@@ -113,7 +125,8 @@ class Elsewhere:
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Elsewhere:
         """The addresses in `environ`."""
-        return cls(**{f.name: environ.get(f"HEADWATER_{f.name.upper()}", "") for f in fields(cls)})
+        names = {f.name: f"HEADWATER_{f.name.upper()}" for f in fields(cls)}
+        return cls(**{name: environ[v] for name, v in names.items() if environ.get(v)})
 
 
 @dataclass(frozen=True)
@@ -250,7 +263,7 @@ class Settings:
     def postgres_password(self) -> str:
         """PostgreSQL's password; SettingsError if the platform never ran."""
         try:
-            return self.password_file.read_text("utf-8").strip().removeprefix("password=")
+            return _password(self.password_file)
         except FileNotFoundError:
             raise SettingsError(
                 f"{self.password_file} is not there: run `headwater up` first"
@@ -261,9 +274,30 @@ class Settings:
         password = self.postgres_password()
         return f"{scheme}://headwater:{quote(password, safe='')}@{self.postgres}/{database}"
 
+    def source_url(self, database: str) -> str:
+        """Where the captured tables are, password included: never print it.
+
+        In `database` of PostgreSQL itself, unless HEADWATER_SOURCE says where. SettingsError if
+        its password is not there.
+        """
+        there = self.elsewhere
+        if not there.source:
+            return self.postgres_url(database)
+        try:
+            password = quote(_password(Path(there.source_password_file)), safe="")
+        except OSError as error:
+            raise SettingsError(f"HEADWATER_SOURCE_PASSWORD_FILE: {error}") from None
+        user = quote(there.source_user, safe="")
+        return f"postgresql://{user}:{password}@{there.source}/{there.source_database or database}"
+
     def catalog_url(self) -> str:
         """The Iceberg catalog as PyIceberg opens it, password included: never print it."""
         return self.elsewhere.catalog_uri or self.postgres_url("headwater", "postgresql+psycopg")
+
+
+def _password(file: Path) -> str:
+    """A file that holds it alone, or as a property, which is how Connect wants it."""
+    return file.read_text("utf-8").strip().removeprefix("password=")
 
 
 def _ports(environ: Mapping[str, str]) -> Ports:

@@ -9,9 +9,9 @@ from dataclasses import asdict
 
 import click
 
-from connectors.capture import Capture
+from connectors.capture import Capture, script
 from connectors.debezium import ConnectCluster, connector_name
-from headwater.apply import apply_connector, capture, document
+from headwater.apply import apply_connector, apply_source, capture, document
 from headwater.settings import Settings
 from schemas import Repository, SettingsError
 from schemas.loading import load_repository
@@ -75,7 +75,16 @@ def apply(check: bool, as_json: bool) -> None:
     if drift:
         click.echo("the tables are not as declared: nothing is applied", err=True)
         sys.exit(1)
-    apply_connector(it.settings, it.repository, (lambda _: None) if as_json else click.echo)
+    report = (lambda _: None) if as_json else click.echo
+    apply_source(it.settings, it.repository, report)
+    apply_connector(it.settings, it.repository, report)
+
+
+@connectors.command()
+@click.option("--user", default="headwater", show_default=True, help="Whom the connector is.")
+def sql(user: str) -> None:
+    """The SQL that makes the database ready, for whoever owns the tables; nothing is asked."""
+    click.echo(script(load_repository(Settings.read(os.environ).repository), user), nl=False)
 
 
 @connectors.command()

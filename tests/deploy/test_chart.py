@@ -207,16 +207,42 @@ def test_topics_are_the_declared_ones(objects):
     assert {t["metadata"]["annotations"]["helm.sh/resource-policy"] for t in found} == {"keep"}
 
 
-def test_the_connector_is_the_derived_one_with_the_deployments_database(objects):
-    config = of(objects["prod"], "KafkaConnector")[connector_name(repository)]["spec"]["config"]
+@pytest.mark.parametrize("by", ["nobody", "hook", "hand"])
+def test_the_connector_is_the_derived_one_with_the_deployments_database(by):
+    """Of a database that somebody has made ready, it is the one of a single machine."""
+    found = render("prod", "--set", f"source.preparedBy={by}")
+    config = of(found, "KafkaConnector")[connector_name(repository)]["spec"]["config"]
     wanted = connector_document(
         repository,
         Database("source.example.com", 5432, "flights", "headwater", "${env:SOURCE_PASSWORD}"),
-        prepared=False,
+        prepared=by != "nobody",
     )
     wanted["topic.creation.default.replication.factor"] = "-1"
     del wanted["connector.class"]
     assert config == wanted
+
+
+@pytest.mark.parametrize("by", ["nobody", "hook", "hand"])
+def test_who_makes_the_captured_database_ready_can_reach_it(by, secrets):
+    found = render("prod", "--set", f"source.preparedBy={by}", "--set", "source.user=owner")
+    assert [str(finding) for finding in check(found)] == []
+    hook = of(found, "Job")[f"{RELEASE}-apply"]
+    assert ("source" in pod(hook)["containers"][0]["args"]) is (by == "hook")
+    people = of(found, "Deployment")[f"{RELEASE}-command"]
+    for thing in (hook, people):
+        seen = environment(thing, secrets)
+        if by == "nobody":
+            assert "HEADWATER_SOURCE" not in seen
+            continue
+        url = Settings.read(seen).source_url("flights")
+        assert url == "postgresql://owner:s3cret@source.example.com:5432/flights"
+        mounts = {m["name"]: m["mountPath"] for m in pod(thing)["containers"][0]["volumeMounts"]}
+        assert mounts["source"] == "/secrets/source"
+        volumes = {volume["name"]: volume for volume in pod(thing)["volumes"]}
+        assert volumes["source"]["secret"]["secretName"] == "headwater-source"
+    # What runs every night has no business there.
+    for job in of(found, "CronJob").values():
+        assert "source" not in {volume["name"] for volume in pod(job)["volumes"]}
 
 
 def test_rules_and_dashboards_are_the_derived_ones(objects):
@@ -251,6 +277,8 @@ def test_without_a_plan_it_says_where_the_plan_comes_from():
         ("secrets.redis=", "redis.user: comes with the password"),
         ("redis.create=true", "redis.user: comes with the password"),
         ("jobs.flights-weather.sql=abc", "sql"),
+        ("source.preparedBy=somebody", "preparedBy"),
+        ("images.digests.flink=0.1.0", "digests/flink"),
         ("api.oidc.issuer=http://id.example.com", "issuer"),
     ],
 )
@@ -283,7 +311,7 @@ def test_a_declared_outage_reaches_the_jobs_and_the_brokers():
 
 def test_migrations_run_before_the_jobs_change(objects):
     for profile, when, kinds in (
-        ("prod", "pre-install,pre-upgrade", ["topics", "tables", "registry", "serving"]),
+        ("prod", "pre-install,pre-upgrade", ["topics", "tables", "registry", "serving", "source"]),
         # The database comes with the release, and Strimzi makes the topics.
         ("dev", "post-install,pre-upgrade", ["tables", "registry", "serving"]),
     ):
@@ -322,7 +350,7 @@ def environment(thing, secrets):
 
 @pytest.fixture
 def secrets(tmp_path):
-    for name in ("kafka/password", "postgres/password", "catalog/token"):
+    for name in ("kafka/password", "postgres/password", "source/password", "catalog/token"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("s3cret\n")
     return tmp_path

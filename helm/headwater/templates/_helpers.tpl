@@ -212,8 +212,21 @@ pod:
 {{- end }}
 {{- end }}
 
-{{/* One run of the `headwater` command: {root, part, args}. */}}
+{{/* Where the captured tables are, for who makes their database ready or asks for a snapshot. */}}
+{{- define "headwater.sourceEnv" }}
+- name: HEADWATER_SOURCE
+  value: {{ printf "%s:%d" .Values.source.host (int .Values.source.port) | quote }}
+- name: HEADWATER_SOURCE_DATABASE
+  value: {{ .Values.source.database | quote }}
+- name: HEADWATER_SOURCE_USER
+  value: {{ .Values.source.user | quote }}
+- name: HEADWATER_SOURCE_PASSWORD_FILE
+  value: /secrets/source/password
+{{- end }}
+
+{{/* One run of the `headwater` command: {root, part, args, check, source}. */}}
 {{- define "headwater.commandPod" -}}
+{{- $source := and .source .root.Values.connectors (ne .root.Values.source.preparedBy "nobody") -}}
 restartPolicy: Never
 serviceAccountName: {{ include "headwater.name" .root }}-command
 automountServiceAccountToken: false
@@ -238,9 +251,19 @@ containers:
     image: {{ include "headwater.image" (dict "root" .root "image" "serving") }}
     imagePullPolicy: {{ .root.Values.images.pullPolicy }}
     args: {{ toJson .args }}
-    env: {{- include "headwater.env" .root | nindent 6 }}
+    env:
+      {{- include "headwater.env" .root | nindent 6 }}
+      {{- if $source }}{{ include "headwater.sourceEnv" .root | nindent 6 }}{{ end }}
     securityContext: {{- include "headwater.containerSecurity" . | nindent 6 }}
     resources: {{- toYaml .root.Values.apply.resources | nindent 6 }}
-    volumeMounts: {{- include "headwater.mounts" .root | nindent 6 }}
-volumes: {{- include "headwater.volumes" .root | nindent 2 }}
+    volumeMounts:
+      {{- include "headwater.mounts" .root | nindent 6 }}
+      {{- if $source }}
+      - {name: source, mountPath: /secrets/source, readOnly: true}
+      {{- end }}
+volumes:
+  {{- include "headwater.volumes" .root | nindent 2 }}
+  {{- if $source }}
+  - {name: source, secret: {secretName: {{ .root.Values.secrets.source }}, defaultMode: 0440}}
+  {{- end }}
 {{- end }}

@@ -1,0 +1,125 @@
+"""A captured database is made ready: by whoever owns its tables, or by hand with the same SQL.
+
+On PostgreSQL alone, where the connector is somebody else than the tables' owner.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+
+import psycopg
+import pytest
+
+from connectors.capture import HEARTBEAT_QUERY, Capture, script
+from feature_repo.flights.repository import repository as flights
+from headwater.local.platform import Platform
+from headwater.settings import Settings
+from schemas import SettingsError
+from tests.conftest import ROOT, command, free_ports
+from tests.shop import CUSTOMERS, repository
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The settings of a server of its own; its people are an owner, and a connector."""
+    state = ROOT / "build" / f"test-source-{os.getpid()}"
+    settings = Settings.read(free_ports() | {"HEADWATER_STATE": str(state)})
+    platform = Platform(settings)
+    try:
+        platform.up(["postgres"], print)
+        with psycopg.connect(settings.postgres_url("postgres"), autocommit=True) as connection:
+            for name, rights in (("owner", ""), ("connector", "REPLICATION")):
+                connection.execute(f"CREATE ROLE {name} LOGIN {rights} PASSWORD 'a b/c'")
+        yield settings
+    finally:
+        platform.down(["postgres"], print)
+        shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.fixture
+def database(server):
+    """A database of the owner, with a table; and how the owner reaches it."""
+    with psycopg.connect(server.postgres_url("postgres"), autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS crm")
+        connection.execute("CREATE DATABASE crm OWNER owner")
+    url = f"postgresql://owner:a%20b%2Fc@{server.postgres}/crm"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA IF NOT EXISTS public")
+        connection.execute(CUSTOMERS)
+    return url
+
+
+@pytest.fixture
+def environ(server, tmp_path):
+    """As the chart's hook has it."""
+    (tmp_path / "password").write_text("a b/c\n")
+    return {
+        **os.environ,
+        "HEADWATER_REPOSITORY": "tests.shop:repository",
+        "HEADWATER_STATE": str(server.state),
+        "HEADWATER_SOURCE": server.postgres,
+        "HEADWATER_SOURCE_DATABASE": "crm",
+        "HEADWATER_SOURCE_USER": "owner",
+        "HEADWATER_SOURCE_PASSWORD_FILE": str(tmp_path / "password"),
+    }
+
+
+def test_the_owner_of_the_tables_makes_their_database_ready(database, environ):
+    done = command(environ, "apply", "source")
+    assert done.returncode == 0, done.stderr
+    assert "public.customers replica identity: default -> full" in done.stdout
+    assert Capture(database, repository).changes() == []
+    again = command(environ, "apply", "source")
+    assert again.stdout == "PostgreSQL: ready to be captured\n"
+    asked = command(environ, "connectors", "snapshot", "customers")
+    assert asked.returncode == 0, asked.stderr
+    with psycopg.connect(database) as connection:
+        (signal,) = connection.execute("SELECT type, data FROM headwater.signals").fetchall()
+    assert signal[0] == "execute-snapshot"
+    assert "public.customers" in signal[1]
+
+
+@pytest.mark.parametrize("before", ["", "CREATE PUBLICATION headwater_shop FOR TABLE customers"])
+def test_what_is_run_by_hand_is_what_the_hook_would_do(database, environ, before):
+    """Also where Debezium has made a publication of its own before."""
+    if before:
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(before)
+    printed = command(environ, "connectors", "sql", "--user", "connector")
+    assert printed.returncode == 0, printed.stderr
+    for _ in range(2):
+        with psycopg.connect(database) as connection:
+            connection.execute(printed.stdout)
+    assert Capture(database, repository).changes() == []
+    # Whom the connector is may do what Debezium does as it.
+    with psycopg.connect(database.replace("owner", "connector")) as connection:
+        connection.execute("SELECT pg_create_logical_replication_slot('a', 'pgoutput', true)")
+        connection.execute("SELECT * FROM customers")
+        connection.execute("SELECT * FROM headwater.signals")
+        for _ in range(2):
+            connection.execute(HEARTBEAT_QUERY)
+        connection.execute("INSERT INTO headwater.signals VALUES ('a', 'snapshot-window-open', '')")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("DELETE FROM customers")
+
+
+def test_the_sql_that_is_shown_is_the_codes_own():
+    shown = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/ingestion.md").read_text("utf-8"), re.S)
+    assert shown[-1] == script(flights, "headwater")
+    printed = command(dict(os.environ), "connectors", "sql")
+    assert printed.stdout == shown[-1]
+
+
+def test_a_source_is_where_it_is_said_to_be(tmp_path):
+    (tmp_path / "password").write_text("p:w\n")
+    given = {
+        "HEADWATER_SOURCE": "crm.example.com:5433",
+        "HEADWATER_SOURCE_PASSWORD_FILE": str(tmp_path / "password"),
+    }
+    assert Settings.read(given).source_url("shop") == (
+        "postgresql://headwater:p%3Aw@crm.example.com:5433/shop"
+    )
+    with pytest.raises(SettingsError, match="HEADWATER_SOURCE_PASSWORD_FILE"):
+        Settings.read({"HEADWATER_SOURCE": "here:1"}).source_url("shop")
