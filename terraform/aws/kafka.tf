@@ -16,7 +16,8 @@ module "kafka" {
     unauthenticated = false
     sasl            = { scram = true }
   }
-  create_scram_secret_association          = true
+  # MSK reads the secret then: it must have its value.
+  create_scram_secret_association          = var.kafka_secret_written
   scram_secret_association_secret_arn_list = [aws_secretsmanager_secret.kafka.arn]
 
   encryption_at_rest_kms_key_arn      = module.key.key_arn
@@ -27,8 +28,12 @@ module "kafka" {
   configuration_server_properties = {
     "auto.create.topics.enable"  = "false"
     "default.replication.factor" = tostring(var.zones)
-    "min.insync.replicas"        = "2"
+    "min.insync.replicas"        = tostring(local.in_sync)
     "log.retention.ms"           = "-1"
+    # Kafka's own topics want three brokers unless they are told how many there are.
+    "offsets.topic.replication.factor"         = tostring(var.zones)
+    "transaction.state.log.replication.factor" = tostring(var.zones)
+    "transaction.state.log.min.isr"            = tostring(local.in_sync)
   }
 
   enable_storage_autoscaling = true
@@ -40,7 +45,7 @@ module "kafka" {
 }
 
 # The user's name and password are written by hand, as {"username": ..., "password": ...}: a value
-# in Terraform would lie in its state.
+# in Terraform would lie in its state. Then var.kafka_secret_written lets Kafka know of it.
 resource "aws_secretsmanager_secret" "kafka" {
   name       = "AmazonMSK_${var.name}"
   kms_key_id = module.key.key_arn

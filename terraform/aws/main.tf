@@ -14,6 +14,10 @@ data "aws_availability_zones" "here" {
 
 locals {
   zones = slice(data.aws_availability_zones.here.names, 0, var.zones)
+
+  # A broker in each zone has a copy of everything. One may be away, to be patched or with its zone,
+  # and writes go on: so all but one must have what is acknowledged.
+  in_sync = max(1, var.zones - 1)
 }
 
 module "key" {

@@ -17,6 +17,12 @@ module "postgres" {
   master_user_secret_kms_key_id       = module.key.key_arn
   iam_database_authentication_enabled = true
 
+  # RDS changes it every week unless it is told otherwise. Jobs have theirs from when they were
+  # submitted: docs/runbooks/rotate-secrets.md.
+  manage_master_user_password_rotation                   = true
+  master_user_password_rotate_immediately                = false
+  master_user_password_rotation_automatically_after_days = var.postgres.rotate_days
+
   storage_encrypted       = true
   kms_key_id              = module.key.key_arn
   multi_az                = var.protect

@@ -1,7 +1,8 @@
 name   = "headwater-staging"
 region = "eu-west-1"
 
-# Small, and may be removed.
+# Small, and may be removed. What Kafka acknowledges is on one of two brokers at least, so that the
+# other one may restart.
 zones        = 2
 nat_per_zone = false
 protect      = false

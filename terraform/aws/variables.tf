@@ -76,6 +76,12 @@ variable "kafka" {
   default = {}
 }
 
+variable "kafka_secret_written" {
+  description = "Whether Kafka's secret has its value: false for the first apply, which makes the secret, and true from the next one on."
+  type        = bool
+  default     = false
+}
+
 variable "redis" {
   description = "ElastiCache: node type and replicas. Features must fit its memory."
   type = object({
@@ -87,11 +93,12 @@ variable "redis" {
 }
 
 variable "postgres" {
-  description = "RDS: the Iceberg catalog and Feast's registry. Small."
+  description = "RDS: the Iceberg catalog and Feast's registry. Small. After rotate_days it gets a new password, and whoever uses it must be told."
   type = object({
-    version = optional(string, "18")
-    type    = optional(string, "db.t4g.medium")
-    storage = optional(number, 50)
+    version     = optional(string, "18")
+    type        = optional(string, "db.t4g.medium")
+    storage     = optional(number, 50)
+    rotate_days = optional(number, 365)
   })
   default = {}
 }

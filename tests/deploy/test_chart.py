@@ -446,6 +446,26 @@ def test_tls_and_an_issuer_of_tokens_reach_everyone_they_concern(secrets):
         assert {v.split("/")[-1] for v in values if v.startswith("/secrets/tls/")} == read
 
 
+def test_traces_go_nowhere_until_a_collector_is_named(objects):
+    address = "http://collector.monitoring:4318"
+    named = render("prod", "--set", f"api.otlpEndpoint={address}")
+    for found, wanted in ((objects["prod"], None), (named, address)):
+        told = [
+            {one["name"]: one.get("value") for one in container.get("env", ())}
+            for thing in (
+                of(found, "Deployment")[f"{RELEASE}-api"],
+                *of(found, "FlinkDeployment").values(),
+            )
+            for container in pod(thing)["containers"]
+            if container["name"] in ("api", "flink-main-container")
+        ]
+        assert len(told) == 1 + len(JOBS)
+        assert {one.get("OTEL_EXPORTER_OTLP_ENDPOINT") for one in told} == {wanted}
+        egress = of(found, "NetworkPolicy")[f"{RELEASE}-egress"]["spec"]["egress"]
+        ports = {port["port"] for rule in egress for port in rule.get("ports", ())}
+        assert (4318 in ports) is (wanted is not None)
+
+
 def test_the_api_is_spread_scaled_and_never_all_away(objects):
     deployment = of(objects["prod"], "Deployment")[f"{RELEASE}-api"]
     scaler = of(objects["prod"], "HorizontalPodAutoscaler")[f"{RELEASE}-api"]["spec"]

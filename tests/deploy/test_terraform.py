@@ -173,6 +173,37 @@ def test_staging_is_small_and_may_go(given):
     assert found["storage"]["force_destroy"]
 
 
+@needs_aws
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_one_broker_may_be_away(given, deployment):
+    """Of as many as there are copies; the others take writes, and transactions."""
+    kafka = given[deployment]["kafka"]
+    said = kafka["configuration_server_properties"]
+    for name in ("default", "offsets.topic", "transaction.state.log"):
+        assert int(said[f"{name}.replication.factor"]) == kafka["number_of_broker_nodes"]
+    for name in ("min.insync.replicas", "transaction.state.log.min.isr"):
+        assert int(said[name]) == kafka["number_of_broker_nodes"] - 1
+
+
+@needs_aws
+def test_kafka_is_told_of_its_user_when_the_secret_has_been_written(given, arguments):
+    assert given["staging"]["kafka"]["create_scram_secret_association"] is False
+    options = ("-var-file=staging.tfvars", "-var=kafka_secret_written=true")
+    state = states_of(arguments, *options)["applied"]
+    kafka = state["outputs"]["given"]["value"]["kafka"]
+    assert kafka["create_scram_secret_association"] is True
+    assert len(kafka["scram_secret_association_secret_arn_list"]) == 1
+
+
+@needs_aws
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_the_databases_password_does_not_change_every_week(given, deployment):
+    found = given[deployment]["postgres"]
+    assert found["manage_master_user_password_rotation"]
+    assert found["master_user_password_rotation_automatically_after_days"] == 365
+    assert found["master_user_password_rotate_immediately"] is False
+
+
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """terraform/aws with the modules themselves."""

@@ -175,3 +175,22 @@ def test_it_installs_every_file_of_the_plan():
         file = f"feature_repo/flights/plan/helm/{name}.yaml"
         assert file in WORKFLOWS["deploy"]["env"]["VALUES"]
         assert (ROOT / file).exists()
+
+
+def test_everything_that_is_pinned_is_looked_after():
+    """Every folder whose versions dependabot can raise."""
+    found = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text("utf-8"))
+    known = {
+        one["package-ecosystem"]: set(one.get("directories", [one.get("directory")]))
+        for one in found["updates"]
+    }
+    for ecosystem, pattern in (
+        ("terraform", "terraform/*/versions.tf"),
+        ("docker", "images/*/Dockerfile"),
+        ("gomod", "tools/go.mod"),
+        ("pip", "requirements/dev.in"),
+    ):
+        there = {f"/{file.parent.relative_to(ROOT)}" for file in ROOT.glob(pattern)}
+        assert there and known[ecosystem] == there, ecosystem
+    poms = [ROOT / "pom.xml", ROOT / "flink_jobs/kernel/pom.xml", ROOT / "tools/pom.xml"]
+    assert known["maven"] == {f"/{pom.parent.relative_to(ROOT)}".removesuffix(".") for pom in poms}

@@ -78,6 +78,9 @@ variables {
 }
 
 run "production" {
+  variables {
+    kafka_secret_written = true
+  }
   assert {
     condition     = length(module.network.natgw_ids) == 3 && length(module.network.private_subnets) == 3
     error_message = "a NAT gateway in each of three zones"
@@ -110,6 +113,10 @@ run "a_small_one_is_small" {
   assert {
     condition     = length(module.network.natgw_ids) == 1 && length(module.network.private_subnets) == 2
     error_message = "one NAT gateway, two zones"
+  }
+  assert {
+    condition     = module.kafka.scram_secret_association_id == null
+    error_message = "a secret that has no value yet is not given to Kafka"
   }
 }
 
