@@ -313,7 +313,7 @@ def test_migrations_run_before_the_jobs_change(objects):
     for profile, when, kinds in (
         ("prod", "pre-install,pre-upgrade", ["topics", "tables", "registry", "serving", "source"]),
         # The database comes with the release, and Strimzi makes the topics.
-        ("dev", "post-install,pre-upgrade", ["tables", "registry", "serving"]),
+        ("dev", "post-install,pre-upgrade", ["tables", "registry", "serving", "source"]),
     ):
         job = of(objects[profile], "Job")[f"{RELEASE}-apply"]
         assert job["metadata"]["annotations"]["helm.sh/hook"] == when

@@ -215,9 +215,9 @@ pod:
 {{/* Where the captured tables are, for who makes their database ready or asks for a snapshot. */}}
 {{- define "headwater.sourceEnv" }}
 - name: HEADWATER_SOURCE
-  value: {{ printf "%s:%d" .Values.source.host (int .Values.source.port) | quote }}
+  value: {{ printf "%s:%d" (include "headwater.sourceHost" .) (int .Values.source.port) | quote }}
 - name: HEADWATER_SOURCE_DATABASE
-  value: {{ .Values.source.database | quote }}
+  value: {{ include "headwater.sourceDatabase" . | quote }}
 - name: HEADWATER_SOURCE_USER
   value: {{ .Values.source.user | quote }}
 - name: HEADWATER_SOURCE_PASSWORD_FILE
