@@ -19,6 +19,7 @@ from flink_jobs.sql import job_sql, jobs
 from headwater.apply import KINDS
 from headwater.cli import COMMANDS, headwater
 from headwater.deployment import chart_values
+from headwater.monitoring import Receivers, alertmanager_file
 from headwater.settings import Settings
 from observability.dashboards import dashboards
 from observability.rules import rule_groups
@@ -56,6 +57,8 @@ from tools.chart import (
 )
 
 JOBS = [job.name for job in jobs(repository)]
+# The API's own target among all that one Prometheus reads, as the operator labels it.
+OURS = f'job="api", namespace="{NAMESPACE}", service="{RELEASE}-api"'
 
 
 @pytest.fixture(scope="module")
@@ -246,8 +249,13 @@ def test_who_makes_the_captured_database_ready_can_reach_it(by, secrets):
 
 
 def test_rules_and_dashboards_are_the_derived_ones(objects):
+    derived = rule_groups(repository, JOBS)
+    for group in derived:
+        for rule in group["rules"]:
+            rule["labels"] = {**rule.get("labels", {}), "namespace": NAMESPACE}
+            rule["expr"] = rule["expr"].replace('job="api"', OURS)
     rules = of(objects["prod"], "PrometheusRule")[RELEASE]["spec"]["groups"]
-    assert rules == rule_groups(repository, JOBS)
+    assert rules == derived
     maps = of(objects["prod"], "ConfigMap").values()
     found = {
         name.removesuffix(".json"): json.loads(text)
@@ -604,6 +612,21 @@ def test_alerts_go_out_by_secrets_that_are_only_named(objects):
     routed = {m["value"] for route in spec["route"]["routes"] for m in route["matchers"]}
     assert used == {"page", "ticket"}
     assert routed == {"page", "page|ticket"}
+
+
+def test_alerts_carry_what_they_are_routed_and_grouped_by(objects):
+    """The operator adds a matcher of the namespace to the routes of an AlertmanagerConfig."""
+    rules = [
+        rule
+        for group in of(objects["prod"], "PrometheusRule")[RELEASE]["spec"]["groups"]
+        for rule in group["rules"]
+    ]
+    assert {rule["labels"].get("namespace") for rule in rules} == {NAMESPACE}
+    carried = {label for rule in rules for label in rule["labels"]} | {"alertname"}
+    config = of(objects["prod"], "AlertmanagerConfig")[RELEASE]
+    local = yaml.safe_load(alertmanager_file(Receivers()))
+    assert set(config["spec"]["route"]["groupBy"]) <= carried
+    assert config["spec"]["route"]["groupBy"] == local["route"]["group_by"]
 
 
 def _alert_rules():

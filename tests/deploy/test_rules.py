@@ -24,7 +24,7 @@ from observability import queries as q
 from observability.dashboards import dashboards
 from observability.metrics import ApiMetrics
 from observability.rules import FAST_SECONDS, alerts
-from tools.chart import ROOT, TOOLS
+from tools.chart import NAMESPACE, RELEASE, ROOT, TOOLS, render
 
 JOBS = [job.name for job in jobs(repository)]
 ALERTS = alerts(repository, JOBS)
@@ -196,6 +196,21 @@ def test_an_alert_fires_when_it_should_and_only_then(folder, tmp_path, name):
         assert bool(mine) is expected, run
         if mine:
             assert f'severity="{wanted.severity}"' in mine[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "fires"),
+    [
+        (f'namespace="{NAMESPACE}", service="{RELEASE}-api"', False),
+        (f'namespace="{NAMESPACE}", service="orders"', True),
+        (f'namespace="shop", service="{RELEASE}-api"', True),
+    ],
+)
+def test_on_a_cluster_no_other_api_stands_in_for_ours(tmp_path, labels, fires):
+    (rules,) = (thing for thing in render("prod") if thing["kind"] == "PrometheusRule")
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules["spec"]))
+    run = _evaluate(tmp_path, tmp_path, "ApiDown", one(f'up{{job="api", {labels}}}', "1x10"), "5m")
+    assert ('alertname="ApiDown"' in run) is fires, run
 
 
 def _evaluate(folder: Path, tmp_path: Path, name: str, series: dict[str, str], when: str) -> str:
