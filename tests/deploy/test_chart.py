@@ -46,6 +46,7 @@ from tools.chart import (
     NAMESPACE,
     PROFILES,
     RELEASE,
+    ROOT,
     TOOLS,
     applies,
     check,
@@ -59,6 +60,7 @@ from tools.chart import (
 JOBS = [job.name for job in jobs(repository)]
 # The API's own target among all that one Prometheus reads, as the operator labels it.
 OURS = f'job="api", namespace="{NAMESPACE}", service="{RELEASE}-api"'
+RUNBOOKS = "https://git.example.com/headwater/blob/main"
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +256,9 @@ def test_rules_and_dashboards_are_the_derived_ones(objects):
         for rule in group["rules"]:
             rule["labels"] = {**rule.get("labels", {}), "namespace": NAMESPACE}
             rule["expr"] = rule["expr"].replace('job="api"', OURS)
+            if "alert" in rule:
+                path = rule["annotations"]["runbook_url"]
+                rule["annotations"]["runbook_url"] = f"{RUNBOOKS}/{path}"
     rules = of(objects["prod"], "PrometheusRule")[RELEASE]["spec"]["groups"]
     assert rules == derived
     maps = of(objects["prod"], "ConfigMap").values()
@@ -288,6 +293,7 @@ def test_without_a_plan_it_says_where_the_plan_comes_from():
         ("source.preparedBy=somebody", "preparedBy"),
         ("images.digests.flink=0.1.0", "digests/flink"),
         ("api.oidc.issuer=http://id.example.com", "issuer"),
+        ("monitoring.runbooks=docs/runbooks", "runbooks"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(option, said):
@@ -612,6 +618,27 @@ def test_alerts_go_out_by_secrets_that_are_only_named(objects):
     routed = {m["value"] for route in spec["route"]["routes"] for m in route["matchers"]}
     assert used == {"page", "ticket"}
     assert routed == {"page", "page|ticket"}
+
+
+@pytest.mark.parametrize(
+    ("base", "link"),
+    [
+        ("", ""),
+        ("https://docs.example.org/headwater/", "https://docs.example.org/headwater/"),
+    ],
+)
+def test_an_alert_links_its_runbook_where_the_files_are_read(base, link):
+    found = of(render("prod", "--set", f"monitoring.runbooks={base}"), "PrometheusRule")
+    links = [
+        rule["annotations"]["runbook_url"]
+        for group in found[RELEASE]["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    assert links
+    for one in links:
+        assert one.startswith(f"{link}docs/runbooks/")
+        assert (ROOT / one.removeprefix(link)).exists()
 
 
 def test_alerts_carry_what_they_are_routed_and_grouped_by(objects):
