@@ -81,7 +81,7 @@ def alertmanager_file(receivers: Receivers) -> str:
     document = {
         "route": {
             "receiver": "everyone",
-            "group_by": ["alertname", "view", "flink_job"],
+            "group_by": ["alertname", "source", "view", "flink_job"],
             "group_wait": "1s",
             "group_interval": "5m",
             "repeat_interval": "12h",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from observability import queries as q
 from observability.rules import ANSWERED, FAST, FAST_SECONDS
-from schemas import EventStream, FeatureView, Repository
+from schemas import EventStream, FeatureView, JoinedStream, Repository
 
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _OVER = "$__rate_interval"
@@ -32,7 +32,7 @@ def dashboards(repository: Repository, jobs: Iterable[str]) -> dict[str, object]
     name = repository.name
     found: dict[str, object] = {
         f"{name}-overview": _dashboard(
-            f"{name}-overview", f"Headwater: {name}", _overview(list(jobs)), name
+            f"{name}-overview", f"Headwater: {name}", _overview(repository, list(jobs)), name
         )
     }
     for view in repository.views:
@@ -41,9 +41,8 @@ def dashboards(repository: Repository, jobs: Iterable[str]) -> dict[str, object]
     return found
 
 
-def _overview(jobs: list[str]) -> Iterable[Panel]:
-    named = "|".join(q.label(name) for name in jobs)
-    all_ = f'job_name=~"{named}"'
+def _overview(repository: Repository, jobs: list[str]) -> Iterable[Panel]:
+    all_ = q.live(jobs)
     lookups = f"sum(rate({q.REQUESTS}{{{q.LOOKUP}}}[{_OVER}]))"
     yield Panel("Lookups", ((lookups, "a second"),), "reqps")
     yield Panel(
@@ -110,6 +109,28 @@ def _overview(jobs: list[str]) -> Iterable[Panel]:
         ),
         "rowsps",
     )
+    yield Panel(
+        "Dead letters",
+        ((f"{q.of_sources(q.DEAD_LETTERS, jobs, '15m', 'reason')} > 0", "{{source}}: {{reason}}"),),
+        "short",
+        "Records of 15 minutes that could not be read; empty is well",
+    )
+    checked = [q.of_sources(q.BROKEN, jobs, "15m", "expectation")]
+    if repository.checked:
+        checked.append(f"max by (source, expectation) ({q.BROKEN_IN_WINDOW})")
+    yield Panel(
+        "Expectations broken",
+        tuple((f"{asked} > 0", "{{source}}: {{expectation}}") for asked in checked),
+        "short",
+        "By records of 15 minutes, and in the newest window that was summed up; empty is well",
+    )
+    if any(isinstance(source, JoinedStream) for source in repository.sources):
+        yield Panel(
+            "Late versions",
+            ((f"sum by (job_name) (increase({q.LATE_VERSIONS}{{{all_}}}[15m]))", "{{job_name}}"),),
+            "short",
+            "In 15 minutes: rows joined to events that came too late for some of them",
+        )
     yield Panel(
         "Time since the last commit to Iceberg",
         ((f"max by (table) ({q.COMMIT_AGE}{{{all_}}})", "{{table}}"),),

@@ -8,6 +8,7 @@ colon in a label by an underscore.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from schemas import FeatureView
 
@@ -31,7 +32,12 @@ CHECKPOINT_MS = f"{_JOB}_lastCheckpointDuration"
 CHECKPOINT_BYTES = f"{_JOB}_lastCheckpointSize"
 PENDING = f"{_OPERATOR}_pendingRecords"
 RECORDS_IN = f"{_OPERATOR}_numRecordsIn"
+DEAD_LETTERS = f"{_OPERATOR}_deserializer_reason_deadLetters"
+"""By `reason`; every job that reads a source counts, the one that writes them away among them."""
+BROKEN = f"{_OPERATOR}_deserializer_expectation_brokenExpectations"
+"""By `expectation`, of records; likewise."""
 LATE_ROWS = f"{_OPERATOR}_lateRows"
+LATE_VERSIONS = f"{_OPERATOR}_lateVersions"
 REDIS_WRITES = f"{_OPERATOR}_redisWrites"
 REDIS_OLDER = f"{_OPERATOR}_redisOlder"
 REDIS_RETRIES = f"{_OPERATOR}_redisRetries"
@@ -46,10 +52,14 @@ HEAP_MAX = "flink_taskmanager_Status_JVM_Memory_Heap_Max"
 
 FLINK_METRICS = (
     *(UPTIME, RESTARTS, CHECKPOINTS, FAILED_CHECKPOINTS, CHECKPOINT_MS, CHECKPOINT_BYTES),
-    *(PENDING, RECORDS_IN, LATE_ROWS, REDIS_WRITES, REDIS_OLDER, REDIS_RETRIES, WRITE_LAG_MS),
-    *(FRESHNESS_MS, COMMIT_AGE, BUSY, BACKPRESSURED, HEAP_USED, HEAP_MAX),
+    *(PENDING, RECORDS_IN, DEAD_LETTERS, BROKEN, LATE_ROWS, LATE_VERSIONS),
+    *(REDIS_WRITES, REDIS_OLDER, REDIS_RETRIES, WRITE_LAG_MS, FRESHNESS_MS, COMMIT_AGE),
+    *(BUSY, BACKPRESSURED, HEAP_USED, HEAP_MAX),
 )
 """All of Flink's that are asked for; a test finds each in a running platform."""
+
+BROKEN_IN_WINDOW = "headwater_expectation_broken"
+"""By `source` and `expectation`, in the newest window: `headwater quality --format prometheus`."""
 
 LOOKUP = 'route="/v1/features"'
 
@@ -77,6 +87,33 @@ def table(view: FeatureView) -> str:
 def job(name: str) -> str:
     """Selects the series of a job."""
     return f'job_name="{label(name)}"'
+
+
+def live(jobs: Iterable[str]) -> str:
+    """Selects the series of jobs, and none of a replay's, which reads what was counted before."""
+    return f'job_name=~"{"|".join(label(name) for name in jobs)}"'
+
+
+def of_source(counter: str, name: str, jobs: Iterable[str], over: str, *by: str) -> str:
+    """How much a counter of a source grew in `over`; several jobs may read it, and each counts."""
+    read = f'{live(jobs)}, operator_name=~"Source:_{label(name)}_[0-9]+_"'
+    each = f"sum by ({', '.join(('job_name', *by))}) (increase({counter}{{{read}}}[{over}]))"
+    return f"max by ({', '.join(by)}) ({each})" if by else f"max({each})"
+
+
+def of_sources(counter: str, jobs: Iterable[str], over: str, by: str) -> str:
+    """The same of each source that there is, by `source` and another label."""
+    read = f'{live(jobs)}, operator_name=~"Source:.*"'
+    grown = (
+        f'label_replace(increase({counter}{{{read}}}[{over}]), "source", "$1",'
+        ' "operator_name", "Source:_(.*)_[0-9]+_")'
+    )
+    return f"max by (source, {by}) (sum by (job_name, source, {by}) ({grown}))"
+
+
+def broken_in_window(name: str) -> str:
+    """How often each expectation of a stream, or `view.NAME`, was broken in its newest window."""
+    return f'max by (expectation) ({BROKEN_IN_WINDOW}{{source="{name}"}})'
 
 
 def late_share(view: FeatureView, over: str) -> str:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from observability import queries as q
-from schemas import EventStream, FeatureView, Repository
+from schemas import CdcTable, EventStream, Expectation, FeatureView, Repository
+from schemas.expectations import of_view
 
 RUNBOOKS = "docs/runbooks"
 ANSWERED = 0.999
@@ -74,6 +75,7 @@ def rule_groups(repository: Repository, jobs: Iterable[str]) -> list[dict[str, o
         "headwater-slo": [*_recorded(), *(a.rule() for a in slo_alerts())],
         "headwater-api": [a.rule() for a in api_alerts()],
         "headwater-jobs": [a.rule() for name in names for a in job_alerts(name)],
+        "headwater-sources": [a.rule() for s in repository.read for a in source_alerts(s, names)],
         "headwater-views": [a.rule() for view in repository.views for a in view_alerts(view)],
     }
     return [{"name": name, "rules": list(rules)} for name, rules in groups.items()]
@@ -81,10 +83,12 @@ def rule_groups(repository: Repository, jobs: Iterable[str]) -> list[dict[str, o
 
 def alerts(repository: Repository, jobs: Iterable[str]) -> list[Alert]:
     """Every alert of a repository."""
+    names = list(jobs)
     return [
         *slo_alerts(),
         *api_alerts(),
-        *(alert for name in jobs for alert in job_alerts(name)),
+        *(alert for name in names for alert in job_alerts(name)),
+        *(alert for source in repository.read for alert in source_alerts(source, names)),
         *(alert for view in repository.views for alert in view_alerts(view)),
     ]
 
@@ -185,9 +189,43 @@ def job_alerts(name: str) -> Iterable[Alert]:
     )
 
 
+def source_alerts(source: EventStream | CdcTable, jobs: Iterable[str]) -> Iterable[Alert]:
+    """Of what these jobs read of one stream or captured table."""
+    names = list(jobs)
+    labels = (("source", source.name),)
+    yield Alert(
+        "DeadLetters",
+        f"{q.of_source(q.DEAD_LETTERS, source.name, names, '15m')} > 0",
+        "1m",
+        "ticket",
+        f"{source.name}: {{{{ $value | humanize }}}} records in 15 minutes could not be read",
+        labels,
+    )
+    broken = []
+    if any(isinstance(one, Expectation) for one in source.expectations):
+        broken.append(f"{q.of_source(q.BROKEN, source.name, names, '15m', 'expectation')} > 0")
+    if isinstance(source, EventStream) and source.checked:
+        broken.append(f"{q.broken_in_window(source.name)} > 0")
+    if broken:
+        yield _broken(" or ".join(broken), source.name, labels)
+
+
+def _broken(expression: str, name: str, labels: tuple[tuple[str, str], ...]) -> Alert:
+    return Alert(
+        "ExpectationsBroken",
+        expression,
+        "1m",
+        "ticket",
+        f"{name}: {{{{ $labels.expectation }}}} broken {{{{ $value | humanize }}}} times lately",
+        labels,
+    )
+
+
 def view_alerts(view: FeatureView) -> Iterable[Alert]:
     """Of one feature view."""
     labels = (("view", view.name),)
+    if view.checked:
+        yield _broken(f"{q.broken_in_window(of_view(view.name))} > 0", view.name, labels)
     yield Alert(
         "CommitsStopped",
         f"max({q.COMMIT_AGE}{{{q.table(view)}}}) > 1800",

@@ -142,18 +142,21 @@ def test_the_parts_tell_every_metric_that_is_asked_for(computing):
     def told() -> set[str]:
         found: set[str] = set()
         for port in (ports.flink_metrics, ports.taskmanager_metrics):
-            text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+            text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
             found |= {line.split("{")[0] for line in text.splitlines() if line[:1] != "#"}
         return found
 
     eventually(lambda: set(q.FLINK_METRICS) <= told(), 60)
     assert set(q.FLINK_METRICS) - told() == set()
-    text = requests.get(f"http://127.0.0.1:{ports.taskmanager_metrics}/metrics", timeout=5).text
+    text = requests.get(f"http://127.0.0.1:{ports.taskmanager_metrics}/metrics", timeout=30).text
     # The labels by which dashboards and rules find a view's series.
     for wanted in (
         f'{q.REDIS_WRITES}{{.*operator_name="redis_carrier_delays:_Writer"',
         f'{q.LATE_ROWS}{{.*task_name="[^"]*redis_carrier_delays:_Writer',
         f'{q.RECORDS_IN}{{.*operator_name="ProcessTableFunction[^"]*".*redis_carrier_delays:_Wr',
+        rf'{q.DEAD_LETTERS}{{(?=.*operator_name="Source:_departures_\d+_").*reason="malformed"',
+        rf'{q.BROKEN}{{(?=.*operator_name="Source:_weather_\d+_").*expectation="temp_within"',
+        rf'{q.LATE_VERSIONS}{{.*job_name="flights_departures"',
         f'{q.COMMIT_AGE}{{.*table="headwater_features_carrier_delays"',
         f'{q.PENDING}{{.*job_name="flights_departures"',
     ):

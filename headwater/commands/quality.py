@@ -27,8 +27,8 @@ from schemas.loading import load_repository
 def quality(names: tuple[str, ...], start: int | None, end: int | None, style: str) -> None:
     """How often the expectations of NAMES, or of all, were broken: STREAM or view.VIEW.
 
-    Exits with 1 if any was, but for Prometheus, which has rules for that. Where nothing declares
-    `checked` it says so, and that is well.
+    Exits with 1 if any was, but not for Prometheus: its alert ExpectationsBroken says so. Where
+    nothing declares `checked` it says so, and that is well.
     """
     settings = Settings.read(os.environ)
     repository = load_repository(settings.repository)

@@ -23,7 +23,22 @@ from headwater.monitoring import (
 from observability import queries as q
 from observability.dashboards import dashboards
 from observability.metrics import ApiMetrics
+from observability.quality import exposition
 from observability.rules import FAST_SECONDS, alerts
+from schemas import (
+    Column,
+    Entity,
+    EventStream,
+    FeatureView,
+    Repository,
+    Type,
+    hours,
+    minutes,
+    over,
+    total,
+    unique,
+    within,
+)
 from tools.chart import NAMESPACE, RELEASE, ROOT, TOOLS, render
 
 JOBS = [job.name for job in jobs(repository)]
@@ -35,6 +50,10 @@ JOB = 'job_name="flights_weather"'
 WRITER = 'operator_name="redis_origin_weather:_Writer"'
 TASK = 'task_name="ProcessTableFunction_1______redis_origin_weather:_Writer__Calc"'
 PTF = f'{TASK}, operator_name="ProcessTableFunction_1_"'
+SOURCE = 'operator_name="Source:_weather_1_"'
+MALFORMED = f'{q.DEAD_LETTERS}{{{JOB}, {SOURCE}, reason="malformed"}}'
+REPLAYED = MALFORMED.replace("flights_weather", "replay_flights_weather")
+TEMP = f'{q.BROKEN}{{{JOB}, {SOURCE}, expectation="temp_within"}}'
 TABLE = 'table="headwater_features_origin_weather"'
 LOOKUP = 'method="POST", route="/v1/features"'
 
@@ -115,6 +134,13 @@ CASES = {
     ),
     "ValuesStale": (served("stale", 20), served("stale", 2), "60m"),
     "ValuesMissing": (served("missing", 80), served("missing", 20), "90m"),
+    "DeadLetters": (
+        one(MALFORMED, "0+1x10"),
+        # A replay reads what was counted when it came.
+        one(MALFORMED, "3x30") | one(REPLAYED, "0+1x30"),
+        "10m",
+    ),
+    "ExpectationsBroken": (one(TEMP, "0+1x10"), one(TEMP, "3x30"), "10m"),
     "RowsLate": (late(5), late(0), "60m"),
 }
 
@@ -177,13 +203,14 @@ def test_every_alert_has_a_case():
 def test_an_alert_fires_when_it_should_and_only_then(folder, tmp_path, name):
     fires, silent, when = CASES[name]
     # What it says in full, for the first of its rules that fires: the one of the shortest window,
-    # or of the job and the view in the series.
+    # or of the job, the source and the view in the series.
     wanted = next(
         alert
         for alert in ALERTS
         if alert.name == name
         and dict(alert.labels).get("flink_job", "flights-weather") == "flights-weather"
         and dict(alert.labels).get("view", "origin_weather") == "origin_weather"
+        and dict(alert.labels).get("source", "weather") == "weather"
     )
     for series, expected in ((fires, True), (silent, False)):
         run = _evaluate(folder, tmp_path, name, series, when)
@@ -196,6 +223,66 @@ def test_an_alert_fires_when_it_should_and_only_then(folder, tmp_path, name):
         assert bool(mine) is expected, run
         if mine:
             assert f'severity="{wanted.severity}"' in mine[0]
+
+
+def test_a_record_that_several_jobs_read_is_one_dead_letter(folder, tmp_path):
+    read = [
+        MALFORMED.replace("flights_weather", job).replace("weather_1_", f"weather_{place}_")
+        for job, place in (
+            ("flights_weather", 1),
+            ("flights_archive", 3),
+            ("flights_departures", 9),
+        )
+    ]
+    elsewhere = MALFORMED.replace("Source:_weather_1_", "Source:_weather_of_mars_1_")
+    series = {one: "0+1x30" for one in read} | {elsewhere: "0+9x30"}
+    run = _evaluate(folder, tmp_path, "DeadLetters", series, "20m")
+    assert "weather: 15 records in 15 minutes could not be read" in run, run
+
+
+PERSON = Entity("person", "person_id")
+ORDERS = EventStream(
+    name="orders",
+    topic="shop.orders",
+    columns=(Column("person_id", Type.STRING), Column("price", Type.FLOAT64)),
+    partition_by="person_id",
+    expectations=(within("price", 0, 1000), unique("person_id")),
+    checked=minutes(1),
+)
+SPEND = FeatureView(
+    "spend",
+    ORDERS,
+    (PERSON,),
+    over([hours(1)], total("price")),
+    ttl=hours(1),
+    expectations=(within("price_sum_1h", 0, 9000),),
+    checked=minutes(1),
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("orders", "orders: person_id_unique broken 2 times lately"),
+        ("view.spend", "spend: person_id_unique broken 2 times lately"),
+    ],
+)
+def test_what_the_command_says_of_windows_is_an_alert_too(tmp_path, source, said):
+    shop = Repository("shop", (SPEND,), ())
+    for name, text in prometheus_files(shop, TARGETS).items():
+        (tmp_path / name).write_text(text)
+    told = {
+        "source": source,
+        "expectation": "person_id_unique",
+        "newest_end": "2026-01-01T00:01:00+00:00",
+        "newest_events": 9,
+    }
+    for broken, fires in ((2, True), (0, False)):
+        text = exposition([told | {"newest_broken": broken}])
+        lines = [line.rpartition(" ") for line in text.splitlines() if line[0] != "#"]
+        series = {name: f"{float(value):.0f}x9" for name, _, value in lines}
+        run = _evaluate(tmp_path, tmp_path, "ExpectationsBroken", series, "5m")
+        assert (said in run) is fires, run
 
 
 @pytest.mark.parametrize(
