@@ -61,7 +61,12 @@ FLINK_METRICS = (
 BROKEN_IN_WINDOW = "headwater_expectation_broken"
 """By `source` and `expectation`, in the newest window: `headwater quality --format prometheus`."""
 
-LOOKUP = 'route="/v1/features"'
+DOORS = ("/v1/features", "/get-online-features", "/headwater.v1.Features/LookUp")
+"""The routes of lookups, those in Feast's protocol and over gRPC among them."""
+
+LOOKUP = f'route=~"{"|".join(DOORS)}"'
+FAILED = 'status=~"5..|UNAVAILABLE|INTERNAL"'
+"""Of the answers of any door, those that are our fault."""
 
 
 def label(text: str) -> str:

@@ -1,8 +1,9 @@
 """Prometheus' recording and alert rules, derived from the declarations.
 
 Two service levels with an error budget over 30 days: 99.9 % of lookups are answered, and 99 % of
-them within 10 ms. Their alerts fire by burn rate over two windows each, the long one to be sure
-and the short one to end soon. Everything else is a symptom with one runbook each.
+them within 10 ms, by whichever door they come. Their alerts fire by burn rate over two windows
+each, the long one to be sure and the short one to end soon. Everything else is a symptom with one
+runbook each.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def alerts(repository: Repository, jobs: Iterable[str]) -> list[Alert]:
 def _recorded() -> Iterable[dict[str, object]]:
     for over in _WINDOWS:
         total = f"sum(rate({q.REQUESTS}{{{q.LOOKUP}}}[{over}]))"
-        failed = f'sum(rate({q.REQUESTS}{{{q.LOOKUP}, status=~"5.."}}[{over}]))'
+        failed = f"sum(rate({q.REQUESTS}{{{q.LOOKUP}, {q.FAILED}}}[{over}]))"
         yield {
             "record": f"headwater:lookups_failed:ratio_rate{over}",
             # No failure has a series until there is one.

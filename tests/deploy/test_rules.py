@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from api import create_app
+from api.grpc_door import SERVICE
+from api.store import connect
 from feature_repo.flights.repository import repository
 from flink_jobs.sql import jobs
 from headwater.local.flink import METRICS
@@ -56,21 +59,25 @@ REPLAYED = MALFORMED.replace("flights_weather", "replay_flights_weather")
 TEMP = f'{q.BROKEN}{{{JOB}, {SOURCE}, expectation="temp_within"}}'
 TABLE = 'table="headwater_features_origin_weather"'
 LOOKUP = 'method="POST", route="/v1/features"'
+FEAST = 'method="POST", route="/get-online-features"'
+GRPC = 'method="gRPC", route="/headwater.v1.Features/LookUp"'
 
 
-def failing(good: str, bad: str) -> dict[str, str]:
+def failing(
+    good: str, bad: str, door: str = LOOKUP, statuses: tuple[str, str] = ("200", "503")
+) -> dict[str, str]:
     """Lookups that are answered and that fail, each by how it grows a minute."""
     return {
-        f'{q.REQUESTS}{{{LOOKUP}, status="200"}}': f"0+{good}x6000",
-        f'{q.REQUESTS}{{{LOOKUP}, status="503"}}': f"0+{bad}x6000",
+        f'{q.REQUESTS}{{{door}, status="{status}"}}': f"0+{each}x6000"
+        for status, each in zip(statuses, (good, bad), strict=True)
     }
 
 
-def timed(fast: str, all_: str) -> dict[str, str]:
+def timed(fast: str, all_: str, door: str = LOOKUP) -> dict[str, str]:
     """Lookups within the goal, and all of them, likewise."""
     return {
-        f'{q.REQUEST_SECONDS}_bucket{{{LOOKUP}, le="{FAST_SECONDS}"}}': f"0+{fast}x6000",
-        f"{q.REQUEST_SECONDS}_count{{{LOOKUP}}}": f"0+{all_}x6000",
+        f'{q.REQUEST_SECONDS}_bucket{{{door}, le="{FAST_SECONDS}"}}': f"0+{fast}x6000",
+        f"{q.REQUEST_SECONDS}_count{{{door}}}": f"0+{all_}x6000",
     }
 
 
@@ -298,6 +305,32 @@ def test_on_a_cluster_no_other_api_stands_in_for_ours(tmp_path, labels, fires):
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules["spec"]))
     run = _evaluate(tmp_path, tmp_path, "ApiDown", one(f'up{{job="api", {labels}}}', "1x10"), "5m")
     assert ('alertname="ApiDown"' in run) is fires, run
+
+
+@pytest.mark.parametrize(
+    ("name", "series", "fires"),
+    [
+        ("LookupErrorBudget", failing("100", "2", FEAST), True),
+        ("LookupErrorBudget", failing("100", "2", GRPC, ("OK", "UNAVAILABLE")), True),
+        ("LookupErrorBudget", failing("100", "2", GRPC, ("OK", "INTERNAL")), True),
+        # What callers do wrong costs nothing of the budget.
+        ("LookupErrorBudget", failing("100", "2", GRPC, ("OK", "INVALID_ARGUMENT")), False),
+        ("LookupErrorBudget", failing("100", "2", FEAST, ("200", "429")), False),
+        # The doors have one budget: what comes by another counts as answered.
+        ("LookupErrorBudget", failing("10000", "0") | failing("90", "5", FEAST), False),
+        ("LookupLatencyBudget", timed("80", "100", FEAST), True),
+        ("LookupLatencyBudget", timed("80", "100", GRPC), True),
+        ("LookupLatencyBudget", timed("995", "1000", GRPC), False),
+    ],
+)
+def test_lookups_by_every_door_are_in_the_budgets(folder, tmp_path, name, series, fires):
+    run = _evaluate(folder, tmp_path, name, series, "70m")
+    assert (f'alertname="{name}"' in run) is fires, run
+
+
+def test_the_doors_are_those_of_the_api():
+    app = create_app(repository, connect("redis://127.0.0.1:1"))
+    assert set(q.DOORS) == {*app.state["doors"], f"/{SERVICE}/LookUp"}
 
 
 def _evaluate(folder: Path, tmp_path: Path, name: str, series: dict[str, str], when: str) -> str:
