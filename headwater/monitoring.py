@@ -15,6 +15,11 @@ from schemas import Repository
 
 _INTERVAL = "5s"
 
+# A message is of a group, and the summaries of its alerts differ: none would be common to all.
+_SUMMARY = "{{ (index .Alerts 0).Annotations.summary }}"
+_RUNBOOK = "{{ .CommonAnnotations.runbook_url }}"
+_SUMMARIES = f"{{{{ range .Alerts }}}}{{{{ .Annotations.summary }}}}\n{{{{ end }}}}{_RUNBOOK}"
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -62,8 +67,8 @@ def alertmanager_file(receivers: Receivers) -> str:
         page["pagerduty_configs"] = [
             {
                 "routing_key_file": receivers.pagerduty_key_file,
-                "description": "{{ .CommonAnnotations.summary }}",
-                "details": {"runbook": "{{ .CommonAnnotations.runbook_url }}"},
+                "description": _SUMMARY,
+                "details": {"runbook": _RUNBOOK},
             }
         ]
     if receivers.slack_url_file:
@@ -73,7 +78,7 @@ def alertmanager_file(receivers: Receivers) -> str:
                 "channel": receivers.slack_channel,
                 "send_resolved": True,
                 "title": "{{ .CommonLabels.alertname }}",
-                "text": "{{ .CommonAnnotations.summary }} {{ .CommonAnnotations.runbook_url }}",
+                "text": _SUMMARIES,
             }
         ]
     if receivers.webhook:

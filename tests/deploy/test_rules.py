@@ -185,6 +185,33 @@ def test_alertmanager_accepts_every_receiver(tmp_path):
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_a_message_has_the_summary_of_each_alert_of_its_group(tmp_path):
+    local = yaml.safe_load(alertmanager_file(Receivers("", "/run/key", "/run/url")))["receivers"]
+    page, everyone = local[0]["pagerduty_configs"][0], local[1]["slack_configs"][0]
+    (config,) = (thing for thing in render("prod") if thing["kind"] == "AlertmanagerConfig")
+    there = {r["name"]: r for r in config["spec"]["receivers"]}
+    assert there["pagerduty"]["pagerdutyConfigs"][0]["description"] == page["description"]
+    assert there["slack"]["slackConfigs"][0]["text"] == everyone["text"]
+    one, other = ({"annotations": {"summary": f"burns over {over}"}} for over in ("1h", "6h"))
+    data = {"alerts": [one, other], "commonAnnotations": {"runbook_url": "docs/x.md"}}
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    told = [
+        subprocess.run(
+            [
+                *(str(PROGRAMS / "amtool"), "template", "render"),
+                # It asks for a file of templates, though the text is all.
+                *("--template.glob=none", "--template.data=data.json"),
+                f"--template.text={text}",
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+        for text in (page["description"], everyone["text"])
+    ]
+    assert told == ["burns over 1h", "burns over 1h\nburns over 6h\ndocs/x.md"]
+
+
 @pytest.mark.parametrize(
     ("severity", "told"), [("page", ["page", "everyone"]), ("ticket", ["everyone"])]
 )
