@@ -18,7 +18,15 @@ from connectors.ddl import (
     untraced,
 )
 from flink_jobs.sql import CATALOG, Job, Part, Read, job_sql, read_ddl
-from schemas import EVENT_TIME, EventStream, FeatureView, JoinedStream, SettingsError, parts
+from schemas import (
+    EVENT_TIME,
+    CdcTable,
+    EventStream,
+    FeatureView,
+    JoinedStream,
+    SettingsError,
+    parts,
+)
 
 _FORMAT = re.compile(r"'format' = '([^']+)'")
 _ALIGNMENT = re.compile(r"'(scan\.watermark\.[^']+)' = '([^']*)'")
@@ -160,9 +168,17 @@ def restart_sql(job: Job, since: int, readings: Mapping[str, Reading]) -> str:
 
 
 def resumed_sql(job: Job, readings: Mapping[str, Reading]) -> str:
-    """The script of the archive's job from no state: it begins where its tables end."""
+    """The script of the archive's job from no state: it begins where its tables end.
 
-    read = _reader(readings, Span(0, None))
+    A captured table, of which it keeps the bad records alone, is read from the log's beginning: a
+    dead letter that comes again is the same one.
+    """
+    archived = _reader(readings, Span(0, None))
+
+    def read(source: Part, repository: str, joined_with: EventStream | None) -> str:
+        one = read_ddl if isinstance(source, CdcTable) else archived
+        return one(source, repository, joined_with)
+
     return job_sql(job, read)
 
 

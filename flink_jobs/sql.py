@@ -87,6 +87,8 @@ class Job:
     repository: str
     sources: tuple[EventStream | CdcTable, ...]
     views: tuple[FeatureView, ...]
+    apart: tuple[EventStream | CdcTable, ...]
+    """Those whose bad records it sends to the dead letters: each source is one job's."""
 
     @property
     def joined(self) -> tuple[JoinedStream, ...]:
@@ -115,13 +117,17 @@ def jobs(repository: Repository) -> tuple[Job, ...]:
         if views:
             sources = dict.fromkeys((stream, *(s for view in views for s in parts(view.source))))
             name = f"{repository.name}-{stream.name}"
-            found.append(Job(name, repository.name, tuple(sources), views))
+            found.append(Job(name, repository.name, tuple(sources), views, (stream,)))
     facts = tuple(view for view in repository.views if view.stream is None)
     if facts:
         tables = tuple(t for t in repository.tables if any(v.source == t for v in facts))
-        found.append(Job(f"{repository.name}-tables", repository.name, tables, facts))
-    if repository.streams:
-        found.append(Job(f"{repository.name}-archive", repository.name, repository.archived, ()))
+        found.append(Job(f"{repository.name}-tables", repository.name, tables, facts, tables))
+    if archived := repository.archived:
+        own: set[Part] = {source for job in found for source in job.apart}
+        # What is only joined with, and the feature log.
+        read: tuple[Part, ...] = (*archived, *repository.tables)
+        rest = tuple(source for source in read if source not in own)
+        found.append(Job(f"{repository.name}-archive", repository.name, archived, (), rest))
     return tuple(found)
 
 
@@ -135,7 +141,7 @@ def job_sql(job: Job, read: Read = read_ddl, live: bool = True) -> str:
     """
     if not job.views:
         return _archive_sql(job, read)
-    apart = _own(job) if live else ()
+    apart = job.apart if live else ()
     late = [source for source in apart if isinstance(source, EventStream)]
     checked = [
         checked_view_sql(view, job.repository) for view in job.views if live and view.checked
@@ -169,11 +175,6 @@ def _checking(checked: Iterable[tuple[list[str], str]]) -> Iterable[str]:
         yield from views
 
 
-def _own(job: Job) -> tuple[Part, ...]:
-    """The sources whose records the job sets apart: what it joins with, others read as well."""
-    return job.sources[:1] if isinstance(job.sources[0], EventStream) else job.sources
-
-
 def _catalog() -> str:
     options = ",\n  ".join(f"{literal(k)} = {literal(v)}" for k, v in CATALOG.items())
     return f"CREATE CATALOG headwater WITH (\n  {options}\n);\n"
@@ -182,21 +183,26 @@ def _catalog() -> str:
 def _archive_sql(job: Job, read: Read) -> str:
     """Every record of the streams with its place in the log, into the tables `raw.STREAM`.
 
-    And what became of their expectations, window by window, into `quality.REPOSITORY`. It keeps
-    no traces, so it is the same whether a stream is traced or not.
+    And what became of their expectations, window by window, into `quality.REPOSITORY`, and the bad
+    records of what no other job sets apart. It keeps no traces, so it is the same whether a stream
+    is traced or not.
     """
     streams = [
         replace(source, traced=False) for source in job.sources if isinstance(source, EventStream)
     ]
+    sources: list[Part] = [*streams, *(s for s in job.apart if isinstance(s, CdcTable))]
     checked = [checked_sql(stream, job.repository) for stream in streams if stream.checked]
     return "\n".join(
         [
             f"SET 'pipeline.name' = {literal(job.name)};\n",
             "CREATE DATABASE sources;\n",
+            "CREATE DATABASE dead;\n",
             _catalog(),
-            *(read(stream, job.repository, None) for stream in streams),
+            *(read(source, job.repository, None) for source in sources),
+            *(dead_ddl(source, job.repository) for source in job.apart),
             *(view for view, _ in checked),
             "BEGIN STATEMENT SET;\n",
+            *(dead_insert(source, job.repository) for source in job.apart),
             *(_archive(stream) for stream in streams),
             *(insert for _, insert in checked),
             "END;\n",

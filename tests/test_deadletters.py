@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import Producer
 
 from connectors.deadletters import AGAIN, DeadLetters, UnknownLetter
+from feature_repo.flights.repository import repository as flights
+from flink_jobs.replay import Reading, resumed_sql
 from flink_jobs.rest import FlinkCluster
+from flink_jobs.sql import job_sql, jobs
+from schemas import JoinedStream
+from schemas.served import served_stream
 from tests.conftest import eventually
 from tests.corpus import NOON, cases, equal
 from tests.shop import last_purchase, purchases
@@ -164,3 +170,35 @@ def test_a_purged_letter_has_no_payload_and_still_counts(running, shop, sent):
     assert letters.purge(purchases.topic) == 0
     listed = shop.headwater("deadletters", "list")
     assert listed.returncode == 0, listed.stdout
+
+
+def test_a_bad_record_of_a_log_that_no_view_reads_is_a_letter_of_the_archives_job(running, shop):
+    topic = served_stream("shop").topic
+    producer = Producer({"bootstrap.servers": running.settings.kafka})
+    producer.produce(topic, b"no answer", partition=0, timestamp=NOON)
+    assert producer.flush(30) == 0
+    letters = DeadLetters(running.settings.kafka_access, [topic])
+    assert eventually(lambda: letters.read(topic))
+    (letter,) = letters.read(topic, payloads=True)
+    assert (letter.kind, letter.payload) == ("malformed", b"no answer")
+    assert shop.headwater("deadletters", "list").returncode == 1
+    assert letters.purge(topic) == 1
+
+
+def test_each_sources_bad_records_are_one_jobs():
+    """Also of a table that is only joined with: the job of a view over a stream skips them."""
+    joined = tuple(view for view in flights.views if isinstance(view.source, JoinedStream))
+    lonely = replace(flights, views=joined, services=())
+    for repository in (flights, lonely):
+        found = Counter(source.name for job in jobs(repository) for source in job.apart)
+        assert found == Counter(s.name for s in {*repository.archived, *repository.tables})
+    *_, archive = jobs(lonely)
+    tables = {table.name for table in lonely.tables}
+    assert tables
+    assert {source.name for source in archive.apart} > tables
+    bounds = {stream.name: Reading(stream.topic, {0: (7, 9)}) for stream in archive.sources}
+    for script in (job_sql(archive), resumed_sql(archive, bounds)):
+        for name in tables:
+            assert script.count(f"CREATE TABLE sources.`{name}`") == 1
+            assert script.count(f"INSERT INTO dead.`{name}`") == 1
+            assert f"INSERT INTO headwater.`raw`.`{name}`" not in script

@@ -11,7 +11,7 @@ from connectors.promotion import other_wins
 from feature_repo.flights.repository import repository
 from feature_repo.flights.views.carrier_delays import carrier_delays
 from flink_jobs.replay import Isolation, Reading, Span, replay_sql, restart_sql
-from flink_jobs.sql import Job, job_sql, jobs
+from flink_jobs.sql import job_sql, jobs
 from flink_jobs.upgrade import breaks
 from headwater.replays.governor import Bounds, Governor, Seen, percentile
 from headwater.replays.plan import SourcePlan, _choose, expected
@@ -169,7 +169,7 @@ JOB = next(job for job in jobs(repository) if job.name == "flights-departures")
 
 
 def with_views(*views):
-    return job_sql(Job(JOB.name, JOB.repository, JOB.sources, views))
+    return job_sql(replace(JOB, views=views))
 
 
 def test_state_fits_where_only_options_of_connectors_differ():
@@ -210,7 +210,7 @@ def test_what_is_expected_of_a_view_is_in_the_live_script_alone_and_named_where_
     ]
     mean = "`result`.`dep_delay_mean_1h`"
     null = f"CASE WHEN ({mean} < -60 OR {mean} > 900) THEN NULL"
-    replayed = job_sql(Job(JOB.name, JOB.repository, JOB.sources, (expecting,)), live=False)
+    replayed = job_sql(replace(JOB, views=(expecting,)), live=False)
     for text in (after, replayed):
         assert text.count(null) == 1, "rejected live and in a replay"
     assert "headwater.`quality`" in after and "headwater.`quality`" not in replayed

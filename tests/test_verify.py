@@ -13,7 +13,7 @@ from feature_repo.flights.sources import departures, planes, weather
 from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arrival
 from feature_repo.flights.views.carrier_context import carrier_context
 from flink_jobs.replay import Isolation, Reading, Span, replay_sql, restart_sql, warm_up
-from flink_jobs.sql import Job, jobs
+from flink_jobs.sql import jobs
 from headwater.replays.journal import Journal, Replay
 from headwater.replays.page import page
 from headwater.replays.verify import Thresholds, compare
@@ -96,7 +96,7 @@ def test_a_replay_of_a_joined_view_reads_what_its_events_were_joined_with():
 
 def test_a_replays_script_differs_from_the_live_one_where_it_must():
     job = departures_job()
-    narrow = Job(job.name, job.repository, job.sources, job.views[:1])
+    narrow = replace(job, views=job.views[:1])
     apart = Isolation("replay-1", "replay_0001", "flights~0001", "pace-1")
     readings = {"departures": Reading("flights.departures", {0: (5, 9), 1: (0, 7)})}
     text = replay_sql(narrow, apart, Span(10**12, 2 * 10**12), readings)
@@ -111,7 +111,7 @@ def test_a_replays_script_differs_from_the_live_one_where_it_must():
 
 def test_a_replay_that_follows_has_no_end_and_one_of_some_keys_reads_no_others():
     job = departures_job()
-    narrow = Job(job.name, job.repository, job.sources, job.views[:1])
+    narrow = replace(job, views=job.views[:1])
     apart = Isolation("replay-1", "replay_0001", "flights~0001", "pace-1")
     readings = {"departures": Reading("flights.departures", {0: (5, 9)})}
     text = replay_sql(narrow, apart, Span(10**12, None), readings, {"origin": ("JFK", "O'X")})
@@ -122,7 +122,7 @@ def test_a_replay_that_follows_has_no_end_and_one_of_some_keys_reads_no_others()
 
 def test_a_replay_reads_the_archive_and_then_kafka():
     job = departures_job()
-    narrow = Job(job.name, job.repository, job.sources, job.views[:1])
+    narrow = replace(job, views=job.views[:1])
     apart = Isolation("replay-1", "replay_0001", "flights~0001", "pace-1")
     reading = Reading("flights.departures", {0: (9, 20)}, {0: (5, 9)}, 77)
     text = replay_sql(narrow, apart, Span(10**12, 2 * 10**12), {"departures": reading})

@@ -32,7 +32,7 @@ def deadletters() -> None:
 def _letters(topic: str | None = None) -> DeadLetters:
     settings = Settings.read(os.environ)
     repository = load_repository(settings.repository)
-    sources: list[EventStream | CdcTable] = [*repository.streams, *repository.tables]
+    sources: list[EventStream | CdcTable] = [*repository.archived, *repository.tables]
     known = [source_topic(source, repository.name) for source in sources]
     if topic is not None and topic not in known:
         raise SettingsError(f"no topic {topic!r}; choices: {', '.join(known)}")

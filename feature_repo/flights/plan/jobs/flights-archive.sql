@@ -2,6 +2,8 @@ SET 'pipeline.name' = 'flights-archive';
 
 CREATE DATABASE sources;
 
+CREATE DATABASE dead;
+
 CREATE CATALOG headwater WITH (
   'type' = 'iceberg',
   'catalog-impl' = 'org.apache.iceberg.jdbc.JdbcCatalog',
@@ -145,7 +147,30 @@ CREATE TABLE sources.`flights_served` (
   'headwater-json.ahead' = '86400 s'
 );
 
+CREATE TABLE dead.`flights_served` (
+  `payload` BYTES,
+  `headers` MAP<STRING, BYTES> METADATA,
+  `time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'flights.served.dead',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.max.request.size' = '2097152',
+  'format' = 'raw'
+);
+
 BEGIN STATEMENT SET;
+
+INSERT INTO dead.`flights_served`
+SELECT `dead_payload`, MAP[
+  'reason', ENCODE(`dead_reason`, 'UTF-8'),
+  'topic', ENCODE('flights.served', 'UTF-8'),
+  'partition', ENCODE(CAST(`kafka_partition` AS STRING), 'UTF-8'),
+  'offset', ENCODE(CAST(`kafka_offset` AS STRING), 'UTF-8')
+],
+  CASE WHEN `kafka_time` >= TO_TIMESTAMP_LTZ(0, 3) THEN `kafka_time` END
+FROM sources.`flights_served`
+WHERE `dead_reason` <> 'heartbeat';
 
 INSERT INTO headwater.`raw`.`departures`
   (`_topic`, `_partition`, `_offset`, `event_time`, `_schema_version`, `_archived_at`, `carrier`, `flight`, `tailnum`, `origin`, `dest`, `scheduled`, `dep_delay`, `distance`)
