@@ -49,8 +49,8 @@ def free_ports() -> dict[str, str]:
         return found
 
 
-def eventually(check, seconds=60):
-    """The first true result of `check`, or its last one after `seconds`."""
+def eventually(check, seconds=180):
+    """The first true result of `check`, or its last one after `seconds`: an end, and no measure."""
     deadline = time.monotonic() + seconds
     while not (result := check()) and time.monotonic() < deadline:
         time.sleep(0.2)
