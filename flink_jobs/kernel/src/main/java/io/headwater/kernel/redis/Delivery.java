@@ -35,7 +35,10 @@ final class Delivery implements AutoCloseable {
   /** Entities in one call of the script, which others wait for: some hundred microseconds. */
   private static final int AT_ONCE = 100;
 
-  /** Batches that are sent and not answered. */
+  /** The same of a batch that is not full: there is time for lookups between two calls. */
+  private static final int AT_EASE = 25;
+
+  /** Batches that are sent and not answered, where they are full. */
   private static final int WINDOW = 2;
 
   private static final Logger LOG = LoggerFactory.getLogger(Delivery.class);
@@ -50,13 +53,14 @@ final class Delivery implements AutoCloseable {
   private final ExecutorService thread =
       Executors.newSingleThreadExecutor(new ExecutorThreadFactory("feast-redis"));
 
-  /** Given to {@link #thread} and not yet taken up by it. */
+  /** Rows that were given to {@link #thread} and not yet taken up by it. */
   private final AtomicInteger waiting = new AtomicInteger();
 
   // Of the thread alone:
   private final Queue<Batch> underWay = new ArrayDeque<>();
   @Nullable private RedisLink link;
   @Nullable private IOException failure;
+  private int window = 1;
   private int retry;
 
   Delivery(RedisSinkConfig config, RowEncoder encoder, SinkMetrics metrics) {
@@ -74,10 +78,14 @@ final class Delivery implements AutoCloseable {
 
     private final List<Response<Object>> answers = new ArrayList<>();
     private final CompletableFuture<Void> landed = new CompletableFuture<>();
+    private final boolean full;
+    private final int size;
     @Nullable private AbstractPipeline pipeline;
     @Nullable private Response<Object> replicas;
 
-    Batch(Collection<Pending> rows) {
+    Batch(Collection<Pending> rows, boolean full) {
+      this.full = full;
+      size = rows.size();
       // In a cluster, the keys of one call are of one slot.
       int atOnce = config.cluster() ? 1 : AT_ONCE;
       List<Pending> call = null;
@@ -145,17 +153,36 @@ final class Delivery implements AutoCloseable {
     }
   }
 
-  /** Sends rows of different entities; done when they are in Redis, failed if they cannot be. */
-  Future<Void> send(Collection<Pending> rows) {
-    Batch batch = new Batch(rows);
-    waiting.incrementAndGet();
+  /**
+   * Sends rows of different entities; done when they are in Redis, failed if they cannot be.
+   *
+   * <p>Redis does one thing at a time, and the sinks of all views write at once, at a checkpoint or
+   * when the same events have waited long enough. A batch that is not full is in no haste, so it
+   * goes by small calls, each when the one before is answered: a lookup waits for one of each sink.
+   */
+  Future<Void> send(Collection<Pending> rows, boolean full) {
+    if (full) {
+      return handOver(new Batch(rows, true));
+    }
+    List<Pending> left = List.copyOf(rows);
+    Future<Void> last = CompletableFuture.completedFuture(null);
+    for (int i = 0; i < left.size(); i += AT_EASE) {
+      List<Pending> few = left.subList(i, Math.min(i + AT_EASE, left.size()));
+      last = handOver(new Batch(few, false));
+    }
+    return last;
+  }
+
+  private Future<Void> handOver(Batch batch) {
+    waiting.addAndGet(batch.size);
     thread.execute(() -> take(batch));
     return batch.landed;
   }
 
   private void take(Batch batch) {
-    waiting.decrementAndGet();
+    waiting.addAndGet(-batch.size);
     underWay.add(batch);
+    window = batch.full && !config.cluster() ? WINDOW : 1;
     if (failure == null) {
       try {
         deliver();
@@ -174,7 +201,6 @@ final class Delivery implements AutoCloseable {
 
   /** Until nothing is under way, or until there is something to be sent meanwhile. */
   private void deliver() throws IOException, InterruptedException {
-    int window = config.cluster() ? 1 : WINDOW;
     while (!underWay.isEmpty()) {
       try {
         if (link == null) {
@@ -200,7 +226,8 @@ final class Delivery implements AutoCloseable {
   }
 
   private void backOff(RuntimeException cause) throws IOException, InterruptedException {
-    int left = underWay.stream().flatMap(batch -> batch.calls.stream()).mapToInt(List::size).sum();
+    int sent = underWay.stream().flatMap(batch -> batch.calls.stream()).mapToInt(List::size).sum();
+    int left = sent + waiting.get();
     if (retry >= config.retries() || isHopeless(cause)) {
       throw new IOException(
           "%s: %d entities not written after %d retries: %s"

@@ -110,7 +110,7 @@ final class RedisWriter implements SinkWriter<RowData> {
       linger = null;
     }
     if (!buffer.isEmpty()) {
-      handedOver.add(delivery.send(buffer.values()));
+      handedOver.add(delivery.send(buffer.values(), buffer.size() >= config.batchSize()));
       buffer = new LinkedHashMap<>();
     }
     while (!handedOver.isEmpty() && (handedOver.size() > AHEAD || handedOver.element().isDone())) {

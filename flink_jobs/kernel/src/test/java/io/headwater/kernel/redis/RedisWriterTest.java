@@ -22,6 +22,8 @@ import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.IntStream;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
@@ -42,6 +44,8 @@ class RedisWriterTest {
   private static final byte[] TIMESTAMP = "_ts:delays".getBytes(UTF_8);
   private static final byte[] TRACE = "_trace:delays".getBytes(UTF_8);
   private static final byte[] VERSION = "_ep:delays".getBytes(UTF_8);
+
+  private static final Pattern CALLS = Pattern.compile("cmdstat_evalsha:calls=(\\d+)");
 
   private static RedisServer server;
 
@@ -297,6 +301,30 @@ class RedisWriterTest {
       assertNull(stored("EWR", DELAY));
       clock.advance(200);
       awaitStored("EWR", 4);
+    }
+  }
+
+  /** Redis does nothing else during a call. */
+  @Test
+  void onlyAFullBatchGoesByLargeCalls() throws Exception {
+    assertEquals(1, callsFor(100, 100));
+    assertEquals(4, callsFor(100, 101));
+  }
+
+  private int callsFor(int rows, int batchSize) throws Exception {
+    try (Jedis jedis = server.client()) {
+      jedis.flushAll();
+      jedis.configResetStat();
+      try (RedisWriter writer = writer(Fixture.config(server.port, batchSize))) {
+        for (int i = 0; i < rows; i++) {
+          writer.write(row("A" + i, 1, (double) i), null);
+        }
+        writer.flush(true);
+      }
+      assertEquals(rows, jedis.dbSize());
+      Matcher calls = CALLS.matcher(jedis.info("commandstats"));
+      assertTrue(calls.find());
+      return Integer.parseInt(calls.group(1));
     }
   }
 
