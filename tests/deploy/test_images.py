@@ -112,6 +112,16 @@ def run(image, command: list[str], **environ: str) -> subprocess.CompletedProces
     )
 
 
+def run_configured(image, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script where a configuration and a folder for logs are mounted: the image has none."""
+    mounted = (
+        "mkdir /tmp/conf && cp /opt/flink/conf/* /tmp/conf"
+        " && echo jobmanager.memory.process.size: 1024m > /tmp/conf/config.yaml"
+    )
+    command = ["bash", "-c", f"{mounted} && {script}"]
+    return run(image, command, FLINK_CONF_DIR="/tmp/conf", FLINK_LOG_DIR="/tmp")
+
+
 @in_full
 def test_the_steps_make_an_image_whose_entry_point_runs(image):
     name, root, _ = image
@@ -135,13 +145,14 @@ def test_the_steps_make_an_image_whose_entry_point_runs(image):
         assert "the Iceberg catalog at 127.0.0.1:1 does not answer" in ends.stderr
         assert ends.returncode == 2
     else:
-        version = run(image, ["flink", "--version"], FLINK_CONF_DIR="/opt/flink/conf")
-        assert "Version: 2.1.3" in version.stdout + version.stderr
+        version = run_configured(image, "flink --version")
+        assert version.returncode == 0, version.stdout + version.stderr
+        assert "Version: 2.1.3" in version.stdout
         application = "/opt/headwater/flink_jobs/application.py"
         refused = run(image, ["python", application, "--run", "flights-nothing"], **place)
         assert "no job 'flights-nothing'; choices: flights-departures" in refused.stderr
         # What the operator starts: it finds its classes, and then no Kubernetes.
-        native = run(image, ["bash", "-c", "kubernetes-jobmanager.sh kubernetes-application"])
+        native = run_configured(image, "kubernetes-jobmanager.sh kubernetes-application")
         assert "KubernetesApplicationClusterEntrypoint" in native.stdout + native.stderr
         assert (root / "opt/flink/plugins/s3-fs-hadoop").is_dir()
 
