@@ -18,8 +18,18 @@ import yaml
 from connectors.topics import topics
 from feature_repo.flights.repository import repository
 from flink_jobs.sql import jobs
-from tools.chart import ROOT, render
-from tools.terraform import AWS, TABLE, calls, lay, resources, stand_ins, states_of, terraform
+from tools.chart import PLAN, ROOT, render
+from tools.terraform import (
+    AWS,
+    PLATFORM,
+    TABLE,
+    calls,
+    lay,
+    resources,
+    stand_ins,
+    states_of,
+    terraform,
+)
 
 TERRAFORM = ROOT / "terraform"
 MODULES = os.environ.get("HEADWATER_TERRAFORM_MODULES", "")
@@ -269,6 +279,22 @@ def test_every_variable_and_output_says_what_it_is():
             r'^(?:variable|output) "\w+" \{(.*?)^\}', file.read_text(), re.DOTALL | re.MULTILINE
         ):
             assert "description" in block, file
+
+
+@pytest.mark.parametrize(("root", "profile"), [("eks", "prod"), ("local", "dev")])
+def test_each_root_gives_the_platform_what_it_takes(root, profile):
+    text = (TERRAFORM / root / "main.tf").read_text("utf-8")
+    (call,) = re.findall(r'^module "platform" \{(.*?)^\}', text, re.DOTALL | re.MULTILINE)
+    declared = (PLATFORM / "variables.tf").read_text("utf-8")
+    given = set(re.findall(r"^  (\w+) +=", call, re.MULTILINE)) - {"source"}
+    assert "values" in given <= set(re.findall(r'variable "(\w+)"', declared))
+    plan = 'plan = "${path.module}/../../feature_repo/${var.repository}/plan/helm"'
+    assert plan in text
+    # The plan first, then the profile: the last one wins.
+    files = re.findall(r'file\("\$\{(?:local.plan|path.module)\}/([\w./-]+)"\)', call)
+    names = [f"{name}.yaml" for name in PLAN]
+    assert files == [*names, f"../../helm/headwater/values-{profile}.yaml"]
+    assert all((ROOT / "feature_repo/flights/plan/helm" / name).exists() for name in names)
 
 
 def test_no_secret_is_written():

@@ -1,0 +1,38 @@
+# The operators and the chart on the cluster that `aws/` has made, in a state of its own: a provider
+# cannot be told of a cluster by the very apply that makes it.
+
+provider "aws" {
+  region = var.region
+}
+
+data "aws_eks_cluster" "this" {
+  name = var.cluster
+}
+
+provider "helm" {
+  kubernetes = {
+    host                   = data.aws_eks_cluster.this.endpoint
+    cluster_ca_certificate = base64decode(data.aws_eks_cluster.this.certificate_authority[0].data)
+    exec = {
+      api_version = "client.authentication.k8s.io/v1beta1"
+      command     = "aws"
+      args        = ["eks", "get-token", "--cluster-name", var.cluster, "--region", var.region]
+    }
+  }
+}
+
+locals {
+  plan = "${path.module}/../../feature_repo/${var.repository}/plan/helm"
+}
+
+module "platform" {
+  source  = "../platform"
+  install = var.install
+  values = [
+    file("${local.plan}/values.yaml"),
+    file("${local.plan}/rules.yaml"),
+    file("${local.plan}/dashboards.yaml"),
+    file("${path.module}/../../helm/headwater/values-prod.yaml"),
+    file(var.site),
+  ]
+}

@@ -1,0 +1,26 @@
+variable "region" {
+  description = "AWS region of the cluster."
+  type        = string
+}
+
+variable "cluster" {
+  description = "Its name: the output `cluster` of aws/."
+  type        = string
+}
+
+variable "site" {
+  description = "File of the values that values-prod.yaml marks as SET; the output `values` of aws/ has most of them."
+  type        = string
+}
+
+variable "repository" {
+  description = "The feature repository whose plan is installed."
+  type        = string
+  default     = "flights"
+}
+
+variable "install" {
+  description = "Install the chart too: make the secrets first (docs/runbooks/install.md)."
+  type        = bool
+  default     = false
+}
