@@ -68,6 +68,17 @@ def kill(running, part):
     process.wait(10)
 
 
+def begin(running, *arguments):
+    """A `headwater replay` command that goes on beside the test."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "headwater", "replay", *arguments],
+        cwd=ROOT,
+        env=os.environ | running.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
 def rows_of(running, table, *columns):
     return catalog(running.settings).load_table(table).scan(selected_fields=columns).to_arrow()
 
@@ -277,14 +288,7 @@ def newest_of(online, view, tailnum):
 
 def test_a_replay_survives_its_command_and_its_cluster_and_can_be_held_back_and_paused(replayed):
     """Held back so far that it is still there when its command is killed."""
-    arguments = ("replay", "run", "carrier_delays", *SPAN, "--rate", "50")
-    command = subprocess.Popen(
-        [sys.executable, "-m", "headwater", *arguments],
-        cwd=ROOT,
-        env=os.environ | replayed.environ,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    command = begin(replayed, "run", "carrier_delays", *SPAN, "--rate", "50")
     before = newest(replayed)
 
     def reads():
@@ -339,22 +343,13 @@ def test_lookups_have_a_core_of_their_own_while_a_governed_replay_is_followed(re
     every = frozenset(os.sched_getaffinity(0))
     others = every - {min(every)}
 
-    def begin(*arguments):
-        return subprocess.Popen(
-            [sys.executable, "-m", "headwater", "replay", *arguments],
-            cwd=ROOT,
-            env=os.environ | replayed.environ,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
     def run_on(cores):
         return lambda: all(
             cores_of(replayed, part) == {cores} for part in ("taskmanager", "flink", "kafka")
         )
 
     before = newest(replayed)
-    command = begin("run", "carrier_delays", *SPAN, "--rate", "50", "--max-p99", "10000")
+    command = begin(replayed, "run", "carrier_delays", *SPAN, "--rate", "50", "--max-p99", "10000")
     assert eventually(lambda: newest(replayed) != before)
     id_ = newest(replayed)
     assert eventually(lambda: state(replayed, id_)["state"] == "running")
@@ -366,7 +361,7 @@ def test_lookups_have_a_core_of_their_own_while_a_governed_replay_is_followed(re
     assert headwater(replayed, "up").returncode == 0
     assert run_on(every)()
 
-    command = begin("follow", id_)
+    command = begin(replayed, "follow", id_)
     assert eventually(run_on(others))
     assert headwater(replayed, "replay", "cancel", id_).returncode == 0
     command.wait(30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pyiceberg.catalog import Catalog
 
 from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import Job
+from headwater.local.cores import Cores
 from headwater.replays.journal import Journal, Replay
 from headwater.replays.plan import Planner
 from headwater.settings import Settings
@@ -39,6 +41,15 @@ class Context:
     def online(self) -> redis.Redis:
         """A connection to the online store."""
         return redis.Redis(port=self.settings.ports.redis)
+
+    @cached_property
+    def cores(self) -> Cores:
+        """The cores that the platform's parts run on, where they are of this machine."""
+        return Cores(self.settings.state)
+
+    def lookups_first(self, replay: Replay) -> AbstractContextManager[None]:
+        """One core is kept for lookups meanwhile, where the replay has a bound for their p99."""
+        return nullcontext() if replay.max_p99_ms is None else self.cores.one_kept()
 
     def checkpoints(self, replay: Replay) -> Path:
         """Where its jobs keep their checkpoints and savepoints, a folder each."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 
 from flink_jobs.rest import FlinkError
-from headwater.local.cores import Cores
 from headwater.replays.context import Context
 from headwater.replays.governor import ApiLatency, Bounds, Governor, Seen
 from headwater.replays.jobs import ReplayJobs
@@ -35,14 +33,13 @@ class Follower:
         self._jobs = jobs
         self._gauges = gauges
         self._ended = ended
-        self._cores = Cores(context.settings.state)
 
     def follow(self, replay: Replay) -> Iterator[Progress]:
         """How far it is, about twice a second, until it is done or has caught up.
 
         The last one tells the state that the journal has then.
         """
-        with nullcontext() if replay.max_p99_ms is None else self._cores.one_kept():
+        with self._context.lookups_first(replay):
             yield from self._follow(replay)
 
     def _follow(self, replay: Replay) -> Iterator[Progress]:
@@ -88,7 +85,7 @@ class Follower:
         rate = now_.rate
         if watch.is_time():
             if replay.max_p99_ms is not None:
-                self._cores.keep_one()  # of what was started since, too
+                self._context.cores.keep_one()  # of what was started since, too
             rate, watch.seen = governor.look(watch.lately)
             if rate != now_.rate:
                 self._jobs.pace(replay, rate)

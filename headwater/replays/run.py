@@ -10,7 +10,6 @@ from typing import Any
 from flink_jobs.replay import Isolation, Span, replay_sql
 from flink_jobs.rest import FlinkError
 from headwater.jobs import Report
-from headwater.local.cores import Cores
 from headwater.replays.context import Context, job_name
 from headwater.replays.following import Follower
 from headwater.replays.handover import Handover
@@ -104,10 +103,7 @@ class Replays:
         return self._launch(replay, report)
 
     def _launch(self, replay: Replay, report: Report) -> Replay:
-        """Its first seconds are the compiler's: where it is governed, lookups have a core."""
-        if replay.max_p99_ms is None:
-            return self._jobs.launch(replay, report)
-        with Cores(self._context.settings.state).one_kept():
+        with self._context.lookups_first(replay):  # its first seconds are the compiler's
             return self._jobs.launch(replay, report)
 
     def set_rate(self, replay: Replay, rate: float | None) -> Replay:

@@ -60,7 +60,6 @@ final class Delivery implements AutoCloseable {
   private final Queue<Batch> underWay = new ArrayDeque<>();
   @Nullable private RedisLink link;
   @Nullable private IOException failure;
-  private int window = 1;
   private int retry;
 
   Delivery(RedisSinkConfig config, RowEncoder encoder, SinkMetrics metrics) {
@@ -182,10 +181,9 @@ final class Delivery implements AutoCloseable {
   private void take(Batch batch) {
     waiting.addAndGet(-batch.size);
     underWay.add(batch);
-    window = batch.full && !config.cluster() ? WINDOW : 1;
     if (failure == null) {
       try {
-        deliver();
+        deliver(batch.full && !config.cluster() ? WINDOW : 1);
         return;
       } catch (IOException e) {
         failure = e;
@@ -199,8 +197,8 @@ final class Delivery implements AutoCloseable {
     underWay.clear();
   }
 
-  /** Until nothing is under way, or until there is something to be sent meanwhile. */
-  private void deliver() throws IOException, InterruptedException {
+  /** Until nothing is under way, or until there is something to be sent within the window. */
+  private void deliver(int window) throws IOException, InterruptedException {
     while (!underWay.isEmpty()) {
       try {
         if (link == null) {
