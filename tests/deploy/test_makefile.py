@@ -53,9 +53,13 @@ def test_what_is_no_file_has_a_rule_all_the_same():
 
 
 def make(*arguments: str, path: str) -> subprocess.CompletedProcess[str]:
-    """Nothing is installed: the environment counts as it is."""
+    """Nothing is installed: the environment counts as it is.
+
+    The tests are themselves run by make; what it hands on would make this one speak as its child.
+    """
     old = ["--old-file=build/envs/serving/.ready"]
-    environ = {**os.environ, "PATH": path}
+    handed_on = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+    environ = {k: v for k, v in os.environ.items() if k not in handed_on} | {"PATH": path}
     return subprocess.run(
         ["make", *old, *arguments, "compose"], cwd=ROOT, env=environ, capture_output=True, text=True
     )
