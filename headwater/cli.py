@@ -55,6 +55,10 @@ COMMANDS = {
     ),
     "tables": ("tables:tables", "The Iceberg tables: what they look like, and care for them."),
     "online": ("online:online", "The online store."),
+    "exporter": (
+        "exporter:exporter",
+        "Measure tables, expectations and features every while, and serve that to Prometheus.",
+    ),
     "heartbeat": (
         "heartbeat:heartbeat",
         "Send heartbeats to the streams that declare one, until it is stopped.",

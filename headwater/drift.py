@@ -1,9 +1,9 @@
-"""Compares the features of a window with those of the time before it, view by view."""
+"""What the features of a window are like, and how far from those of the time before it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -12,7 +12,9 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
+from headwater.distribution import Distribution, distribution
 from headwater.stability import Stability, stability
+from iceberg.bounds import bounds
 from iceberg.catalog import NAMESPACE
 from iceberg.filters import between
 from iceberg.offline import rows
@@ -30,14 +32,30 @@ class DriftError(HeadwaterError):
 
 @dataclass(frozen=True)
 class ViewDrift:
-    """The features of a view compared; none where a window has no rows."""
+    """The features of a view, by name."""
 
     view: str
     rows: int
     """In the window; of a sample, where there are more."""
 
     reference_rows: int
+    distributions: dict[str, Distribution]
+    """Of the window; none if it has no rows."""
+
     features: dict[str, Stability]
+    """The window compared; none where one of both has no rows."""
+
+    def numbers(self) -> Iterable[dict[str, object]]:
+        """All that is known of each feature, for whoever draws or keeps it."""
+        for feature, one in self.distributions.items():
+            compared = self.features.get(feature)
+            yield {
+                "view": self.view,
+                "feature": feature,
+                "rows": self.rows,
+                **asdict(one),
+                **({} if compared is None else {"psi": compared.psi, "chance": compared.chance}),
+            }
 
 
 def compare(
@@ -48,7 +66,7 @@ def compare(
     Milliseconds since 1970 UTC. Of each window about `sample` rows at the most, always the same. A
     feature that is a time is compared by its age. DriftError if no view has rows in both windows.
     """
-    found = [_view(view, catalog, (start, middle, end), sample) for view in views]
+    found = [_compared(view, _table(view, catalog), (start, middle, end), sample) for view in views]
     if not any(one.features for one in found):
         empty = ", ".join(one.view for one in found)
         raise DriftError(
@@ -58,26 +76,51 @@ def compare(
     return found
 
 
-def _view(
-    view: FeatureView, catalog: Catalog, times: tuple[int, int, int], sample: int
+def newest(
+    view: FeatureView, catalog: Catalog, now: int, last: int, against: int, sample: int
 ) -> ViewDrift:
+    """The `last` milliseconds up to the view's newest event, against those before them.
+
+    What comes after `now` is left out. DriftError if the view has no table.
+    """
+    table = _table(view, catalog)
+    end = min(now, _end(table, now - last))
+    middle = end - last
+    return _compared(view, table, (middle - against, middle, end), sample)
+
+
+def _end(table: Table, since: int) -> int:
+    """The millisecond after the newest event."""
+    for scan in (between(table.scan(), since, None), table.scan()):
+        times = [bounds(table.schema(), task.file, EVENT_TIME)[1] for task in scan.plan_files()]
+        if times:
+            return max(times) // 1000 + 1
+    return since
+
+
+def _table(view: FeatureView, catalog: Catalog) -> Table:
     try:
-        table = catalog.load_table(f"{NAMESPACE}.{view.name}")
+        return catalog.load_table(f"{NAMESPACE}.{view.name}")
     except NoSuchTableError:
         raise DriftError(
             f"there is no table {NAMESPACE}.{view.name}: run `headwater apply`"
         ) from None
+
+
+def _compared(
+    view: FeatureView, table: Table, times: tuple[int, int, int], sample: int
+) -> ViewDrift:
     start, middle, end = times
     reference, present = (
         _rows(view, table, *span, sample) for span in ((start, middle), (middle, end))
     )
-    features = {}
-    if reference.num_rows and present.num_rows:
-        features = {
-            column.name: stability(reference[column.name], present[column.name])
-            for column in view.schema
-        }
-    return ViewDrift(view.name, present.num_rows, reference.num_rows, features)
+    names = [column.name for column in view.schema]
+    distributions, features = {}, {}
+    if present.num_rows:
+        distributions = {name: distribution(present[name]) for name in names}
+        if reference.num_rows:
+            features = {name: stability(reference[name], present[name]) for name in names}
+    return ViewDrift(view.name, present.num_rows, reference.num_rows, distributions, features)
 
 
 def _rows(view: FeatureView, table: Table, start: int, end: int, sample: int) -> pa.Table:

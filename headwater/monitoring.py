@@ -27,6 +27,7 @@ class Targets:
 
     api: str
     flink: tuple[str, ...]
+    exporter: str
     alertmanager: str
 
 
@@ -44,7 +45,7 @@ class Receivers:
 
 def prometheus_files(repository: Repository, targets: Targets) -> dict[str, str]:
     """`prometheus.yml` and the rules beside it."""
-    scraped = {"api": (targets.api,), "flink": targets.flink}
+    scraped = {"api": (targets.api,), "flink": targets.flink, "exporter": (targets.exporter,)}
     document = {
         "global": {"scrape_interval": _INTERVAL, "evaluation_interval": _INTERVAL},
         "rule_files": ["rules.yml"],

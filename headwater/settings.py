@@ -77,6 +77,9 @@ class Ports:
     grpc: int = 18082
     """The feature API over gRPC."""
 
+    exporter: int = 16128
+    """What `headwater exporter` measures, for Prometheus."""
+
     prometheus: int = 19090
     """Prometheus, which `headwater up --observability` starts."""
 

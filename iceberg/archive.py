@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 from pyiceberg.catalog import Catalog
-from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
-from pyiceberg.types import PrimitiveType
 
+from iceberg.bounds import bounds
 from iceberg.catalog import ARCHIVE
 from iceberg.filters import instant
 from iceberg.tables import ARCHIVED_AT, OFFSET, PARTITION
@@ -132,20 +130,9 @@ class StreamArchive:
         scan = self._table.scan(snapshot_id=self.snapshot)
         for task in (scan if rows is None else scan.filter(rows)).plan_files():
             file = task.file
-            yield _File(
-                self._bound(file, file.lower_bounds, PARTITION),
-                self._bound(file, file.lower_bounds, OFFSET),
-                self._bound(file, file.upper_bounds, OFFSET),
-                file.record_count,
-                file.file_size_in_bytes,
-            )
-
-    def _bound(self, file: DataFile, bounds: dict[int, bytes] | None, name: str) -> int:
-        field = self._table.schema().find_field(name)
-        assert isinstance(field.field_type, PrimitiveType)
-        if not bounds or field.field_id not in bounds:
-            raise ValueError(f"{file.file_path}: no statistics of {name}")
-        return int(from_bytes(field.field_type, bounds[field.field_id]))
+            partition, _ = bounds(self._table.schema(), file, PARTITION)
+            first, last = bounds(self._table.schema(), file, OFFSET)
+            yield _File(partition, first, last, file.record_count, file.file_size_in_bytes)
 
 
 def _range(file: _File) -> str:

@@ -83,6 +83,15 @@ def _address(uri: str) -> str:
     return f"the Iceberg catalog at {parts.hostname}:{parts.port}"
 
 
+def table_names(catalog: Catalog) -> list[str]:
+    """Every table of the catalog, as namespace.name."""
+    return sorted(
+        ".".join(table)
+        for namespace in catalog.list_namespaces()
+        for table in catalog.list_tables(namespace)
+    )
+
+
 def create_tables(catalog: Catalog, views: Iterable[FeatureView]) -> list[str]:
     """Create missing tables and add missing features; the names of tables that changed.
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from observability import queries as q
-from observability.rules import ANSWERED, FAST, FAST_SECONDS
-from schemas import EventStream, FeatureView, JoinedStream, Repository
+from observability.rules import ANSWERED, FAST, FAST_SECONDS, MAX_PSI
+from schemas import EventStream, FeatureView, JoinedStream, Repository, Type
 
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _OVER = "$__rate_interval"
-_WIDTH, _HEIGHT = 8, 7
+_WIDTH, _HEIGHT, _ALL = 8, 7, 24
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,10 @@ class Panel:
     kind: str = "timeseries"
     thresholds: tuple[float, ...] = field(default=())
     """Yellow from the first, red from the second on."""
+
+    each: tuple[str, tuple[str, ...]] | None = None
+    """A variable that stands in title and questions, and its values: a panel for each, in rows of
+    their own."""
 
 
 def dashboards(repository: Repository, jobs: Iterable[str]) -> dict[str, object]:
@@ -138,6 +142,12 @@ def _overview(repository: Repository, jobs: list[str]) -> Iterable[Panel]:
         thresholds=(900, 1800),
     )
     yield Panel(
+        "Iceberg: files that are too small",
+        ((f"max by (table) ({q.SMALL_FILES})", "{{table}}"),),
+        "short",
+        "`headwater tables maintain` puts them together",
+    )
+    yield Panel(
         "Checkpoints: how long",
         ((f"max by (job_name) ({q.CHECKPOINT_MS}{{{all_}}})", "{{job_name}}"),),
         "ms",
@@ -217,7 +227,7 @@ def _view(view: FeatureView) -> Iterable[Panel]:
         "wps",
     )
     yield Panel(
-        "Nulls: served values that are not there",
+        "Served values that are not there",
         (
             (q.status_share(view, "missing", "5m"), "missing"),
             (q.status_share(view, "stale", "5m"), "stale"),
@@ -252,9 +262,45 @@ def _view(view: FeatureView) -> Iterable[Panel]:
         "s",
         thresholds=(900, 1800),
     )
+    yield Panel(
+        "Nulls",
+        ((q.by_feature(q.NULLS, view), "{{feature}}"),),
+        "percentunit",
+        "Of the newest day's values in Iceberg",
+    )
+    yield Panel(
+        "Drift: the newest day against the week before",
+        ((q.by_feature(q.PSI, view), "{{feature}}"),),
+        "short",
+        f"Population stability index; above {MAX_PSI}, and further than by chance, it has moved",
+        thresholds=(MAX_PSI / 2, MAX_PSI),
+    )
+    yield from _distributions(view)
+
+
+def _distributions(view: FeatureView) -> Iterable[Panel]:
+    """Of the newest day's values of each feature, by what can be drawn of its type."""
+    for kind, types, asked, legend, unit in (
+        ("number", (Type.INT64, Type.FLOAT64), q.QUANTILE, "{{quantile}}", "short"),
+        ("age", (Type.TIMESTAMP,), q.QUANTILE, "{{quantile}}", "ms"),
+        ("value", (Type.STRING, Type.BOOL), q.FREQUENT, "the most frequent one", "percentunit"),
+    ):
+        names = tuple(column.name for column in view.schema if column.type in types)
+        if names:
+            series = f'{asked}{{view="{view.name}", feature="${kind}"}}'
+            by = "max by (quantile) " if asked == q.QUANTILE else "max"
+            yield Panel(
+                f"Distribution: ${kind}",
+                ((f"{by}({series})", legend),),
+                unit,
+                "Of the newest day's rows in Iceberg; of a time, its age",
+                each=(kind, names),
+            )
 
 
 def _dashboard(uid: str, title: str, panels: Iterable[Panel], tag: str) -> dict[str, object]:
+    placed = list(panels)
+    source = {"name": "datasource", "type": "datasource", "query": "prometheus", "hide": 2}
     return {
         "uid": uid[:40],
         "title": title,
@@ -263,14 +309,43 @@ def _dashboard(uid: str, title: str, panels: Iterable[Panel], tag: str) -> dict[
         "refresh": "30s",
         "time": {"from": "now-3h", "to": "now"},
         "annotations": {"list": []},
-        "templating": {
-            "list": [{"name": "datasource", "type": "datasource", "query": "prometheus", "hide": 2}]
-        },
-        "panels": [_panel(panel, place) for place, panel in enumerate(panels)],
+        "templating": {"list": [source, *(_variable(*p.each) for p in placed if p.each)]},
+        "panels": [
+            _panel(panel, number, place)
+            for number, (panel, place) in enumerate(zip(placed, _places(placed), strict=True), 1)
+        ],
     }
 
 
-def _panel(panel: Panel, place: int) -> dict[str, object]:
+def _variable(name: str, values: tuple[str, ...]) -> dict[str, object]:
+    """All of its values, unless somebody chooses some."""
+    return {
+        "name": name,
+        "type": "custom",
+        "query": ",".join(values),
+        "multi": True,
+        "includeAll": True,
+        "current": {"text": ["All"], "value": ["$__all"]},
+    }
+
+
+def _places(panels: Sequence[Panel]) -> Iterator[dict[str, int]]:
+    """Three in a row; what is repeated begins a row, which grows by as many as it takes."""
+    x = y = 0
+    for panel in panels:
+        if panel.each and x:
+            x, y = 0, y + _HEIGHT
+        width = _ALL if panel.each else _WIDTH
+        yield {"x": x, "y": y, "w": width, "h": _HEIGHT}
+        x += width
+        if x == _ALL:
+            x, y = 0, y + _HEIGHT
+
+
+def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, object]:
+    repeated: dict[str, object] = {}
+    if panel.each:
+        repeated = {"repeat": panel.each[0], "repeatDirection": "h", "maxPerRow": _ALL // _WIDTH}
     instant = panel.kind == "table"
     steps = [
         {"color": colour, "value": bound}
@@ -279,17 +354,13 @@ def _panel(panel: Panel, place: int) -> dict[str, object]:
         )
     ]
     return {
-        "id": place + 1,
+        "id": number,
         "type": panel.kind,
         "title": panel.title,
         "description": panel.description,
         "datasource": _SOURCE,
-        "gridPos": {
-            "x": place % 3 * _WIDTH,
-            "y": place // 3 * _HEIGHT,
-            "w": _WIDTH,
-            "h": _HEIGHT,
-        },
+        "gridPos": place,
+        **repeated,
         "fieldConfig": {
             "defaults": {"unit": panel.unit, "thresholds": {"mode": "absolute", "steps": steps}},
             "overrides": [],

@@ -1,12 +1,14 @@
-"""The metrics of expectations, as Prometheus reads them from a file.
+"""The metrics of expectations, as Prometheus reads them.
 
-`headwater quality --format prometheus` prints them, as `headwater tables list` does its own.
+`headwater exporter` serves them; `headwater quality --format prometheus` prints them once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+
+from prometheus_client import Metric
 
 from observability import textfile
 
@@ -23,10 +25,10 @@ _GAUGES = {
 }
 
 
-def exposition(expectations: Iterable[Mapping[str, object]]) -> str:
-    """The newest window of each expectation, and when it ended, as Prometheus' text format."""
+def metrics(expectations: Iterable[Mapping[str, object]]) -> Iterator[Metric]:
+    """The newest window of each expectation, and when it ended."""
     rows = (
         {**one, "ended": datetime.fromisoformat(str(one["newest_end"])).timestamp()}
         for one in expectations
     )
-    return textfile.exposition(_GAUGES, ("source", "expectation"), rows)
+    return textfile.metrics(_GAUGES, ("source", "expectation"), rows)

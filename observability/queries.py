@@ -61,6 +61,21 @@ FLINK_METRICS = (
 BROKEN_IN_WINDOW = "headwater_expectation_broken"
 """By `source` and `expectation`, in the newest window: `headwater quality --format prometheus`."""
 
+MEASURED = "headwater_exporter_measured_seconds"
+"""By `measure`: when `headwater exporter` measured it last; 0 if never."""
+SMALL_FILES = "headwater_table_small_files"
+"""By `table`: as the exporter saw it last."""
+NULLS = "headwater_feature_null_ratio"
+"""By `view` and `feature`, of the view's newest rows in Iceberg, as the exporter saw them last."""
+FREQUENT = "headwater_feature_frequent_ratio"
+"""Likewise: the share of the most frequent value."""
+QUANTILE = "headwater_feature_quantile"
+"""Likewise, by `quantile` too."""
+PSI = "headwater_drift_psi"
+"""Likewise: how far those rows are from the days before."""
+CHANCE = "headwater_drift_chance"
+"""Likewise: how far chance alone would bring them, once in a thousand times."""
+
 DOORS = ("/v1/features", "/get-online-features", "/headwater.v1.Features/LookUp")
 """The routes of lookups, those in Feast's protocol and over gRPC among them."""
 
@@ -119,6 +134,17 @@ def of_sources(counter: str, jobs: Iterable[str], over: str, by: str) -> str:
 def broken_in_window(name: str) -> str:
     """How often each expectation of a stream, or `view.NAME`, was broken in its newest window."""
     return f'max by (expectation) ({BROKEN_IN_WINDOW}{{source="{name}"}})'
+
+
+def by_feature(gauge: str, view: FeatureView) -> str:
+    """A gauge of each feature of a view."""
+    return f'max by (feature) ({gauge}{{view="{view.name}"}})'
+
+
+def moved(view: FeatureView, bound: float) -> str:
+    """The index of each feature of a view that has moved that far, and further than by chance."""
+    index = by_feature(PSI, view)
+    return f"{index} > {bound} and {index} > {by_feature(CHANCE, view)}"
 
 
 def late_share(view: FeatureView, over: str) -> str:

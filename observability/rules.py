@@ -21,6 +21,8 @@ ANSWERED = 0.999
 FAST = 0.99
 FAST_SECONDS = 0.01
 """An upper bound of a bucket of the API's histogram of request times."""
+MAX_PSI = 0.2
+"""A feature whose population stability index is above it has moved."""
 
 _WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 # How fast the budget burns, over which windows, and who hears of it: 2 % of it in an hour, 5 % in
@@ -77,6 +79,7 @@ def rule_groups(repository: Repository, jobs: Iterable[str]) -> list[dict[str, o
         "headwater-api": [a.rule() for a in api_alerts()],
         "headwater-jobs": [a.rule() for name in names for a in job_alerts(name)],
         "headwater-sources": [a.rule() for s in repository.read for a in source_alerts(s, names)],
+        "headwater-exporter": [a.rule() for a in exporter_alerts()],
         "headwater-views": [a.rule() for view in repository.views for a in view_alerts(view)],
     }
     return [{"name": name, "rules": list(rules)} for name, rules in groups.items()]
@@ -90,6 +93,7 @@ def alerts(repository: Repository, jobs: Iterable[str]) -> list[Alert]:
         *api_alerts(),
         *(alert for name in names for alert in job_alerts(name)),
         *(alert for source in repository.read for alert in source_alerts(source, names)),
+        *exporter_alerts(),
         *(alert for view in repository.views for alert in view_alerts(view)),
     ]
 
@@ -222,6 +226,17 @@ def _broken(expression: str, name: str, labels: tuple[tuple[str, str], ...]) -> 
     )
 
 
+def exporter_alerts() -> Iterable[Alert]:
+    """Of who measures tables, expectations and features."""
+    yield Alert(
+        "ExporterStopped",
+        f"time() - (min(max by (measure) ({q.MEASURED})) or vector(0)) > 7200",
+        "30m",
+        "ticket",
+        "What tables, expectations and features are like has not been measured for two hours",
+    )
+
+
 def view_alerts(view: FeatureView) -> Iterable[Alert]:
     """Of one feature view."""
     labels = (("view", view.name),)
@@ -270,3 +285,12 @@ def view_alerts(view: FeatureView) -> Iterable[Alert]:
             f" {view.source.disorder} that {view.source.name} allows",
             labels,
         )
+    yield Alert(
+        "FeatureMoved",
+        q.moved(view, MAX_PSI),
+        "1h",
+        "ticket",
+        f"{view.name}: {{{{ $labels.feature }}}} is not what it was the week before: index"
+        " {{ $value | humanize }}",
+        labels,
+    )

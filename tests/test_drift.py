@@ -263,7 +263,10 @@ def test_a_feature_that_has_moved_is_named(place):
     assert (code, "MOVED" in told) == (0, False)
     code, told = drift("--format", "prometheus")
     assert code == 0
-    assert 'headwater_drift_null_ratio{feature="item",view="last_purchase"} 1.0' in told
+    told = told.splitlines()
+    assert 'headwater_feature_null_ratio{feature="item",view="last_purchase"} 1.0' in told
+    assert 'headwater_feature_rows{feature="price",view="last_purchase"} 1000.0' in told
+    assert any(line.startswith("headwater_drift_psi") for line in told)
 
 
 def test_a_correction_takes_its_originals_place(place):

@@ -23,7 +23,8 @@ from iceberg.maintenance import (
     needed_snapshots,
     states,
 )
-from observability.tables import exposition
+from observability import tables as observed
+from observability.textfile import exposition
 
 NAME = "features.origin_weather"
 NOW = datetime.now(UTC) + timedelta(days=30)
@@ -190,6 +191,6 @@ def test_tables_are_metrics(catalog):
     (state,) = states(catalog, [NAME], Care(), NOW)
     assert (state.rows, state.files, state.small_files) == (10, 1, 1)
     assert state.seconds_since_commit > 29 * 86_400
-    text = exposition([vars(state)])
+    text = exposition(observed.metrics([vars(state)]))
     assert f'headwater_table_small_files{{table="{NAME}"}} 1.0' in text
     assert f'headwater_table_seconds_since_commit{{table="{NAME}"}}' in text

@@ -11,11 +11,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from headwater.commands.options import length, moment, now, with_style
+from headwater.commands.options import length, moment, now, with_sample, with_style
 from headwater.drift import ViewDrift, compare
 from headwater.settings import Settings
 from headwater.stores import catalog
-from observability.drift import exposition
+from observability import drift as observed
+from observability.rules import MAX_PSI
+from observability.textfile import exposition
 from schemas import SettingsError
 from schemas.loading import load_repository
 
@@ -40,17 +42,11 @@ from schemas.loading import load_repository
 @click.option(
     "--max-psi",
     type=click.FloatRange(min=0),
-    default=0.2,
+    default=MAX_PSI,
     show_default=True,
     help="A feature above it has moved.",
 )
-@click.option(
-    "--sample",
-    type=click.IntRange(min=1),
-    default=200_000,
-    show_default=True,
-    help="Rows of a window that are read, about.",
-)
+@with_sample
 @with_style
 def drift(
     names: tuple[str, ...],
@@ -75,6 +71,10 @@ def drift(
     views = [known[name] for name in names or known]
     middle = end - last
     found = compare(views, catalog(settings), middle - against, middle, end, sample)
+    if style == "prometheus":
+        numbers = (feature for one in found for feature in one.numbers())
+        click.echo(exposition(observed.metrics(numbers)), nl=False)
+        return
     told = [
         {
             "view": one.view,
@@ -82,14 +82,12 @@ def drift(
             "rows": one.rows,
             "reference_rows": one.reference_rows,
             **asdict(feature),
+            "distribution": asdict(one.distributions[name]),
             "moved": feature.moved(max_psi),
         }
         for one in found
         for name, feature in one.features.items()
     ]
-    if style == "prometheus":
-        click.echo(exposition(told), nl=False)
-        return
     if style == "json":
         empty = [_counts(one) for one in found if not one.features]
         click.echo(json.dumps({"features": told, "empty": empty}, indent=2))

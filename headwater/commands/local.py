@@ -26,7 +26,9 @@ def _platform() -> Platform:
 
 @click.command()
 @_parts
-@click.option("--observability", is_flag=True, help="Prometheus and Alertmanager too.")
+@click.option(
+    "--observability", is_flag=True, help="Prometheus, Alertmanager and the exporter too."
+)
 def up(parts: tuple[str, ...], observability: bool) -> None:
     """Start the PARTS (all of them if none is named) and wait until they answer.
 

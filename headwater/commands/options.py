@@ -22,6 +22,15 @@ with_style = click.option(
 )
 """How something is told: to people, to programs, or to a textfile collector."""
 
+with_sample = click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    default=200_000,
+    show_default=True,
+    help="Rows of a window that are read, about.",
+)
+"""How much of a view is looked at."""
+
 
 def moment(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
     """An instant given in ISO 8601, as milliseconds since 1970 UTC."""

@@ -15,7 +15,8 @@ from headwater.commands.options import with_style, with_window
 from headwater.settings import Settings
 from headwater.stores import catalog
 from iceberg.quality import kept
-from observability.quality import exposition
+from observability import quality as observed
+from observability.textfile import exposition
 from schemas import SettingsError
 from schemas.loading import load_repository
 
@@ -44,7 +45,7 @@ def quality(names: tuple[str, ...], start: int | None, end: int | None, style: s
         click.echo(f"{repository.name}: nothing declares `checked`", err=True)
     told = [asdict(one) for one in found]
     if style == "prometheus":
-        click.echo(exposition(told), nl=False)
+        click.echo(exposition(observed.metrics(told)), nl=False)
         return
     if style == "json":
         click.echo(json.dumps(told, indent=2))

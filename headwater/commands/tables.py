@@ -15,8 +15,10 @@ from rich.table import Table
 from headwater.commands.options import with_style
 from headwater.settings import Settings
 from headwater.stores import catalog
+from iceberg.catalog import table_names
 from iceberg.maintenance import Care, Done, TableState, maintain, states, utc_now
-from observability.tables import exposition
+from observability import tables as observed
+from observability.textfile import exposition
 from schemas import SettingsError
 
 _names = click.argument("names", nargs=-1)
@@ -30,11 +32,7 @@ def tables() -> None:
 
 def _known(names: tuple[str, ...]) -> tuple[Catalog, list[str]]:
     found = catalog(Settings.read(os.environ))
-    known = sorted(
-        ".".join(table)
-        for namespace in found.list_namespaces()
-        for table in found.list_tables(namespace)
-    )
+    known = table_names(found)
     for name in names:
         if name not in known:
             raise SettingsError(f"no table {name!r}; choices: {', '.join(known)}")
@@ -51,7 +49,7 @@ def list_(names: tuple[str, ...], style: str) -> None:
     if style == "json":
         click.echo(json.dumps([asdict(state) for state in found], indent=2))
     elif style == "prometheus":
-        click.echo(exposition([asdict(state) for state in found]), nl=False)
+        click.echo(exposition(observed.metrics(asdict(state) for state in found)), nl=False)
     else:
         Console().print(_table(found))
 

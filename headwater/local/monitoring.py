@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager; `make tools` brings them."""
+"""Prometheus and Alertmanager, which `make tools` brings, and who else only watches."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 
 import requests
 
+from headwater.local.exporter import NAME as EXPORTER
 from headwater.local.part import Part, PartFailed
 from headwater.monitoring import Receivers, Targets, alertmanager_file, prometheus_files
 from headwater.settings import Settings
 from schemas.loading import load_repository
 
 _PROMETHEUS = Path("tools/debian/usr/bin/prometheus")
-NAMES = ("alertmanager", "prometheus")
+NAMES = ("alertmanager", EXPORTER, "prometheus")
 
 
 def prometheus(settings: Settings) -> Part:
@@ -25,6 +26,7 @@ def prometheus(settings: Settings) -> Part:
             f"127.0.0.1:{settings.ports.flink_metrics}",
             f"127.0.0.1:{settings.ports.taskmanager_metrics}",
         ),
+        exporter=f"127.0.0.1:{settings.ports.exporter}",
         alertmanager=f"127.0.0.1:{settings.ports.alertmanager}",
     )
     return Part(

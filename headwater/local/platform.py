@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from headwater.local.api import api
 from headwater.local.cores import Cores
+from headwater.local.exporter import exporter
 from headwater.local.flink import jobmanager, taskmanager
 from headwater.local.kafka import connect, kafka
 from headwater.local.monitoring import NAMES as OPTIONAL
@@ -26,7 +27,7 @@ from schemas import SettingsError
 
 _FACTORIES = (
     *(postgres, redis_server, kafka, connect, jobmanager, taskmanager, submitter, api),
-    *(alertmanager, prometheus),
+    *(alertmanager, exporter, prometheus),
 )
 _LOG_LINES = 15
 

@@ -23,11 +23,12 @@ from headwater.monitoring import (
     grafana_files,
     prometheus_files,
 )
+from observability import drift, quality, tables
 from observability import queries as q
 from observability.dashboards import dashboards
 from observability.metrics import ApiMetrics
-from observability.quality import exposition
 from observability.rules import FAST_SECONDS, alerts
+from observability.textfile import exposition
 from schemas import (
     Column,
     Entity,
@@ -47,7 +48,9 @@ from tools.chart import NAMESPACE, RELEASE, ROOT, TOOLS, render
 JOBS = [job.name for job in jobs(repository)]
 ALERTS = alerts(repository, JOBS)
 PROGRAMS = TOOLS / "debian" / "usr" / "bin"
-TARGETS = Targets("api:8080", ("jobmanager:9249", "taskmanager:9249"), "alertmanager:9093")
+TARGETS = Targets(
+    "api:8080", ("jobmanager:9249", "taskmanager:9249"), "exporter:9108", "alertmanager:9093"
+)
 
 JOB = 'job_name="flights_weather"'
 WRITER = 'operator_name="redis_origin_weather:_Writer"'
@@ -102,6 +105,12 @@ def one(series: str, values: str) -> dict[str, str]:
     return {series: values}
 
 
+def moved(psi: str, chance: str) -> dict[str, str]:
+    """A feature's index, and what chance would make of it."""
+    named = '{view="origin_weather", feature="temp"}'
+    return {f"{q.PSI}{named}": f"{psi}x200", f"{q.CHANCE}{named}": f"{chance}x200"}
+
+
 # Each alert: series a minute that make it fire, series that do not, and when to look.
 CASES = {
     "LookupErrorBudget": (failing("100", "2"), failing("10000", "5"), "70m"),
@@ -149,6 +158,16 @@ CASES = {
     ),
     "ExpectationsBroken": (one(TEMP, "0+1x10"), one(TEMP, "3x30"), "10m"),
     "RowsLate": (late(5), late(0), "60m"),
+    "ExporterStopped": (
+        # One of its measures never came to an end.
+        one(f'{q.MEASURED}{{measure="tables"}}', "0+60x200")
+        | one(f'{q.MEASURED}{{measure="features"}}', "0x200"),
+        # Of two, one has stopped.
+        one(f'{q.MEASURED}{{measure="tables", pod="new"}}', "0+60x200")
+        | one(f'{q.MEASURED}{{measure="tables", pod="old"}}', "0x200"),
+        "180m",
+    ),
+    "FeatureMoved": (moved("0.5", "0.1"), moved("0.5", "0.6"), "90m"),
 }
 
 
@@ -312,7 +331,7 @@ def test_what_the_command_says_of_windows_is_an_alert_too(tmp_path, source, said
         "newest_events": 9,
     }
     for broken, fires in ((2, True), (0, False)):
-        text = exposition([told | {"newest_broken": broken}])
+        text = exposition(quality.metrics([told | {"newest_broken": broken}]))
         lines = [line.rpartition(" ") for line in text.splitlines() if line[0] != "#"]
         series = {name: f"{float(value):.0f}x9" for name, _, value in lines}
         run = _evaluate(tmp_path, tmp_path, "ExpectationsBroken", series, "5m")
@@ -397,6 +416,13 @@ def test_the_names_are_those_the_api_gives():
     assert str(FAST_SECONDS) in bounds
 
 
+MEASURED = {
+    q.MEASURED,
+    *(family.name for module in (drift, quality, tables) for family in module.metrics([])),
+}
+"""What `headwater exporter` serves."""
+
+
 def test_only_known_metrics_are_asked_for():
     known = {
         *q.FLINK_METRICS,
@@ -406,11 +432,12 @@ def test_only_known_metrics_are_asked_for():
             for h in (q.REQUEST_SECONDS, q.REDIS_SECONDS, q.VALUE_AGE_SECONDS)
             for part in ("bucket", "count")
         ),
+        *MEASURED,
     }
     asked = {
         name
         for expression in (*(a.expression for a in ALERTS), *_panel_expressions())
-        for name in re.findall(r"\b(?:headwater_api|flink)_\w+", re.sub(r'"[^"]*"', "", expression))
+        for name in re.findall(r"\b(?:headwater|flink)_\w+", re.sub(r'"[^"]*"', "", expression))
     }
     assert asked <= known
     # Nothing is declared and never asked for.
@@ -448,6 +475,24 @@ def test_each_view_has_a_dashboard_and_each_panel_a_place():
         places = [(p["gridPos"]["x"], p["gridPos"]["y"]) for p in dashboard["panels"]]
         assert len(set(places)) == len(places)
         assert len({panel["id"] for panel in dashboard["panels"]}) == len(places)
+
+
+def test_each_feature_is_drawn_once_by_what_it_is():
+    found = dashboards(repository, JOBS)
+    for view in repository.views:
+        dashboard = found[f"flights-{view.name}"]
+        values = {v["name"]: v["query"].split(",") for v in dashboard["templating"]["list"]}
+        drawn = {}
+        for panel in dashboard["panels"]:
+            if "repeat" in panel:
+                assert panel["gridPos"]["x"] == 0
+                (asked,) = (target["expr"] for target in panel["targets"])
+                assert f'feature="${panel["repeat"]}"' in asked
+                drawn |= dict.fromkeys(values[panel["repeat"]], asked)
+        assert drawn.keys() == {column.name for column in view.schema}
+        for column in view.schema:
+            numbers = column.type not in (Type.STRING, Type.BOOL)
+            assert (q.QUANTILE if numbers else q.FREQUENT) in drawn[column.name]
 
 
 @pytest.fixture

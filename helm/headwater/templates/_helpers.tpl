@@ -224,7 +224,7 @@ pod:
   value: /secrets/source/password
 {{- end }}
 
-{{/* One run of the `headwater` command: {root, part, args, check, source}. */}}
+{{/* One run of the `headwater` command: {root, part, args, check, source, resources}. */}}
 {{- define "headwater.commandPod" -}}
 {{- $source := and .source .root.Values.connectors (ne .root.Values.source.preparedBy "nobody") -}}
 restartPolicy: Never
@@ -255,7 +255,7 @@ containers:
       {{- include "headwater.env" .root | nindent 6 }}
       {{- if $source }}{{ include "headwater.sourceEnv" .root | nindent 6 }}{{ end }}
     securityContext: {{- include "headwater.containerSecurity" . | nindent 6 }}
-    resources: {{- toYaml .root.Values.apply.resources | nindent 6 }}
+    resources: {{- .resources | default .root.Values.apply.resources | toYaml | nindent 6 }}
     volumeMounts:
       {{- include "headwater.mounts" .root | nindent 6 }}
       {{- if $source }}

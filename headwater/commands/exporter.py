@@ -1,0 +1,70 @@
+"""`headwater exporter`: numbers of tables, expectations and features for Prometheus."""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import cache, partial
+from threading import Event
+
+import click
+from prometheus_client import CollectorRegistry, start_http_server
+
+from headwater.commands.options import length, with_sample
+from headwater.exporter import Exporter, Windows, measures
+from headwater.settings import Settings
+from headwater.stores import catalog
+from schemas import SettingsError
+from schemas.loading import load_repository
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where it listens.")
+@click.option(
+    "--every", default="15m", show_default=True, callback=length, help="From one look to the next."
+)
+@click.option(
+    "--last",
+    default="24h",
+    show_default=True,
+    callback=length,
+    help="The features' window: so long up to a view's newest event.",
+)
+@click.option(
+    "--against",
+    default="7d",
+    show_default=True,
+    callback=length,
+    help="What it is held against: so long before it.",
+)
+@with_sample
+def exporter(host: str, every: int, last: int, against: int, sample: int) -> None:
+    """Measure tables, expectations and features every while, and serve that to Prometheus.
+
+    At /metrics of HEADWATER_EXPORTER_PORT, until it is stopped. What cannot be measured is said,
+    and tried again.
+    """
+    settings = Settings.read(os.environ)
+    repository = load_repository(settings.repository)
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    found = Exporter(
+        measures(repository, cache(partial(catalog, settings)), Windows(last, against, sample))
+    )
+    registry = CollectorRegistry()
+    registry.register(found)
+    port = settings.ports.exporter
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise SettingsError(
+            f"{host}:{port} cannot be listened on ({error.strerror}); HEADWATER_EXPORTER_PORT says"
+            " another port"
+        ) from error
+    click.echo(f"metrics at http://{host}:{port}/metrics")
+    try:
+        found.keep_measuring(every / 1000, stop, lambda text: click.echo(text, err=True))
+    finally:
+        server.shutdown()
+        thread.join()

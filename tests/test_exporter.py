@@ -1,0 +1,189 @@
+"""The exporter: what features are like, kept while the catalog is away, served to Prometheus."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from math import nan
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families as parsed
+
+from headwater.distribution import QUANTILES, distribution
+from headwater.exporter import Exporter
+from headwater.settings import Settings
+from iceberg.catalog import create_quality, create_tables, open_catalog
+from observability import queries as q
+from observability.textfile import metrics
+from tests.conftest import ROOT, eventually, free_ports
+from tests.shop import repository
+from tests.test_drift import NOW, append, column, purchases
+
+FLOATS = st.lists(
+    st.one_of(st.none(), st.just(nan), st.integers(-9, 9).map(float), st.floats(1, 1e6)), min_size=1
+)
+WORDS = st.lists(st.one_of(st.none(), st.sampled_from("abc")), min_size=1)
+
+
+@given(FLOATS)
+def test_numbers_are_told_by_their_quantiles(values):
+    found = distribution(column(values, pa.float64()))
+    known = [value for value in values if value is not None and value == value]
+    assert found.nulls == pytest.approx(1 - len(known) / len(values))
+    assert found.distinct == len(set(known))
+    for share, value in found.quantiles.items():
+        assert value == pytest.approx(np.quantile(known, share), abs=1e-6)
+    assert set(found.quantiles) == (set(QUANTILES) if known else set())
+
+
+@given(WORDS)
+def test_words_are_told_by_the_most_frequent(values):
+    found = distribution(column(values, pa.string()))
+    known = [value for value in values if value is not None]
+    most = max((known.count(value) for value in known), default=0)
+    assert found.frequent == pytest.approx(most / len(values))
+    assert (found.nulls, found.distinct, found.quantiles) == (
+        pytest.approx(1 - len(known) / len(values)),
+        len(set(known)),
+        {},
+    )
+
+
+def test_of_no_rows_nothing_is_null():
+    assert distribution(column([], pa.string())).nulls == 0
+
+
+class Away:
+    """A measure that can be taken away."""
+
+    def __init__(self) -> None:
+        self.value = 1.0
+        self.there = True
+
+    def __call__(self):
+        if not self.there:
+            raise ConnectionError("nobody answers")
+        return metrics({"x": ("headwater_x", "X")}, (), [{"x": self.value}])
+
+
+def samples(text):
+    """By name and labels, which come by their names: feature, measure, quantile, table, view."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in parsed(text)
+        for sample in family.samples
+    }
+
+
+def told(exporter):
+    registry = CollectorRegistry()
+    registry.register(exporter)
+    return samples(generate_latest(registry).decode())
+
+
+def test_what_was_found_stays_while_nothing_can_be_measured():
+    away, said = Away(), []
+    exporter = Exporter({"away": away, "there": lambda: metrics({}, (), [])})
+    assert told(exporter)[q.MEASURED, "away"] == 0
+    exporter.measure(said.append)
+    first = told(exporter)
+    away.there, away.value = False, 2.0
+    exporter.measure(said.append)
+    second = told(exporter)
+    assert second["headwater_x",] == 1
+    assert second[q.MEASURED, "away"] == first[q.MEASURED, "away"] > 0
+    assert second[q.MEASURED, "there"] > first[q.MEASURED, "there"]
+    assert second["headwater_exporter_failures_total", "away"] == 1
+    assert said == ["away could not be measured: ConnectionError: nobody answers"]
+    away.there = True
+    exporter.measure(said.append)
+    assert told(exporter)["headwater_x",] == 2
+
+
+@pytest.fixture
+def place(tmp_path):
+    """The environment of a catalog with the tables of the shop, and one of its tables."""
+    uri, warehouse = f"sqlite:///{tmp_path}/catalog.db", f"file://{tmp_path}/warehouse"
+    catalog = open_catalog(uri, warehouse)
+    create_tables(catalog, repository.views)
+    create_quality(catalog, repository.name)
+    environ = free_ports() | {
+        "HEADWATER_CATALOG_URI": uri,
+        "HEADWATER_WAREHOUSE": warehouse,
+        "HEADWATER_REPOSITORY": "tests.shop:repository",
+    }
+    return environ, catalog.load_table("features.last_purchase")
+
+
+def started(environ):
+    return subprocess.Popen(
+        [sys.executable, "-m", "headwater", "exporter", "--every", "1m"],
+        env=os.environ | environ,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_prometheus_reads_what_tables_and_features_are_like(place):
+    """Rows of long ago: the newest day there is."""
+    environ, table = place
+    append(table, purchases(700, (192, 24), 1))
+    append(table, purchases(100, (24, 0), 2, price=lambda c, _: c.gauss(90, 2)))
+    port = Settings.read(environ).ports.exporter
+    process = started(environ)
+
+    def read():
+        try:
+            text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+        except requests.ConnectionError:
+            return None
+        found = samples(text)
+        return found if found[q.MEASURED, "features"] else None
+
+    try:
+        found = eventually(read, 60)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    assert found["headwater_table_rows", "features.last_purchase"] == 800
+    assert found["headwater_feature_rows", "price", "last_purchase"] == 100
+    assert found[q.QUANTILE, "price", "0.5", "last_purchase"] == pytest.approx(90, abs=1)
+    assert found[q.PSI, "price", "last_purchase"] > 1 > found[q.PSI, "quantity", "last_purchase"]
+    assert found[q.NULLS, "item", "last_purchase"] == pytest.approx(1 / 3, abs=0.15)
+    assert found["headwater_exporter_failures_total", "features"] == 0
+
+
+def test_events_that_have_not_happened_yet_are_left_out(place, monkeypatch):
+    from headwater.drift import newest
+
+    _, table = place
+    append(table, purchases(100, (24, 0), 1))
+    append(table, purchases(50, (-1, -2), 2))
+    now, hour = int(NOW.timestamp() * 1000), 3_600_000
+    catalog = open_catalog(table.catalog.properties["uri"], table.catalog.properties["warehouse"])
+    (view,) = (view for view in repository.views if view.name == "last_purchase")
+    assert newest(view, catalog, now, 24 * hour, hour, 1000).rows == 100
+    assert newest(view, catalog, now + 3 * hour, 24 * hour, hour, 1000).rows > 140
+    assert newest(view, catalog, now + 9000 * hour, 24 * hour, hour, 1000).rows > 140
+
+
+def test_a_port_that_is_taken_is_named(place):
+    environ, _ = place
+    port = Settings.read(environ).ports.exporter
+    with socket.create_server(("127.0.0.1", port)):
+        process = started(environ)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert f"127.0.0.1:{port} cannot be listened on" in said
+    assert "HEADWATER_EXPORTER_PORT" in said
