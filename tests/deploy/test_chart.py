@@ -156,6 +156,25 @@ def test_no_stream_of_the_flights_beats(objects):
     assert not any(name.endswith("heartbeat") for name in of(objects["prod"], "Deployment"))
 
 
+def test_the_exporter_is_read_by_prometheus_and_reads_tables_alone(objects):
+    deployed = of(objects["prod"], "Deployment")[f"{RELEASE}-exporter"]
+    (container,) = pod(deployed)["containers"]
+    (port,) = container["ports"]
+    environ = {one["name"]: one.get("value", "") for one in container["env"]}
+    assert environ["HEADWATER_EXPORTER_PORT"] == str(port["containerPort"])
+    assert not [name for name in environ if "KAFKA" in name or "REDIS" in name]
+    assert {volume["name"] for volume in pod(deployed)["volumes"]} == {"tmp", "postgres"}
+    command, *arguments = container["args"]
+    known = headwater.get_command(click.Context(headwater), command)
+    assert known.make_context(command, arguments).params["host"] == "0.0.0.0"
+    monitor = of(objects["prod"], "PodMonitor")[f"{RELEASE}-exporter"]["spec"]
+    labels = deployed["spec"]["template"]["metadata"]["labels"]
+    assert monitor["selector"]["matchLabels"].items() <= labels.items()
+    assert monitor["podMetricsEndpoints"][0]["port"] == port["name"]
+    # Without the Prometheus operator nobody would read it.
+    assert f"{RELEASE}-exporter" not in of(objects["dev"], "Deployment")
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_archives_job_may_begin_where_its_tables_end(profile):
     found = render(profile, "--set", "jobs.flights-archive.upgradeMode=stateless")

@@ -94,7 +94,7 @@ def test_kubectl_is_asked_for_what_is_there(objects, runbook, command):
     for kind, name in re.findall(r"\b([a-z]+)/([a-z0-9][a-z0-9.-]*)", asked):
         assert (kind, name) in objects, f"{runbook}: {command}"
     for component in re.findall(r"component=(\w+)", command):
-        assert component in ("api", "flink", "redis", "postgres"), command
+        assert component in ("api", "exporter", "flink", "redis", "postgres"), command
     words = command.split()
     if words[1] == "-n":
         assert words[2] == NAMESPACE

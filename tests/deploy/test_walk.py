@@ -222,6 +222,7 @@ READERS = {
     "api": "API",
     "flink": "jobs",
     "command": "command",
+    "exporter": "exporter",
     "connect": "Connect",
     "rules": "Alertmanager",
     "test": "`helm test`",

@@ -136,11 +136,17 @@ pod:
 
 {{/* What the command and the jobs read: flink_jobs/place.py and headwater/settings.py. */}}
 {{- define "headwater.env" -}}
-- name: HEADWATER_REPOSITORY
-  value: {{ required "repository.module: comes from the plan, -f feature_repo/NAME/plan/helm/values.yaml" .Values.repository.module | quote }}
+{{ include "headwater.tablesEnv" . }}
 {{- include "headwater.kafkaEnv" . }}
 - name: HEADWATER_OUTAGE_SECONDS
   value: {{ int64 .Values.kafka.outageSeconds | quote }}
+{{- include "headwater.redisEnv" . }}
+{{- end }}
+
+{{/* The part of it that those read who only look into Iceberg. */}}
+{{- define "headwater.tablesEnv" -}}
+- name: HEADWATER_REPOSITORY
+  value: {{ required "repository.module: comes from the plan, -f feature_repo/NAME/plan/helm/values.yaml" .Values.repository.module | quote }}
 - name: HEADWATER_POSTGRES
   value: {{ include "headwater.postgres" . | quote }}
 - name: HEADWATER_POSTGRES_PASSWORD_FILE
@@ -167,7 +173,6 @@ pod:
 - name: PYICEBERG_CATALOG__HEADWATER__S3__ENDPOINT
   value: {{ .Values.storage.endpoint }}
 {{- end }}
-{{- include "headwater.redisEnv" . }}
 {{- end }}
 
 {{- define "headwater.kafkaMounts" }}
@@ -189,9 +194,13 @@ pod:
 {{- end }}
 
 {{- define "headwater.mounts" -}}
+{{ include "headwater.tablesMounts" . }}
+{{- include "headwater.kafkaMounts" . }}
+{{- end }}
+
+{{- define "headwater.tablesMounts" -}}
 - {name: tmp, mountPath: /tmp}
 - {name: postgres, mountPath: /secrets/postgres, readOnly: true}
-{{- include "headwater.kafkaMounts" . }}
 {{- if .Values.iceberg.restTokenSecret }}
 - {name: catalog, mountPath: /secrets/catalog, readOnly: true}
 {{- end }}
@@ -201,9 +210,13 @@ pod:
 {{- end }}
 
 {{- define "headwater.volumes" -}}
+{{ include "headwater.tablesVolumes" . }}
+{{- include "headwater.kafkaVolumes" . }}
+{{- end }}
+
+{{- define "headwater.tablesVolumes" -}}
 - {name: tmp, emptyDir: {sizeLimit: 2Gi}}
 - {name: postgres, secret: {secretName: {{ .Values.secrets.postgres }}, defaultMode: 0440}}
-{{- include "headwater.kafkaVolumes" . }}
 {{- if .Values.iceberg.restTokenSecret }}
 - {name: catalog, secret: {secretName: {{ .Values.iceberg.restTokenSecret }}, defaultMode: 0440}}
 {{- end }}
@@ -224,7 +237,7 @@ pod:
   value: /secrets/source/password
 {{- end }}
 
-{{/* One run of the `headwater` command: {root, part, args, check, source, resources}. */}}
+{{/* One run of the `headwater` command: {root, part, args, check, source, resources, tables}; `tables`: it only looks into Iceberg. */}}
 {{- define "headwater.commandPod" -}}
 {{- $source := and .source .root.Values.connectors (ne .root.Values.source.preparedBy "nobody") -}}
 restartPolicy: Never
@@ -252,17 +265,17 @@ containers:
     imagePullPolicy: {{ .root.Values.images.pullPolicy }}
     args: {{ toJson .args }}
     env:
-      {{- include "headwater.env" .root | nindent 6 }}
+      {{- include (.tables | default false | ternary "headwater.tablesEnv" "headwater.env") .root | nindent 6 }}
       {{- if $source }}{{ include "headwater.sourceEnv" .root | nindent 6 }}{{ end }}
     securityContext: {{- include "headwater.containerSecurity" . | nindent 6 }}
     resources: {{- .resources | default .root.Values.apply.resources | toYaml | nindent 6 }}
     volumeMounts:
-      {{- include "headwater.mounts" .root | nindent 6 }}
+      {{- include (.tables | default false | ternary "headwater.tablesMounts" "headwater.mounts") .root | nindent 6 }}
       {{- if $source }}
       - {name: source, mountPath: /secrets/source, readOnly: true}
       {{- end }}
 volumes:
-  {{- include "headwater.volumes" .root | nindent 2 }}
+  {{- include (.tables | default false | ternary "headwater.tablesVolumes" "headwater.volumes") .root | nindent 2 }}
   {{- if $source }}
   - {name: source, secret: {secretName: {{ .root.Values.secrets.source }}, defaultMode: 0440}}
   {{- end }}
