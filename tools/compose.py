@@ -44,7 +44,9 @@ PORTS = replace(
     flink_metrics=9249,
     api=8080,
 )
-_TARGETS = Targets("api:8080", ("jobmanager:9249", "taskmanager:9249"), "exporter:9108", "alertmanager:9093")
+_TARGETS = Targets(
+    "api:8080", ("jobmanager:9249", "taskmanager:9249"), "exporter:9108", "alertmanager:9093"
+)
 _APPLICATION = "/opt/headwater/flink_jobs/application.py"
 
 
