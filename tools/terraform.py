@@ -1,9 +1,13 @@
-"""Lays terraform/aws out so that it can be initialised, and reads what its tests came to.
+"""Lays terraform/aws and eks out so that they can be initialised, and reads what tests came to.
 
-Its modules are public ones, of a registry that is not reached from everywhere. Where it is not,
-stand-ins take their place: they declare the variables that are used, of the names and types in
+The modules of aws/ are public ones, of a registry that is not reached from everywhere. Where it is
+not, stand-ins take their place: they declare the variables that are used, of the names and types in
 the modules' own `variables.tf` (tests/deploy/modules.json has them), and give back what they were
 given. So Terraform itself says whether an argument exists, is of its type, or is missing.
+
+The providers of eks/ and platform/ come from that registry too, all but one. What they would make
+becomes `terraform_data`, which is Terraform's own and keeps whatever it is given: so Terraform
+works everything out, but whether an argument exists is not seen.
 """
 
 from __future__ import annotations
@@ -20,8 +24,12 @@ from typing import Any
 from tools.chart import ROOT
 
 AWS = ROOT / "terraform" / "aws"
+EKS = ROOT / "terraform" / "eks"
 PLATFORM = ROOT / "terraform" / "platform"
 TABLE: dict[str, Any] = json.loads((ROOT / "tests/deploy/modules.json").read_text("utf-8"))
+_ELSEWHERE = ("helm", "kubernetes")
+_RESOURCE = re.compile(r'^resource "(?:helm|kubernetes)_\w+" "(\w+)" \{\n(.*?)^\}', re.S | re.M)
+_META = re.compile(r"^  (?:count|depends_on) .*\n", re.M)
 _CALL = re.compile(r'module "(\w+)" \{\n  source  = "([^"]+)"\n  version = "([^"]+)"')
 
 
@@ -90,6 +98,42 @@ def stand_ins(folder: Path) -> Path:
     output = {call.name: f"${{module.{call.name}.given}}" for call in calls()}
     (folder / "given.tf.json").write_text(json.dumps({"output": {"given": {"value": output}}}))
     return folder
+
+
+def kept(folder: Path) -> Path:
+    """A copy of terraform/eks, and of what it reads, whose releases and namespace are data."""
+    for root in (EKS, PLATFORM):
+        shutil.copytree(
+            root, folder / root.relative_to(ROOT), ignore=shutil.ignore_patterns(".terraform")
+        )
+    for name in ("helm", "feature_repo"):
+        (folder / name).symlink_to(ROOT / name)
+    for file in (folder / "terraform").glob("*/*.tf"):
+        file.write_text(_as_data(file.read_text("utf-8")), "utf-8")
+    return folder / EKS.relative_to(ROOT)
+
+
+def _as_data(text: str) -> str:
+    for name in _ELSEWHERE:
+        text = re.sub(rf'^provider "{name}" \{{\n.*?^\}}\n', "", text, flags=re.S | re.M)
+        text = re.sub(rf"^    {name} = \{{\n.*?^    \}}\n", "", text, flags=re.S | re.M)
+    # What it depends on is asked without a state.
+    text = re.sub(r'^  backend "s3" \{\n.*?^  \}\n', "", text, flags=re.S | re.M)
+    text = _RESOURCE.sub(_data, text)
+    text = re.sub(r"\b(?:helm|kubernetes)_\w+\.(\w+)\.", r"terraform_data.\1.input.", text)
+    return re.sub(r"\bhelm_release\.(\w+)", r"terraform_data.\1", text)
+
+
+def _data(match: re.Match[str]) -> str:
+    meta = "".join(_META.findall(match[2]))
+    # A block is a list of objects to whoever refers to it.
+    given = re.sub(
+        r"^  (\w+) \{\n(.*?)^  \}$",
+        r"  \1 = [{\n\2  }]",
+        _META.sub("", match[2]),
+        flags=re.S | re.M,
+    )
+    return f'resource "terraform_data" "{match[1]}" {{\n{meta}  input = {{\n{given}  }}\n}}'
 
 
 def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

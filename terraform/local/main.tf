@@ -15,6 +15,13 @@ provider "helm" {
   }
 }
 
+provider "kubernetes" {
+  host                   = kind_cluster.this.endpoint
+  cluster_ca_certificate = kind_cluster.this.cluster_ca_certificate
+  client_certificate     = kind_cluster.this.client_certificate
+  client_key             = kind_cluster.this.client_key
+}
+
 locals {
   plan = "${path.module}/../../feature_repo/${var.repository}/plan/helm"
 }

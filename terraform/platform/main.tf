@@ -1,4 +1,12 @@
-# The operators and the chart, on whichever cluster the helm provider of the caller speaks to.
+# The operators and the chart, on whichever cluster the caller's providers speak to.
+
+# The operators make their roles in it, so it is there before them.
+resource "kubernetes_namespace_v1" "this" {
+  metadata {
+    name   = var.namespace
+    labels = { "pod-security.kubernetes.io/enforce" = "restricted" }
+  }
+}
 
 resource "helm_release" "flink_operator" {
   name             = "flink-kubernetes-operator"
@@ -7,7 +15,7 @@ resource "helm_release" "flink_operator" {
   version          = var.flink_operator
   namespace        = "flink-operator"
   create_namespace = true
-  values           = [yamlencode({ watchNamespaces = [var.namespace], webhook = { create = false } })]
+  values           = [yamlencode({ watchNamespaces = [kubernetes_namespace_v1.this.metadata[0].name], webhook = { create = false } })]
 }
 
 resource "helm_release" "strimzi" {
@@ -18,7 +26,7 @@ resource "helm_release" "strimzi" {
   version          = var.strimzi
   namespace        = "strimzi"
   create_namespace = true
-  values           = [yamlencode({ watchNamespaces = [var.namespace] })]
+  values           = [yamlencode({ watchNamespaces = [kubernetes_namespace_v1.this.metadata[0].name] })]
 }
 
 resource "helm_release" "prometheus" {
@@ -32,13 +40,12 @@ resource "helm_release" "prometheus" {
 }
 
 resource "helm_release" "headwater" {
-  count            = var.install ? 1 : 0
-  name             = "headwater"
-  chart            = "${path.module}/../../helm/headwater"
-  namespace        = var.namespace
-  create_namespace = true
-  values           = var.values
-  atomic           = true
-  timeout          = 900
-  depends_on       = [helm_release.flink_operator, helm_release.strimzi, helm_release.prometheus]
+  count      = var.install ? 1 : 0
+  name       = "headwater"
+  chart      = "${path.module}/../../helm/headwater"
+  namespace  = kubernetes_namespace_v1.this.metadata[0].name
+  values     = var.values
+  atomic     = true
+  timeout    = 900
+  depends_on = [helm_release.flink_operator, helm_release.strimzi, helm_release.prometheus]
 }

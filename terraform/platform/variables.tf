@@ -1,5 +1,5 @@
 variable "namespace" {
-  description = "Where the chart is installed."
+  description = "Is made, and the chart is installed in it."
   type        = string
   default     = "features"
 }

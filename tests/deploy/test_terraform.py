@@ -18,12 +18,13 @@ import yaml
 from connectors.topics import topics
 from feature_repo.flights.repository import repository
 from flink_jobs.sql import jobs
-from tools.chart import PLAN, ROOT, render
+from tools.chart import PLAN, RELEASE, ROOT, render
 from tools.terraform import (
     AWS,
     PLATFORM,
     TABLE,
     calls,
+    kept,
     lay,
     resources,
     stand_ins,
@@ -295,6 +296,68 @@ def test_each_root_gives_the_platform_what_it_takes(root, profile):
     names = [f"{name}.yaml" for name in PLAN]
     assert files == [*names, f"../../helm/headwater/values-{profile}.yaml"]
     assert all((ROOT / "feature_repo/flights/plan/helm" / name).exists() for name in names)
+
+
+CLUSTER = """
+mock_provider "aws" {
+  mock_data "aws_eks_cluster" {
+    defaults = { endpoint = "https://eks.example.com", certificate_authority = [{ data = "" }] }
+  }
+}
+variables {
+  region  = "eu-west-1"
+  cluster = "headwater-production"
+  site    = "site.yaml"
+}
+run "applied" {}
+"""
+
+
+@pytest.fixture(scope="module")
+def eks(tmp_path_factory):
+    """terraform/eks, with data in the place of what is installed."""
+    folder = kept(tmp_path_factory.mktemp("terraform"))
+    (folder / "site.yaml").write_text("api: {allowedNamespaces: [models]}\n", "utf-8")
+    (folder / "eks.tftest.hcl").write_text(CLUSTER, "utf-8")
+    return initialised(folder)
+
+
+def installs(folder: Path, *options: str) -> dict[str, dict]:
+    """What an apply installs, by name; a namespace by its own. Values are put together."""
+    found = {}
+    for resource in resources(states_of(folder, *options)["applied"]["root_module"])[
+        "terraform_data"
+    ]:
+        given = resource["input"]
+        name = given["metadata"][0]["name"] if "metadata" in given else given["name"]
+        found[name] = given | {"values": [yaml.safe_load(v) for v in given.get("values", ())]}
+    return found
+
+
+@needs_aws
+def test_the_namespace_and_the_operators_come_before_the_chart(eks):
+    without = installs(eks)
+    operators = {"features", "flink-kubernetes-operator", "strimzi", "prometheus"}
+    assert without.keys() == operators
+    assert installs(eks, "-var=install=true").keys() == without.keys() | {RELEASE}
+    # By hand it is the same namespace.
+    (label,) = re.findall(
+        r"^kubectl label namespace features (\S+)=(\S+)$",
+        (ROOT / "docs/runbooks/install.md").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    assert without["features"]["metadata"] == [{"name": "features", "labels": dict([label])}]
+    for name in ("flink-kubernetes-operator", "strimzi"):
+        assert without[name]["values"][0]["watchNamespaces"] == ["features"]
+
+
+@needs_aws
+def test_what_is_installed_waits_for_what_it_needs(eks):
+    run = terraform(eks, "graph")
+    arrows = set(re.findall(r'"(?:\S*\.)?(\w+)" -> "(?:\S*\.)?(\w+)"', run.stdout))
+    for operator in ("flink_operator", "strimzi"):
+        assert (operator, "this") in arrows
+        assert ("headwater", operator) in arrows
 
 
 def test_no_secret_is_written():
