@@ -49,7 +49,7 @@ module "cluster" {
     }
   }
 
-  # Its desired size is left to the cluster autoscaler by the module.
+  # Its desired size is left to the cluster autoscaler of terraform/eks by the module.
   eks_managed_node_groups = {
     for name, group in var.nodes : name => {
       instance_types = group.types

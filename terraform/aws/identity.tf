@@ -32,6 +32,23 @@ module "volumes_role" {
   }
 }
 
+# terraform/eks gives it to who acts by it, and finds it by its name.
+module "autoscaler_role" {
+  source  = "terraform-aws-modules/iam/aws//modules/iam-role-for-service-accounts-eks"
+  version = "5.60.0"
+
+  role_name = "${var.name}-autoscaler"
+  # It may look at every group of the account, and change those of this cluster.
+  attach_cluster_autoscaler_policy = true
+  cluster_autoscaler_cluster_names = [module.cluster.cluster_name]
+  oidc_providers = {
+    cluster = {
+      provider_arn               = module.cluster.oidc_provider_arn
+      namespace_service_accounts = ["kube-system:cluster-autoscaler"]
+    }
+  }
+}
+
 data "aws_iam_policy_document" "storage" {
   statement {
     actions   = ["s3:ListBucket", "s3:GetBucketLocation"]

@@ -513,6 +513,19 @@ def test_the_api_is_spread_scaled_and_never_all_away(objects):
         assert probe in pod(deployment)["containers"][0]
 
 
+def test_a_node_that_holds_answers_alone_may_go(objects):
+    """The cluster autoscaler keeps a node for a pod's own files, unless they are no loss."""
+    deployment = of(objects["prod"], "Deployment")[f"{RELEASE}-api"]
+    named = deployment["spec"]["template"]["metadata"]["annotations"][
+        "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+    ]
+    own = {v["name"] for v in pod(deployment)["volumes"] if {"emptyDir", "hostPath"} & v.keys()}
+    assert own == set(named.split(","))
+    # A job's stay where they are until the job needs them no more.
+    for job in of(objects["prod"], "FlinkDeployment").values():
+        assert "safe-to-evict" not in str(job)
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_nothing_reaches_a_pod_that_is_not_let_in(objects, profile):
     policies = of(objects[profile], "NetworkPolicy")

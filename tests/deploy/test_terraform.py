@@ -21,6 +21,7 @@ from flink_jobs.sql import jobs
 from tools.chart import PLAN, RELEASE, ROOT, render
 from tools.terraform import (
     AWS,
+    EKS,
     PLATFORM,
     TABLE,
     calls,
@@ -303,6 +304,9 @@ mock_provider "aws" {
   mock_data "aws_eks_cluster" {
     defaults = { endpoint = "https://eks.example.com", certificate_authority = [{ data = "" }] }
   }
+  mock_data "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::123456789012:role/headwater" }
+  }
 }
 variables {
   region  = "eu-west-1"
@@ -334,11 +338,23 @@ def installs(folder: Path, *options: str) -> dict[str, dict]:
     return found
 
 
+def roles(cluster: str) -> set[str]:
+    """Those of terraform/aws that terraform/eks looks for, by their names."""
+    text = "".join(file.read_text("utf-8") for file in EKS.glob("*.tf"))
+    looked_for = re.findall(
+        r'^data "aws_iam_role" "\w+" \{(.*?)^\}', text, re.DOTALL | re.MULTILINE
+    )
+    return {
+        re.search(r'name\s+= "(.*)"', body)[1].replace("${var.cluster}", cluster)
+        for body in looked_for
+    }
+
+
 @needs_aws
 def test_the_namespace_and_the_operators_come_before_the_chart(eks):
     without = installs(eks)
     operators = {"features", "flink-kubernetes-operator", "strimzi", "prometheus"}
-    assert without.keys() == operators
+    assert without.keys() == operators | {"cluster-autoscaler"}
     assert installs(eks, "-var=install=true").keys() == without.keys() | {RELEASE}
     # By hand it is the same namespace.
     (label,) = re.findall(
@@ -358,6 +374,27 @@ def test_what_is_installed_waits_for_what_it_needs(eks):
     for operator in ("flink_operator", "strimzi"):
         assert (operator, "this") in arrows
         assert ("headwater", operator) in arrows
+
+
+@needs_aws
+def test_nodes_follow_the_pods_by_an_autoscaler_of_the_clusters_version(eks, given):
+    values = installs(eks)["cluster-autoscaler"]["values"][0]
+    version = given["production"]["cluster"]["cluster_version"]
+    assert values["image"]["tag"].startswith(f"v{version}.")
+    # EKS calls a group's machines eks-GROUP-…
+    groups = [f"eks-{name}-1" for name in given["production"]["cluster"]["eks_managed_node_groups"]]
+    ranks = values["expanderPriorities"].items()
+    first = max(ranks, key=lambda rank: int(rank[0]))[1]
+    assert [g for g in groups if any(re.search(one, g) for one in first)] == ["eks-serving-1"]
+    assert all(any(re.search(one, g) for _, every in ranks for one in every) for g in groups)
+    account = values["rbac"]["serviceAccount"]
+    assert account["annotations"].keys() == {"eks.amazonaws.com/role-arn"}
+    role = given["production"]["autoscaler_role"]
+    assert role["role_name"] in roles("headwater-production")
+    assert role["cluster_autoscaler_cluster_names"] == ["headwater"]
+    assert role["oidc_providers"]["cluster"]["namespace_service_accounts"] == [
+        f"kube-system:{account['name']}"
+    ]
 
 
 def test_no_secret_is_written():
