@@ -32,7 +32,7 @@ module "volumes_role" {
   }
 }
 
-# terraform/eks gives it to who acts by it, and finds it by its name.
+# terraform/eks gives this role and the next one to who acts by them, and finds them by their names.
 module "autoscaler_role" {
   source  = "terraform-aws-modules/iam/aws//modules/iam-role-for-service-accounts-eks"
   version = "5.60.0"
@@ -47,6 +47,33 @@ module "autoscaler_role" {
       namespace_service_accounts = ["kube-system:cluster-autoscaler"]
     }
   }
+}
+
+module "traces_role" {
+  source  = "terraform-aws-modules/iam/aws//modules/iam-role-for-service-accounts-eks"
+  version = "5.60.0"
+
+  role_name        = "${var.name}-traces"
+  role_policy_arns = { traces = aws_iam_policy.traces.arn }
+  oidc_providers = {
+    cluster = {
+      provider_arn               = module.cluster.oidc_provider_arn
+      namespace_service_accounts = ["monitoring:otel-collector"]
+    }
+  }
+}
+
+# X-Ray knows no smaller resource to write to.
+data "aws_iam_policy_document" "traces" {
+  statement {
+    actions   = ["xray:PutTraceSegments"]
+    resources = ["*"]
+  }
+}
+
+resource "aws_iam_policy" "traces" {
+  name   = "${var.name}-traces"
+  policy = data.aws_iam_policy_document.traces.json
 }
 
 data "aws_iam_policy_document" "storage" {

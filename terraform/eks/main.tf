@@ -43,6 +43,7 @@ module "platform" {
     file("${local.plan}/rules.yaml"),
     file("${local.plan}/dashboards.yaml"),
     file("${path.module}/../../helm/headwater/values-prod.yaml"),
+    yamlencode({ api = { otlpEndpoint = local.collector } }),
     file(var.site),
   ]
 }

@@ -24,3 +24,9 @@ variable "install" {
   type        = bool
   default     = false
 }
+
+variable "traces" {
+  description = "Send traces to X-Ray, by a collector that is installed for it. X-Ray counts them: terraform/README.md."
+  type        = bool
+  default     = false
+}

@@ -397,6 +397,61 @@ def test_nodes_follow_the_pods_by_an_autoscaler_of_the_clusters_version(eks, giv
     ]
 
 
+@needs_aws
+def test_no_trace_is_paid_for_unless_it_is_asked_for(eks):
+    found = installs(eks, "-var=install=true")
+    assert "otel-collector" not in found
+    assert found[RELEASE]["values"][-2] == {"api": {"otlpEndpoint": ""}}
+
+
+@needs_aws
+def test_a_collector_gets_the_traces_of_the_chart(eks, given, tmp_path):
+    found = installs(eks, "-var=install=true", "-var=traces=true")
+    collector = found["otel-collector"]
+    values = collector["values"][0]
+    config = values["alternateConfig"]
+    pipeline = config["service"]["pipelines"]["traces"]
+    for kind in ("receivers", "processors", "exporters"):
+        assert set(pipeline[kind]) == config[kind].keys()
+    assert set(config["service"]["extensions"]) == config["extensions"].keys()
+    role = given["production"]["traces_role"]
+    assert role["role_name"] in roles("headwater-production")
+    assert role["oidc_providers"]["cluster"]["namespace_service_accounts"] == [
+        f"{collector['namespace']}:{values['serviceAccount']['name']}"
+    ]
+    # The chart is told where it is, and its policy lets traces out to there.
+    address = f"http://{values['fullnameOverride']}.{collector['namespace']}:4318"
+    port = config["receivers"]["otlp"]["protocols"]["http"]["endpoint"].rpartition(":")[2]
+    assert port == "4318"
+    told = {"api": {"otlpEndpoint": address}}
+    assert found[RELEASE]["values"][-2] == told
+    (tmp_path / "traces.yaml").write_text(yaml.safe_dump(told))
+    objects = render("prod", "-f", str(tmp_path / "traces.yaml"))
+    (policy,) = (
+        thing
+        for thing in objects
+        if thing["kind"] == "NetworkPolicy" and thing["metadata"]["name"] == f"{RELEASE}-egress"
+    )
+    (rule,) = (
+        rule
+        for rule in policy["spec"]["egress"]
+        if any(one["port"] == 4318 for one in rule.get("ports", ()))
+    )
+    assert rule["to"] == [
+        {
+            "namespaceSelector": {
+                "matchLabels": {"kubernetes.io/metadata.name": collector["namespace"]}
+            }
+        }
+    ]
+
+
+@needs_aws
+def test_the_sites_own_values_are_the_last(eks):
+    values = installs(eks, "-var=install=true", "-var=traces=true")[RELEASE]["values"]
+    assert values[-1] == {"api": {"allowedNamespaces": ["models"]}}
+
+
 def test_no_secret_is_written():
     for file in TERRAFORM.rglob("*.tf*"):
         assert not re.search(r'(password|secret_string|token)\s*=\s*"', file.read_text()), file
