@@ -14,7 +14,7 @@ from headwater.jobs import CONFIGURATION
 from headwater.local.flink import java_options
 from headwater.settings import Settings
 from observability.dashboards import dashboards
-from observability.rules import rule_groups
+from observability.rules import OF_RELEASE, rule_groups
 from schemas import Repository
 
 _HEADER = "# Derived by `headwater plan`; a change is made in the declarations.\n"
@@ -25,9 +25,10 @@ _NOWHERE = Database("", 0, "", "", "")
 def chart_values(repository: Repository) -> dict[str, str]:
     """Each values file by its name: what to install, its alert rules, its dashboards."""
     names = [job.name for job in jobs(repository)]
+    groups = rule_groups(repository, names, OF_RELEASE)
     return {
         "values.yaml": _text(_objects(repository)),
-        "rules.yaml": _text({"monitoring": {"rules": {"groups": rule_groups(repository, names)}}}),
+        "rules.yaml": _text({"monitoring": {"rules": {"groups": groups}}}),
         "dashboards.yaml": _text({"monitoring": {"dashboards": dashboards(repository, names)}}),
     }
 

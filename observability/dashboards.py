@@ -11,6 +11,18 @@ from schemas import EventStream, FeatureView, JoinedStream, Repository, Type
 
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _OVER = "$__rate_interval"
+# On a cluster series say which release's they are; on one machine none does, and all are chosen.
+_NAMESPACE = {
+    "name": "namespace",
+    "type": "query",
+    "datasource": _SOURCE,
+    "query": 'label_values(up{job="api"}, namespace)',
+    "refresh": 2,
+    "includeAll": True,
+    "allValue": ".*",
+    "current": {"text": "All", "value": "$__all"},
+}
+_CHOSEN = 'namespace=~"$namespace"'
 _WIDTH, _HEIGHT, _ALL = 8, 7, 24
 
 
@@ -301,6 +313,7 @@ def _distributions(view: FeatureView) -> Iterable[Panel]:
 def _dashboard(uid: str, title: str, panels: Iterable[Panel], tag: str) -> dict[str, object]:
     placed = list(panels)
     source = {"name": "datasource", "type": "datasource", "query": "prometheus", "hide": 2}
+    each = [_variable(*panel.each) for panel in placed if panel.each]
     return {
         "uid": uid[:40],
         "title": title,
@@ -309,7 +322,7 @@ def _dashboard(uid: str, title: str, panels: Iterable[Panel], tag: str) -> dict[
         "refresh": "30s",
         "time": {"from": "now-3h", "to": "now"},
         "annotations": {"list": []},
-        "templating": {"list": [source, *(_variable(*p.each) for p in placed if p.each)]},
+        "templating": {"list": [source, _NAMESPACE, *each]},
         "panels": [
             _panel(panel, number, place)
             for number, (panel, place) in enumerate(zip(placed, _places(placed), strict=True), 1)
@@ -369,7 +382,7 @@ def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, object
             {
                 "refId": chr(ord("A") + number),
                 "datasource": _SOURCE,
-                "expr": expression,
+                "expr": q.within(expression, _CHOSEN),
                 "legendFormat": legend,
                 "instant": instant,
                 "range": not instant,

@@ -23,6 +23,8 @@ FAST_SECONDS = 0.01
 """An upper bound of a bucket of the API's histogram of request times."""
 MAX_PSI = 0.2
 """A feature whose population stability index is above it has moved."""
+OF_RELEASE = 'namespace="$namespace"'
+"""Selects a release's own series on a cluster, once the chart has put its namespace in."""
 
 _WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 # How fast the budget burns, over which windows, and who hears of it: 2 % of it in an hour, 5 % in
@@ -71,8 +73,10 @@ def runbook_name(alert: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", alert).lower()
 
 
-def rule_groups(repository: Repository, jobs: Iterable[str]) -> list[dict[str, object]]:
-    """The groups of a repository whose jobs have these names."""
+def rule_groups(
+    repository: Repository, jobs: Iterable[str], of: str = ""
+) -> list[dict[str, object]]:
+    """The groups of a repository whose jobs have these names, of the series that `of` selects."""
     names = list(jobs)
     groups: dict[str, Sequence[dict[str, object]]] = {
         "headwater-slo": [*_recorded(), *(a.rule() for a in slo_alerts())],
@@ -82,6 +86,9 @@ def rule_groups(repository: Repository, jobs: Iterable[str]) -> list[dict[str, o
         "headwater-exporter": [a.rule() for a in exporter_alerts()],
         "headwater-views": [a.rule() for view in repository.views for a in view_alerts(view)],
     }
+    if of:
+        for rule in (rule for rules in groups.values() for rule in rules):
+            rule["expr"] = q.within(str(rule["expr"]), of)
     return [{"name": name, "rules": list(rules)} for name, rules in groups.items()]
 
 

@@ -58,8 +58,6 @@ from tools.chart import (
 )
 
 JOBS = [job.name for job in jobs(repository)]
-# The API's own target among all that one Prometheus reads, as the operator labels it.
-OURS = f'job="api", namespace="{NAMESPACE}", service="{RELEASE}-api"'
 RUNBOOKS = "https://git.example.com/headwater/blob/main"
 
 
@@ -270,11 +268,11 @@ def test_who_makes_the_captured_database_ready_can_reach_it(by, secrets):
 
 
 def test_rules_and_dashboards_are_the_derived_ones(objects):
-    derived = rule_groups(repository, JOBS)
+    derived = rule_groups(repository, JOBS, f'namespace="{NAMESPACE}"')
     for group in derived:
         for rule in group["rules"]:
             rule["labels"] = {**rule.get("labels", {}), "namespace": NAMESPACE}
-            rule["expr"] = rule["expr"].replace('job="api"', OURS)
+            rule["expr"] = rule["expr"].replace("up{", f'up{{service="{RELEASE}-api", ')
             if "alert" in rule:
                 path = rule["annotations"]["runbook_url"]
                 rule["annotations"]["runbook_url"] = f"{RUNBOOKS}/{path}"

@@ -179,6 +179,15 @@ def folder(tmp_path_factory):
     return found
 
 
+@pytest.fixture(scope="module")
+def on_cluster(tmp_path_factory):
+    """The rules as the chart installs them."""
+    found = tmp_path_factory.mktemp("cluster")
+    (rules,) = (thing for thing in render("prod") if thing["kind"] == "PrometheusRule")
+    (found / "rules.yml").write_text(yaml.safe_dump(rules["spec"]))
+    return found
+
+
 def promtool(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(PROGRAMS / "promtool"), *arguments], cwd=cwd, capture_output=True, text=True
@@ -346,11 +355,47 @@ def test_what_the_command_says_of_windows_is_an_alert_too(tmp_path, source, said
         (f'namespace="shop", service="{RELEASE}-api"', True),
     ],
 )
-def test_on_a_cluster_no_other_api_stands_in_for_ours(tmp_path, labels, fires):
-    (rules,) = (thing for thing in render("prod") if thing["kind"] == "PrometheusRule")
-    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules["spec"]))
-    run = _evaluate(tmp_path, tmp_path, "ApiDown", one(f'up{{job="api", {labels}}}', "1x10"), "5m")
+def test_on_a_cluster_no_other_api_stands_in_for_ours(on_cluster, tmp_path, labels, fires):
+    run = _evaluate(
+        on_cluster, tmp_path, "ApiDown", one(f'up{{job="api", {labels}}}', "1x10"), "5m"
+    )
     assert ('alertname="ApiDown"' in run) is fires, run
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_on_a_cluster_another_release_neither_rings_ours_nor_calms_it(on_cluster, tmp_path, name):
+    """It has the same jobs and views, and is well where ours is not, and the other way round."""
+    ring, calm, when = CASES[name]
+    if name == "JobNotRunning":
+        # What every job of the repository does.
+        calm = {f"{q.UPTIME}{{{q.job(job)}}}": "0+60000x20" for job in JOBS}
+    for ours, theirs, fires in ((ring, calm, True), (calm, ring, False)):
+        series = scraped(ours, NAMESPACE) | scraped(theirs, "staging")
+        run = _evaluate(on_cluster, tmp_path, name, series, when)
+        assert (f'alertname="{name}"' in run) is fires, run
+
+
+@pytest.mark.parametrize(
+    ("expression", "chosen"),
+    [
+        ("sum(rate(headwater_x_total[5m]))", 'sum(rate(headwater_x_total{a="b"}[5m]))'),
+        ('max by (up) (up{job="api"})', 'max by (up) (up{a="b", job="api"})'),
+        ("headwater:x:rate5m > 1", 'headwater:x:rate5m{a="b"} > 1'),
+        ("sum(rate(headwater_x{}[5m]))", 'sum(rate(headwater_x{a="b"}[5m]))'),
+        ('flink_x{table="headwater_up"} > 0', 'flink_x{a="b", table="headwater_up"} > 0'),
+    ],
+)
+def test_a_selector_is_put_into_series_and_nowhere_else(expression, chosen):
+    assert q.within(expression, 'a="b"') == chosen
+
+
+def scraped(series: dict[str, str], namespace: str) -> dict[str, str]:
+    """With the labels that the Prometheus operator gives to what a monitor chooses."""
+    labels = f'namespace="{namespace}", service="{RELEASE}-api"'
+    return {
+        re.sub(r"^(\w+)(\{)?", rf"\1{{{labels}" + (", " if "{" in one_ else "}"), one_): values
+        for one_, values in series.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -451,6 +496,19 @@ def _panel_expressions() -> list[str]:
         for panel in dashboard["panels"]
         for target in panel["targets"]
     ]
+
+
+def test_a_dashboard_shows_the_releases_that_are_chosen():
+    for expression in _panel_expressions():
+        plain = re.sub(r'"[^"]*"|by \([^)]*\)', "", expression)
+        series = re.findall(r"\b(?:headwater|flink|ALERTS)[\w:]*", plain)
+        chosen = expression.count('{namespace=~"$namespace"')
+        assert len(series) == chosen > 0, expression
+    for dashboard in dashboards(repository, JOBS).values():
+        variables = {one["name"]: one for one in dashboard["templating"]["list"]}
+        # All of them are also those that have no such label.
+        assert variables["namespace"]["includeAll"]
+        assert variables["namespace"]["allValue"] == ".*"
 
 
 def test_prometheus_understands_every_panel(tmp_path):
