@@ -156,6 +156,9 @@ def cluster_configuration(settings: Settings) -> dict[str, str | int]:
         # job manager one that refuses connections after two tries.
         "heartbeat.interval": 2000,
         "heartbeat.timeout": 20000,
+        # On a machine that is overloaded an answer takes longer than ten seconds: jobs failed over
+        # for that, and slots were taken back from jobs that had just begun.
+        "pekko.ask.timeout": "60 s",
         **METRICS,
         "state.backend.type": "hashmap",
         # Hadoop's own runs `chmod` four times for each file of a table.

@@ -41,6 +41,9 @@ public final class LogEnd implements Serializable {
   private transient boolean reached;
   private transient boolean untold;
 
+  /** Of no checkpoint: Kafka's reader forgets what it keeps by it with the next one. */
+  private transient long number;
+
   /** The beginnings and ends of partitions, as far as Kafka has told them. */
   private record Bounds(
       KafkaFuture<Map<TopicPartition, ListOffsetsResultInfo>> begins,
@@ -70,7 +73,10 @@ public final class LogEnd implements Serializable {
   /** Whether it has; asks Kafka, without waiting for it, when it is called first. */
   public boolean isReached() {
     if (!reached && !untold && reader != null) {
-      List<KafkaPartitionSplit> splits = splits(reader);
+      List<KafkaPartitionSplit> splits = splits(reader, number - 1);
+      if (splits.isEmpty()) {
+        number--; // there were no partitions by that number, and it takes none any more
+      }
       reached = !splits.isEmpty() && isReached(splits);
     }
     return reached;
@@ -78,9 +84,8 @@ public final class LogEnd implements Serializable {
 
   /** The partitions of a reader, each with the offset it is at. */
   @SuppressWarnings("unchecked") // of a Kafka source there are no others
-  private static List<KafkaPartitionSplit> splits(SourceReader<?, ?> reader) {
-    // With the number of no checkpoint: Kafka's reader forgets it with the next one.
-    return (List<KafkaPartitionSplit>) reader.snapshotState(-1);
+  private static List<KafkaPartitionSplit> splits(SourceReader<?, ?> reader, long number) {
+    return (List<KafkaPartitionSplit>) reader.snapshotState(number);
   }
 
   private boolean isReached(List<KafkaPartitionSplit> splits) {
