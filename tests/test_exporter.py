@@ -151,7 +151,7 @@ def test_prometheus_reads_what_tables_and_features_are_like(place):
         return found if found[q.MEASURED, "features"] else None
 
     try:
-        found = eventually(read, 60)
+        found = eventually(read)
     finally:
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=30)

@@ -146,7 +146,7 @@ def test_the_parts_tell_every_metric_that_is_asked_for(computing):
             found |= {line.split("{")[0] for line in text.splitlines() if line[:1] != "#"}
         return found
 
-    eventually(lambda: set(q.FLINK_METRICS) <= told(), 60)
+    eventually(lambda: set(q.FLINK_METRICS) <= told())
     assert set(q.FLINK_METRICS) - told() == set()
     text = requests.get(f"http://127.0.0.1:{ports.taskmanager_metrics}/metrics", timeout=30).text
     # The labels by which dashboards and rules find a view's series.
@@ -166,7 +166,7 @@ def test_the_parts_tell_every_metric_that_is_asked_for(computing):
         return headwater("snapshots", "list", "carrier_delays").splitlines()
 
     # A table goes back to what it was before its newest snapshot.
-    lines = eventually(lambda: found if len(found := committed()) > 1 else [], 60)
+    lines = eventually(lambda: found if len(found := committed()) > 1 else [])
     newest, before = lines[0].split(), lines[1].split()
     headwater("jobs", "stop")
     assert before[1] in headwater("snapshots", "rollback", "carrier_delays", "--before", newest[0])
