@@ -12,9 +12,24 @@ import requests
 from schemas import HeadwaterError
 
 _SECONDS = 5
+_AGAIN_SECONDS = 0.8
 _ENDED = ("FINISHED", "CANCELED", "FAILED")
-_STARTING = "is not being executed"
-"""What Flink says of a savepoint of a job that runs, a task of which does not yet."""
+_PASSING = (
+    # No task has been asked yet: one of them does not run.
+    "Not all required tasks are currently running",
+    "while the JobManager is initializing",
+    # One of them failed, or was about to end, once they were asked.
+    "Checkpoint Coordinator is suspending",
+    "FailoverRegion is restarting",
+    "Task has failed",
+    "Checkpoint was declined (tasks not ready)",
+    "Checkpoint was declined (task is closing)",
+    "Task local checkpoint failure",
+)
+"""What Flink says of a savepoint of a job that starts, or starts again, just then.
+
+Not of one that failed between its savepoint and its end: what that has committed is to be told.
+"""
 
 
 class FlinkError(HeadwaterError):
@@ -55,9 +70,10 @@ class FlinkCluster:
     def stop(self, job_id: str, seconds: float = 120, folder: str | None = None) -> str:
         """Stop a job with a savepoint, in `folder` or the cluster's own; the savepoint's path.
 
-        One that is just starting is waited for.
+        One that is just starting, or starts again, is waited for.
         """
         deadline = time.monotonic() + seconds
+        said = ""
         trigger = self._begin_stop(job_id, folder)
         while time.monotonic() < deadline:
             answer = self.get(f"/jobs/{job_id}/savepoints/{trigger}")
@@ -66,11 +82,13 @@ class FlinkCluster:
                 if "location" in operation:
                     return str(operation["location"])
                 cause = operation["failure-cause"]["stack-trace"]
-                if _STARTING not in cause:
+                if not any(text in cause for text in _PASSING):
                     raise FlinkError(f"job {job_id} has not been stopped: {cause}")
+                said = f"; Flink said last: {_root(cause)}"
+                time.sleep(_AGAIN_SECONDS)
                 trigger = self._begin_stop(job_id, folder)
             time.sleep(0.2)
-        raise FlinkError(f"job {job_id} has not been stopped after {seconds:.0f} s")
+        raise FlinkError(f"job {job_id} has not been stopped after {seconds:.0f} s{said}")
 
     def _begin_stop(self, job_id: str, folder: str | None) -> str:
         how: dict[str, object] = {"drain": False}
@@ -123,3 +141,9 @@ class FlinkCluster:
         if not answer.ok:
             raise FlinkError(f"Flink: {method} {path}: {answer.status_code} {answer.text[:500]}")
         return answer.json() if answer.content else None
+
+
+def _root(trace: str) -> str:
+    """The line of a stack trace that says what it began with."""
+    lines = trace.splitlines()
+    return next((line for line in reversed(lines) if line.startswith("Caused by: ")), lines[0])
