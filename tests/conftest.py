@@ -88,9 +88,9 @@ class Running:
         self.environ["HEADWATER_CHECKPOINT_SECONDS"] = "2"
         self.containers = {}
         if docker_answers():
-            self.environ["HEADWATER_EXTERNAL"] = "kafka,postgres,redis"
+            self.environ.setdefault("HEADWATER_EXTERNAL", "kafka,postgres,redis")
         self.settings = Settings.read(self.environ)
-        if docker_answers():
+        if self.settings.external:
             self.containers = containers_for(self.settings)
         self.platform = Platform(self.settings)
 

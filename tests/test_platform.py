@@ -86,13 +86,14 @@ def flowing(running):
     return running
 
 
-def disagreements(running, recorded):
+def disagreements(running, recorded, views=None):
+    """What is otherwise than computed anew, of those views or of all that are made of events."""
     known = {stream.name: events for stream, events in recorded.items()}
     for table in repository.tables:  # as they were when the flights left
         rows = history.tables[table.name]()
         known[table.name] = [row | history.generated[table.name](row) for row in rows]
     known["planes"] += REFITTED
-    views = [view for view in repository.views if view.stream is not None]
+    views = views or [view for view in repository.views if view.stream is not None]
     with redis.Redis(port=running.settings.ports.redis) as online:
         places = Places("flights", online, catalog(running.settings), running.settings.api_url)
         return agree(views, known, places, sample=4).differences

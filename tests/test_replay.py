@@ -35,6 +35,7 @@ from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import jobs
 from headwater.stores import catalog
 from schemas import Type
+from tests import runbooks
 from tests.conftest import ROOT, eventually, produce_awake
 from tests.test_platform import DAY, FIRST, STREAMS, disordered, headwater, value
 
@@ -134,13 +135,8 @@ def test_the_archive_holds_every_record_once(replayed, name):
 
 def test_the_runbooks_commands_run(replayed):
     """In their order; the ids it names are those of the replays that its own commands begin."""
-    text = (ROOT / "docs" / "runbooks" / "replay.md").read_text("utf-8")
-    lines = [
-        line.strip().removeprefix("headwater ").split()
-        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-        for line in block.splitlines()
-        if line.strip()
-    ]
+    typed = runbooks.lines(runbooks.FOLDER / "replay.md")
+    lines = [line.removeprefix("headwater ").split() for line in typed]
     ids, named = {}, []
     for words in lines:
         named += [word for word in words if re.fullmatch(r"0\d{3}", word) and word not in named]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import re
 import shlex
 from itertools import pairwise
@@ -13,36 +16,38 @@ import yaml
 from feature_repo.flights.repository import repository
 from flink_jobs.sql import jobs
 from observability.rules import alerts
+from tests import runbooks
 from tests.deploy.commands import understood
 from tools.chart import CHART, NAMESPACE, RELEASE, ROOT, helm, render
 
-FOLDER = ROOT / "docs" / "runbooks"
-FILES = sorted(path for path in FOLDER.glob("*.md") if path.name != "replay.md")
+# The commands of that one are run, and hold what stands for something else.
+FILES = [path for path in runbooks.FILES if path.name != "replay.md"]
 OPERATIONS = {
     *("install", "upgrade", "restore", "scale", "rotate-secrets", "rebuild-redis"),
     *("add-a-feature", "first-five-minutes"),
 }
 
 
-def commands(path: Path) -> list[str]:
-    """The commands of a runbook: lines of its shell blocks, and those in running text."""
-    text = path.read_text("utf-8")
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    lines = [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
-    return [*lines, *re.findall(r"`((?:headwater|kubectl|helm -n) [^`]+)`", text)]
-
-
-COMMANDS = [(path.stem, command) for path in FILES for command in commands(path)]
+ELSEWHERE = {
+    "headwater replay follow 0001": (
+        "tests.test_replay",
+        "test_lookups_have_a_core_of_their_own_while_a_governed_replay_is_followed",
+    ),
+    "headwater replay resume ID": (
+        "tests.test_replay",
+        "test_a_replay_survives_its_command_and_its_cluster_and_can_be_held_back_and_paused",
+    ),
+    "headwater replay run VIEW… --from T --promote": (
+        "tests.test_upgrade",
+        "test_a_changed_expectation_is_promoted_and_the_job_goes_on_from_its_state",
+    ),
+}
+"""Commands that tests/test_runbooks.py does not run: the module and name of the test that does."""
 
 
 def of(program: str) -> list[tuple[str, str]]:
-    """The commands of one program, also where another one runs it or a pipe ends in it."""
-    found = []
-    for name, command in COMMANDS:
-        for part in re.split(r" \| | -- ", command):
-            if part.split()[0] == program:
-                found.append((name, part))
-    return found
+    """The commands of one program."""
+    return list(runbooks.of(program, FILES))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +75,7 @@ def test_there_is_a_runbook_for_each_alert_and_each_operation():
 
 
 def test_the_index_names_every_runbook():
-    index = (FOLDER / "README.md").read_text("utf-8")
+    index = (runbooks.FOLDER / "README.md").read_text("utf-8")
     for path in FILES:
         assert path.stem == "README" or f"({path.name})" in index, path.name
 
@@ -85,6 +90,33 @@ def test_links_lead_somewhere(path):
 def test_a_command_of_ours_is_understood(runbook, command):
     """Parsed as it stands, options and arguments too, and not run."""
     understood(shlex.split(command)[1:])
+
+
+def test_every_command_that_can_run_here_is_run_by_a_test():
+    """By calls of `typed` in one file, by the test that takes one runbook's, or elsewhere."""
+    said = {
+        command
+        for program in ("headwater", "curl")
+        for _, command in runbooks.of(program, runbooks.FILES)
+    }
+    tree = ast.parse((ROOT / "tests" / "test_runbooks.py").read_text("utf-8"))
+    run = {
+        call.args[0].value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and getattr(call.func, "id", None) == "typed"
+    }
+    replay = runbooks.FOLDER / "replay.md"
+    taken = source_of("tests.test_replay", "test_the_runbooks_commands_run")
+    assert f'"{replay.name}"' in taken
+    assert said - run - set(runbooks.lines(replay)) == ELSEWHERE.keys()
+    assert run <= said
+    for command, (module, name) in ELSEWHERE.items():
+        for word in re.findall(r"(?:--)?\b[a-z]+\b", command.removeprefix("headwater replay")):
+            assert f'"{word}"' in source_of(module, name), f"{name} does not run {command}"
+
+
+def source_of(module: str, name: str) -> str:
+    return inspect.getsource(getattr(importlib.import_module(module), name))
 
 
 @pytest.mark.parametrize(("runbook", "command"), of("kubectl"))
