@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -61,7 +62,7 @@ def typed(platform, tmp_path_factory):
         done = subprocess.run(
             words, cwd=folder, env=environ, capture_output=True, text=True, timeout=180
         )
-        assert done.returncode == exits, (text, done.stdout, done.stderr)
+        assert exits in (done.returncode, None), (text, done.stdout, done.stderr)
         return done.stdout
 
     typed.folder = folder
@@ -106,6 +107,20 @@ def test_the_first_five_minutes_say_that_all_is_well(flowing, typed):
     assert re.search(r"redis +up", typed("headwater status redis"))
     assert typed("headwater logs api -n 50").strip()
     assert "Ready to accept connections" in typed("headwater logs redis -n 50")
+
+
+def test_what_the_exporter_does_is_seen_and_how_far_features_have_moved(flowing, typed):
+    environ = os.environ | flowing.environ
+    assert command(environ, "up", "exporter").returncode == 0
+    assert re.search(r"exporter +up", typed("headwater status exporter"))
+    assert "metrics at http://" in typed("headwater logs exporter -n 50")
+    assert command(environ, "down", "exporter").returncode == 0
+    # From some time of the fourteenth on, against what came before; be it moved or not.
+    last = (datetime.now(UTC) - datetime(2013, 1, 14, tzinfo=UTC)).days
+    told = typed(
+        "headwater drift carrier_delays --last 24h --against 7d", None, **{"24h": f"{last}d"}
+    )
+    assert "carrier_delays:count_1h" in told
 
 
 def test_a_plan_that_is_made_is_the_one_that_is_committed(typed):
