@@ -269,9 +269,13 @@ def _replace(catalog: Catalog, table: Table, old: list[DataFile], new: list[Data
 
 
 def _committed(catalog: Catalog, name: str) -> Table:
-    """The table right after somebody's commit: then it is the longest until the next."""
+    """The table right after somebody's commit: then it is the longest until the next.
+
+    Who commits no more at the pace of the last two is not waited for.
+    """
     table = catalog.load_table(name)
-    deadline = time.monotonic() + _BETWEEN_COMMITS
+    last = [snapshot.timestamp_ms / 1000 for snapshot in table.snapshots()[-2:]]
+    deadline = time.monotonic() + min(2 * (last[-1] - last[0]), _BETWEEN_COMMITS)
     while time.monotonic() < deadline:
         time.sleep(0.05)
         now = catalog.load_table(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
@@ -115,6 +116,14 @@ def test_a_job_that_commits_oftener_than_files_are_put_together_starves_nobody(
     assert compact(catalog, NAME, Care()) == (6, 1)
     assert len(made) == 1, "what took long is done once"
     assert times(catalog) == [row["event_time"] for row in rows(0, 70)]
+
+
+def test_nobody_is_waited_for_who_commits_no_more(catalog):
+    append(catalog, 0)
+    append(catalog, 10)
+    began = time.monotonic()
+    maintenance._committed(catalog, NAME)
+    assert time.monotonic() - began < 5
 
 
 def test_files_that_somebody_else_took_away_stay_away(catalog, monkeypatch):
