@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from feature_repo import unchecked  # noqa: F401
+
+# isort: split
 import feast
 from feast.feature_store import FeatureStore
 from feast.repo_config import RepoConfig

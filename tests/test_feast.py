@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
 
@@ -34,6 +36,7 @@ from schemas import (
     mean,
     over,
 )
+from tests.conftest import ROOT
 
 rider = Entity("rider", "rider_id", Type.INT64, "Who rides")
 town = Entity("town", "town")
@@ -177,6 +180,18 @@ def test_no_secret_reaches_the_registry_or_a_log(where, tmp_path):
     for secret in ("hunter2", "hunter3", "nowhere/headwater"):
         assert secret.encode() not in written
         assert secret not in shown
+
+
+def test_feasts_classes_are_not_compiled_anew_at_each_import():
+    told = "print('typeguard' in feast.FeatureView.__init__.__code__.co_names)"
+    for first, compiled in (("feast", "True\n"), ("feature_repo.registration, feast", "False\n")):
+        run = subprocess.run(
+            [sys.executable, "-c", f"import {first}; {told}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert run.stdout == compiled, run.stderr
 
 
 def test_deriving_the_objects_again_gives_equal_objects():
