@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, NewTopic
+from typing import TYPE_CHECKING
 
 from connectors.access import KafkaAccess
 from connectors.ddl import DEAD_MESSAGE_BYTES, captured_topic, dead_topic, late_topic
 from schemas import HeadwaterError, Repository
+
+if TYPE_CHECKING:
+    from kafka import KafkaAdminClient
 
 PARTITIONS = 2
 _AS_CONFIGURED = -1
@@ -53,6 +54,8 @@ def create_topics(access: KafkaAccess, wanted: Mapping[str, Topic]) -> list[str]
 
     Each has as many replicas as the cluster gives by default.
     """
+    from kafka.admin import NewTopic
+
     with closing(_admin(access)) as admin:
         missing = sorted(set(wanted) - set(admin.list_topics()))
         if missing:
@@ -72,6 +75,8 @@ def create_topics(access: KafkaAccess, wanted: Mapping[str, Topic]) -> list[str]
 
 def check_transactions(access: KafkaAccess, seconds: int) -> None:
     """Raise ShortTransactions if a broker takes none that live so long."""
+    from kafka.admin import ConfigResource
+
     with closing(_admin(access)) as admin:
         names = [str(broker["broker_id"]) for broker in admin.describe_cluster()["brokers"]]
         wanted = [ConfigResource("broker", name, {_LONGEST: None}) for name in names]
@@ -89,6 +94,8 @@ def check_transactions(access: KafkaAccess, seconds: int) -> None:
 
 
 def _admin(access: KafkaAccess) -> KafkaAdminClient:
+    from kafka import KafkaAdminClient  # most commands need none, and it takes a while to import
+
     try:
         return KafkaAdminClient(
             **access.client(), bootstrap_timeout_ms=5000, request_timeout_ms=10_000

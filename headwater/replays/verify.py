@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa  # type: ignore[import-untyped]
 from pyiceberg.catalog import Catalog
 
@@ -13,6 +13,9 @@ from headwater.replays.journal import Replay
 from iceberg.catalog import NAMESPACE
 from iceberg.tables import AVAILABLE_AT
 from schemas import EVENT_TIME, FeatureView, HeadwaterError, Type
+
+if TYPE_CHECKING:
+    import duckdb
 
 _LARGEST = 5
 _SLICES = 48
@@ -120,6 +123,8 @@ def compare(
     replayed: pa.Table | pa.RecordBatchReader,
 ) -> ViewReport:
     """Compare two sets of rows of a view."""
+    import duckdb  # of all that is done with replays, for this alone
+
     with duckdb.connect() as db:
         db.execute("SET TimeZone = 'UTC'")
         db.register("live_rows", live)
