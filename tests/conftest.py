@@ -16,6 +16,8 @@ from threading import Event, Thread
 import psycopg
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from connectors.producer import between, produce
 from connectors.redis_codec import decode_value, entity_key, feature_field, timestamp_field
@@ -55,6 +57,11 @@ def eventually(check, seconds=180):
     while not (result := check()) and time.monotonic() < deadline:
         time.sleep(0.2)
     return result
+
+
+def redis_at(port):
+    """A client that does not wait for seconds by itself where nobody answers yet."""
+    return redis.Redis(port=port, retry=Retry(NoBackoff(), 0))
 
 
 def produce_awake(access, recorded):

@@ -51,7 +51,7 @@ from schemas import (
     over,
 )
 from schemas.loading import load_repository
-from tests.conftest import eventually
+from tests.conftest import eventually, redis_at
 
 CLICKS = EventStream(
     "clicks",
@@ -84,7 +84,7 @@ class RedisServer:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}"
-        self.client = redis.Redis(port=self.port)
+        self.client = redis_at(self.port)
         self.directory = str(directory)
         self.start()
 

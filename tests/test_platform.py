@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,8 +26,10 @@ from feature_repo.flights.history import history
 from feature_repo.flights.repository import repository
 from feature_repo.registration import feature_store
 from headwater.agreement import Places, agree
+from headwater.local.redis import redis_server
+from headwater.settings import Settings
 from headwater.stores import catalog, registry
-from tests.conftest import ROOT, eventually
+from tests.conftest import ROOT, eventually, free_ports
 
 DAY = 86_400_000
 FIRST = int(datetime(2013, 1, 1, tzinfo=UTC).timestamp() * 1000)
@@ -311,6 +314,15 @@ def test_a_port_that_is_taken_is_named_with_its_variable(flowing, tmp_path):
     assert done.returncode == 1
     assert f"port {flowing.settings.ports.redis} is taken" in done.stderr
     assert "HEADWATER_REDIS_PORT" in done.stderr
+
+
+def test_a_redis_that_is_not_there_is_found_out_within_a_second(tmp_path):
+    settings = Settings.read(free_ports() | {"HEADWATER_STATE": str(tmp_path)})
+    check = redis_server(settings).check
+    began = time.monotonic()
+    with pytest.raises(redis.ConnectionError):
+        check()
+    assert time.monotonic() - began < 1
 
 
 def disordered(recorded, seed):

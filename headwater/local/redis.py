@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from headwater.local.part import Part
 from headwater.settings import Settings
@@ -15,7 +17,9 @@ def redis_server(settings: Settings) -> Part:
     data = settings.state / "redis"
 
     def check() -> None:
-        with redis.Redis(port=settings.ports.redis, socket_timeout=1) as client:
+        # By default the client would try again for seconds, each time after a longer while.
+        once = Retry(NoBackoff(), 0)
+        with redis.Redis(port=settings.ports.redis, socket_timeout=1, retry=once) as client:
             client.ping()
 
     return Part(
