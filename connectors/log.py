@@ -96,6 +96,9 @@ class Log:
                 "isolation.level": self._isolation,
                 "enable.partition.eof": True,
                 "fetch.message.max.bytes": _LARGEST,
+                # Behind the last record may be the mark of its transaction, which Kafka answers as
+                # nothing, and for nothing it waits: half a second by default.
+                "fetch.wait.max.ms": 10,
                 "log_level": 0,
             }
         )
