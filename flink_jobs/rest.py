@@ -104,15 +104,27 @@ class FlinkCluster:
         """How many checkpoints a job has completed."""
         return int(self.get(f"/jobs/{job_id}/checkpoints")["counts"]["completed"])
 
-    def await_checkpoints(self, jobs: Sequence[str], more: int, seconds: float) -> list[str]:
-        """Wait until each job has completed so many more; those that had not after `seconds`."""
-        wanted = {job: self.completed(job) + more for job in jobs}
+    def checkpoint(self, jobs: Sequence[str], times: int, seconds: float) -> list[str]:
+        """Have each job make so many checkpoints from now on, one after the other.
+
+        Those that have not made them after `seconds`; what fails is asked for again.
+        """
+        left = dict.fromkeys(jobs, times)
+        asked: dict[str, str] = {}
         deadline = time.monotonic() + seconds
-        while behind := [job for job in jobs if self.completed(job) < wanted[job]]:
-            if time.monotonic() > deadline:
-                return behind
-            time.sleep(0.3)
-        return []
+        while left and time.monotonic() < deadline:
+            for job in list(left):
+                path = f"/jobs/{job}/checkpoints"
+                if job not in asked:
+                    asked[job] = self._call("POST", path, json={})["request-id"]
+                answer = self.get(f"{path}/{asked[job]}")
+                if answer["status"]["id"] == "COMPLETED":
+                    del asked[job]
+                    left[job] -= "failureCause" not in answer["operation"]
+                    if not left[job]:
+                        del left[job]
+            time.sleep(0.1)
+        return list(left)
 
     def metric(self, job_id: str, operator: str, name: str) -> int:
         """The sum over subtasks of a counter of the operators whose name contains `operator`."""

@@ -23,7 +23,7 @@ from connectors.topics import ShortTransactions, check_transactions
 from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import job_sql, jobs
 from headwater.jobs import RECOVERY, Jobs
-from headwater.savepoints import newest_checkpoint
+from headwater.savepoints import checkpoint_time, newest_checkpoint
 from tests.conftest import command, eventually
 from tests.tides import levels, repository
 
@@ -99,6 +99,11 @@ class Tides:
         log = Log(self.settings.kafka_access, uncommitted=True)
         return sum(1 for _ in log.messages(late_topic(levels)))
 
+    def decided(self):
+        """Whether no transaction is open: what was written is committed, or Kafka dropped it."""
+        access, topic = self.settings.kafka_access, late_topic(levels)
+        return Log(access).ends(topic) == Log(access, uncommitted=True).ends(topic)
+
     def counted(self, gauges):
         """How often each of those is among the late rows."""
         found = [row.entity["gauge"] for row in late_rows(self.settings.kafka_access, levels)]
@@ -133,31 +138,38 @@ def tides(running):
             tides.cluster.cancel(job.id)
 
 
-def away(tides, outage, seconds, first=None):
-    """The late rows of a job that was away for so long after its checkpoint; its id now."""
+def away(tides, outage, wait, first=None):
+    """The late rows of a job that was away meanwhile, after its checkpoint; its id now."""
     id_ = tides.submit(outage, "1 h", first)
     gauges = tides.late(5)
     assert tides.counted(gauges) == [0] * 5, "nothing is committed yet"
     savepoint = tides.savepoint(id_)
     tides.end(id_)
     assert tides.counted(gauges) == [0] * 5, "nor by the savepoint"
-    time.sleep(seconds)
-    id_ = tides.submit(outage, "2 s", savepoint)
-    assert not tides.cluster.await_checkpoints([id_], 2, 60)
+    assert not tides.decided()
+    wait()
+    id_ = tides.submit(outage, "1 h", savepoint)
+    assert not tides.cluster.checkpoint([id_], 2, 60)
     return gauges, id_
 
 
-def audited(tides):
+def newest(tides):
+    """The last checkpoint of the job that was submitted last."""
+    known = json.loads((tides.settings.state / "jobs" / f"{JOB.name}.json").read_text())
+    return newest_checkpoint(tides.settings.state / "checkpoints", known["id"])
+
+
+def audited(tides, *arguments):
     """The audit's one topic."""
-    done = tides.headwater("audit", "levels", "--json")
+    done = tides.headwater("audit", "levels", "--json", *arguments)
     (topic,) = json.loads(done.stdout)
     assert topic["balanced"] == (done.returncode == 0)
     return topic
 
 
 def test_a_job_that_is_away_for_no_longer_than_declared_loses_nothing(tides):
-    gauges, id_ = away(tides, 600, AWAY)
-    assert tides.counted(gauges) == [1] * 5
+    gauges, id_ = away(tides, 600, lambda: time.sleep(AWAY))
+    assert eventually(lambda: tides.counted(gauges) == [1] * 5)
     found = audited(tides)
     assert found["balanced"], found
     assert found["lost"] == {}
@@ -176,24 +188,25 @@ def test_what_is_committed_is_read_without_waiting_for_more(tides):
 
 
 def test_what_a_longer_outage_lost_is_named(tides):
-    known = json.loads((tides.settings.state / "jobs" / f"{JOB.name}.json").read_text())
-    last = newest_checkpoint(tides.settings.state / "checkpoints", known["id"])
     written = tides.written()
-    gauges, id_ = away(tides, 20, AWAY, last)
+    gauges, id_ = away(tides, 20, lambda: eventually(tides.decided), newest(tides))
+    assert tides.decided()
     assert tides.counted(gauges) == [0] * 5, "Kafka has dropped them"
-    found = audited(tides)
+    # What is lost does not come: there is only the archive to wait for.
+    found = eventually(lambda: (it := audited(tides, "--wait", "0"))["pending"] == 0 and it)
     lost = tides.written() - written
     assert lost > 5, "those, and what was sent before them until it was late"
     assert found["lost"] == {"gauge_levels": lost}, found
     assert not found["balanced"]
     assert found["missing"] == found["twice"] == 0, "their events are in the archive"
-    told = tides.headwater("audit", "levels")
+    told = tides.headwater("audit", "levels", "--wait", "0")
     assert f"{lost} late rows LOST" in told.stdout and "a replay takes them in" in told.stdout
     tides.end(id_)
 
 
 def test_of_a_job_that_was_lost_for_longer_that_is_said(tides):
-    time.sleep(21)  # it was submitted with 20, and that counts
+    made = checkpoint_time(newest(tides))
+    time.sleep(max(0, made + 21 - time.time()))  # it was submitted with 20, and that counts
     done = tides.headwater("jobs", "submit", JOB.name)
     assert done.returncode == 0, done.stderr
     for part in (
@@ -224,4 +237,4 @@ def test_a_job_goes_on_from_its_state_when_its_stream_comes_to_be_traced_or_no_l
         done = tides.headwater("jobs", "submit", JOB.name, **environ)
         assert done.returncode == 0, done.stderr
         ids = [job.id for job in tides.cluster.jobs() if job.name == JOB.name]
-        assert not tides.cluster.await_checkpoints(ids, 1, 60)
+        assert not tides.cluster.checkpoint(ids, 1, 60)

@@ -68,8 +68,8 @@ def _await_commits(jobs: Jobs, views: Iterable[str]) -> None:
         for job in jobs.running().values()
         if any(view.name in chosen for view in jobs.known[job.name].views)
     ]
-    # Two checkpoints from now the first is committed in Iceberg.
-    if behind := jobs.cluster.await_checkpoints(running, 2, _SECONDS):
+    # When the second is complete, the first is committed in Iceberg.
+    if behind := jobs.cluster.checkpoint(running, 2, _SECONDS):
         raise FlinkError(
             f"{', '.join(behind)}: no two checkpoints in {_SECONDS} s; `headwater jobs list` says"
             " what the job is doing"
