@@ -123,7 +123,7 @@ class FlinkCluster:
                     left[job] -= "failureCause" not in answer["operation"]
                     if not left[job]:
                         del left[job]
-            time.sleep(0.1)
+            time.sleep(0.2)
         return list(left)
 
     def metric(self, job_id: str, operator: str, name: str) -> int:

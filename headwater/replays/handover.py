@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -18,6 +19,8 @@ from iceberg.quality import forget
 from schemas.expectations import of_view
 
 _COMMIT_SECONDS = 120
+_FRESH_SECONDS = 2.0
+"""After a question Flink asks its tasks anew for the next one: the answer is as old as the last."""
 
 
 class Handover:
@@ -36,6 +39,8 @@ class Handover:
         """
         jobs_ = self._context.planner.jobs(replay.views)
         if not replay.ends:
+            self._gauges.of(replay)
+            time.sleep(_FRESH_SECONDS)
             ends = self._common_ends(replay, jobs_)
             replay = self._context.journal.write(replace(replay, ends=ends))
             report(f"replay {replay.id} ends at {Replay.iso(min(ends.values()))}")
