@@ -175,6 +175,28 @@ def command(environ, *arguments) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture(scope="session")
+def flying(running):
+    """Called, it is the shared platform with the flights' tables and connector, and all its jobs.
+
+    A test before may have lost one of those.
+    """
+    environ = os.environ | running.environ
+
+    def must(*arguments: str) -> None:
+        done = command(environ, *arguments)
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+
+    for arguments in (("load",), ("apply",)):
+        must(*arguments)
+
+    def submitted() -> Running:
+        must("jobs", "submit")
+        return running
+
+    return submitted
+
+
 class Shop:
     """The second repository on the same platform: the platform knows nothing of either."""
 

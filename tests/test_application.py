@@ -22,7 +22,7 @@ from headwater.jobs import Jobs
 from headwater.local.flink import environment, flink_home
 from headwater.settings import Settings
 from schemas import SettingsError
-from tests.conftest import eventually, free_ports, platform_of
+from tests.conftest import command, eventually, free_ports, platform_of
 from tests.corpus import NOON
 from tests.shop import purchases
 from tests.shop import repository as shop
@@ -108,17 +108,15 @@ def test_a_secret_is_a_file_of_its_own_or_of_one_property(tmp_path):
 def running():
     """Of its own: what an application writes, `headwater jobs` does not know of."""
     with platform_of("application") as platform:
+        for arguments in (["load"], ["apply"]):
+            done = command(os.environ | platform.environ, *arguments)
+            assert done.returncode == 0, (arguments, done.stdout, done.stderr)
         yield platform
 
 
 @pytest.fixture
 def cluster(running, tmp_path):
     """Flink's environment for a cluster of one job, and what the job sees of the platform."""
-    headwater = [sys.executable, "-m", "headwater"]
-    for arguments in (["load"], ["apply"]):
-        subprocess.run(
-            [*headwater, *arguments], env=os.environ | running.environ, cwd=ROOT, check=True
-        )
     settings = running.settings
     ports = Settings.read(free_ports()).ports
     environ = environment(settings)

@@ -79,11 +79,9 @@ def send(running, recorded):
 
 
 @pytest.fixture(scope="module")
-def flowing(running):
+def flowing(flying):
     """The platform with tables, connector and jobs, and two days of events through them."""
-    for command in (("load",), ("apply",), ("jobs", "submit")):
-        done = headwater(running, *command)
-        assert done.returncode == 0, done.stderr
+    running = flying()
     send(running, days(0, 2))
     assert eventually(lambda: value(running, {"tailnum": "N14228"}, "aircraft_facts:seats"))
     return running

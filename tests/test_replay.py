@@ -33,6 +33,7 @@ from feature_repo.flights.repository import repository
 from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arrival
 from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import jobs
+from headwater.replays.journal import Journal
 from headwater.stores import catalog
 from schemas import Type
 from tests import runbooks
@@ -85,11 +86,9 @@ def rows_of(running, table, *columns):
 
 
 @pytest.fixture(scope="module")
-def replayed(running):
+def replayed(flying):
     """A platform through which five days went, some out of order, and a crash in the middle."""
-    for command in (("load",), ("apply",), ("jobs", "submit")):
-        done = headwater(running, *command)
-        assert done.returncode == 0, done.stderr
+    running = flying()
     produce_awake(running.settings.kafka_access, days(0, 1))
     produce(running.settings.kafka_access, disordered(days(1, 2), 5))
     kill(running, "taskmanager")
@@ -200,7 +199,7 @@ def equal_in_every_row(running, id_):
 
 def newest(running):
     """The id of the replay that was begun last."""
-    return json.loads(headwater(running, "replay", "list", "--json").stdout)[-1]["id"]
+    return Journal(running.settings.state / "replays").all()[-1].id
 
 
 def state(running, id_):

@@ -66,11 +66,9 @@ def kill_while(running, dice, seconds, *arguments, part=None):
 
 
 @pytest.fixture(scope="module")
-def february(running):
+def february(flying):
     """A platform with three days of February through it, and a wrong row in each table."""
-    for command in (("load",), ("apply",), ("jobs", "submit")):
-        done = headwater(running, *command)
-        assert done.returncode == 0, done.stderr
+    running = flying()
     produce_awake(running.settings.kafka_access, days(0, 3))
     after = datetime(2013, 2, 17, 20, tzinfo=UTC)
 

@@ -108,10 +108,9 @@ def reading(running):
 
 
 @pytest.fixture(scope="module")
-def march(running):
+def march(flying):
     """A platform with the first days of March through it."""
-    for arguments in (("load",), ("apply",), ("jobs", "submit")):
-        command(running, *arguments)
+    running = flying()
     produce_awake(running.settings.kafka_access, flights(0, 3))
     assert eventually(lambda: is_by(running, repository, flights(0, 3)))
     return running
