@@ -11,6 +11,7 @@ from typing import TypeVar
 import typeguard
 
 _Any = TypeVar("_Any")
+_checked = typeguard.typechecked
 
 
 def _as_it_is(target: _Any) -> _Any:
@@ -18,3 +19,7 @@ def _as_it_is(target: _Any) -> _Any:
 
 
 typeguard.typechecked = _as_it_is  # type: ignore[assignment]
+try:
+    import feast  # noqa: F401
+finally:
+    typeguard.typechecked = _checked
