@@ -176,17 +176,6 @@ def test_a_job_that_is_away_for_no_longer_than_declared_loses_nothing(tides):
     tides.end(id_)
 
 
-def test_what_is_committed_is_read_without_waiting_for_more(tides):
-    """Behind the last late row is the mark of its transaction, which is no record."""
-
-    def seconds():
-        began = time.monotonic()
-        assert list(late_rows(tides.settings.kafka_access, levels))
-        return time.monotonic() - began
-
-    assert min(seconds() for _ in range(5)) < 0.4
-
-
 def test_what_a_longer_outage_lost_is_named(tides):
     written = tides.written()
     gauges, id_ = away(tides, 20, lambda: eventually(tides.decided), newest(tides))
