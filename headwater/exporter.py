@@ -20,10 +20,19 @@ from iceberg.catalog import table_names
 from iceberg.maintenance import Care, states, utc_now
 from iceberg.quality import kept
 from observability import drift, quality, tables
-from observability.queries import MEASURED
+from observability.queries import DUE
 from schemas import Repository
 
-Measures = Mapping[str, Callable[[], Iterable[Metric]]]
+_AGAIN_SECONDS = 30.0
+"""Until what failed is tried again."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Something to measure, and how long from one time to the next, in seconds."""
+
+    every: float
+    metrics: Callable[[], Iterable[Metric]]
 
 
 @dataclass(frozen=True)
@@ -40,8 +49,17 @@ class Windows:
     """Rows of each window, about."""
 
 
-def measures(repository: Repository, opened: Callable[[], Catalog], windows: Windows) -> Measures:
-    """What there is to measure; `opened` is asked for the catalog each time, which may be away."""
+def measures(
+    repository: Repository,
+    opened: Callable[[], Catalog],
+    windows: Windows,
+    every: float,
+    features_every: float,
+) -> dict[str, Measure]:
+    """What there is to measure; `opened` is asked for the catalog each time, which may be away.
+
+    The features have times of their own, in seconds too: to look at them, whole windows are read.
+    """
 
     def of_tables() -> Iterable[Metric]:
         catalog = opened()
@@ -59,56 +77,57 @@ def measures(repository: Repository, opened: Callable[[], Catalog], windows: Win
         )
         return drift.metrics(feature for one in found for feature in one.numbers())
 
-    found = {"tables": of_tables, "features": of_features}
-    return found | {"expectations": of_expectations} if repository.checked else found
+    found = {"tables": Measure(every, of_tables)}
+    if repository.checked:
+        found["expectations"] = Measure(every, of_expectations)
+    return found | {"features": Measure(features_every, of_features)}
 
 
 class Exporter(Collector):
     """What was measured last, as Prometheus reads it.
 
     A measure that fails keeps what it had found: an alert must not end because the catalog is
-    away. How old that is stands beside it.
+    away. When it was to be measured again stands beside it.
     """
 
-    def __init__(self, measures: Measures) -> None:
+    def __init__(self, measures: Mapping[str, Measure]) -> None:
         self._measures = measures
         self._found: dict[str, list[Metric]] = {}
-        self._measured = dict.fromkeys(measures, 0.0)
+        self._due = dict.fromkeys(measures, time.time())
         self._failed = dict.fromkeys(measures, 0)
 
     def measure(self, report: Callable[[str], None]) -> None:
-        """Measure everything once; what fails is reported and stops nothing else."""
-        for name, measured in self._measures.items():
+        """Measure once what is due; what fails is reported, stays due, and stops nothing else."""
+        for name, measure in self._measures.items():
+            if self._due[name] > time.time():
+                continue
             try:
-                found = list(measured())
+                found = list(measure.metrics())
             except Exception as error:
-                # Whatever a server that is away makes of it: the next round tries again.
+                # Whatever a server that is away makes of it.
                 self._failed[name] += 1
                 report(f"{name} could not be measured: {type(error).__name__}: {error}")
             else:
-                self._found[name], self._measured[name] = found, time.time()
+                self._found[name], self._due[name] = found, time.time() + measure.every
 
-    def keep_measuring(self, every: float, stop: Event, report: Callable[[str], None]) -> None:
-        """Measure, and again `every` so many seconds after it was done, until `stop` is set."""
+    def keep_measuring(self, stop: Event, report: Callable[[str], None]) -> None:
+        """Measure what is due, time and again, until `stop` is set."""
         while not stop.is_set():
             self.measure(report)
-            stop.wait(every)
+            stop.wait(max(_AGAIN_SECONDS, min(self._due.values()) - time.time()))
 
     def collect(self) -> Iterator[Metric]:
-        """Everything that was found, when that was, and what failed."""
+        """Everything that was found, when the next time is due, and what failed."""
         for found in list(self._found.values()):
             yield from found
-        ended = GaugeMetricFamily(
-            MEASURED,
-            "When it was measured last, seconds since 1970 UTC; 0: never",
-            labels=("measure",),
+        due = GaugeMetricFamily(
+            DUE, "When it is to be measured next, seconds since 1970 UTC", labels=("measure",)
         )
-        for name, at in self._measured.items():
-            ended.add_metric([name], at)
-        yield ended
         failed = CounterMetricFamily(
             "headwater_exporter_failures", "Measures that failed", labels=("measure",)
         )
-        for name, times in self._failed.items():
-            failed.add_metric([name], times)
+        for name in self._measures:
+            due.add_metric([name], self._due[name])
+            failed.add_metric([name], self._failed[name])
+        yield due
         yield failed

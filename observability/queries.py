@@ -61,8 +61,8 @@ FLINK_METRICS = (
 BROKEN_IN_WINDOW = "headwater_expectation_broken"
 """By `source` and `expectation`, in the newest window: `headwater quality --format prometheus`."""
 
-MEASURED = "headwater_exporter_measured_seconds"
-"""By `measure`: when `headwater exporter` measured it last; 0 if never."""
+DUE = "headwater_exporter_due_seconds"
+"""By `measure`: when `headwater exporter` is to measure it next; past where it cannot."""
 SMALL_FILES = "headwater_table_small_files"
 """By `table`: as the exporter saw it last."""
 NULLS = "headwater_feature_null_ratio"

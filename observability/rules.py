@@ -237,10 +237,10 @@ def exporter_alerts() -> Iterable[Alert]:
     """Of who measures tables, expectations and features."""
     yield Alert(
         "ExporterStopped",
-        f"time() - (min(max by (measure) ({q.MEASURED})) or vector(0)) > 7200",
+        f"time() - (min(max by (measure) ({q.DUE})) or vector(0)) > 3600",
         "30m",
         "ticket",
-        "What tables, expectations and features are like has not been measured for two hours",
+        "What tables, expectations or features are like should have been measured an hour ago",
     )
 
 

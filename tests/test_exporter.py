@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from headwater.distribution import QUANTILES, distribution
-from headwater.exporter import Exporter
+from headwater.exporter import Exporter, Measure
 from headwater.settings import Settings
 from iceberg.catalog import create_quality, create_tables, open_catalog
 from observability import queries as q
@@ -90,23 +90,29 @@ def told(exporter):
     return samples(generate_latest(registry).decode())
 
 
-def test_what_was_found_stays_while_nothing_can_be_measured():
-    away, said = Away(), []
-    exporter = Exporter({"away": away, "there": lambda: metrics({}, (), [])})
-    assert told(exporter)[q.MEASURED, "away"] == 0
+def test_what_was_found_stays_while_nothing_can_be_measured(monkeypatch):
+    now, away, said = [1000.0], Away(), []
+    monkeypatch.setattr("headwater.exporter.time.time", lambda: now[0])
+    nothing = Measure(900, lambda: metrics({}, (), []))
+    exporter = Exporter({"away": Measure(60, away), "there": nothing})
+    assert told(exporter)[q.DUE, "away"] == 1000
     exporter.measure(said.append)
-    first = told(exporter)
-    away.there, away.value = False, 2.0
+    assert told(exporter)[q.DUE, "away"] == 1060
+    # Nothing is due yet.
+    away.there, away.value, now[0] = False, 2.0, 1059.0
     exporter.measure(said.append)
-    second = told(exporter)
-    assert second["headwater_x",] == 1
-    assert second[q.MEASURED, "away"] == first[q.MEASURED, "away"] > 0
-    assert second[q.MEASURED, "there"] > first[q.MEASURED, "there"]
-    assert second["headwater_exporter_failures_total", "away"] == 1
+    assert said == []
+    now[0] = 1100.0
+    exporter.measure(said.append)
+    found = told(exporter)
     assert said == ["away could not be measured: ConnectionError: nobody answers"]
+    assert found["headwater_x",] == 1
+    assert (found[q.DUE, "away"], found[q.DUE, "there"]) == (1060, 1900)
+    assert found["headwater_exporter_failures_total", "away"] == 1
     away.there = True
     exporter.measure(said.append)
-    assert told(exporter)["headwater_x",] == 2
+    found = told(exporter)
+    assert (found["headwater_x",], found[q.DUE, "away"]) == (2, 1160)
 
 
 @pytest.fixture
@@ -126,7 +132,7 @@ def place(tmp_path):
 
 def started(environ):
     return subprocess.Popen(
-        [sys.executable, "-m", "headwater", "exporter", "--every", "1m"],
+        [sys.executable, "-m", "headwater", "exporter"],
         env=os.environ | environ,
         cwd=ROOT,
         stderr=subprocess.PIPE,
@@ -148,7 +154,7 @@ def test_prometheus_reads_what_tables_and_features_are_like(place):
         except requests.ConnectionError:
             return None
         found = samples(text)
-        return found if found[q.MEASURED, "features"] else None
+        return found if (q.PSI, "price", "last_purchase") in found else None
 
     try:
         found = eventually(read)

@@ -21,7 +21,18 @@ from schemas.loading import load_repository
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where it listens.")
 @click.option(
-    "--every", default="15m", show_default=True, callback=length, help="From one look to the next."
+    "--every",
+    default="15m",
+    show_default=True,
+    callback=length,
+    help="From one look at tables and expectations to the next.",
+)
+@click.option(
+    "--features-every",
+    default="6h",
+    show_default=True,
+    callback=length,
+    help="Of the features, which reads as much of the views as the two windows have.",
 )
 @click.option(
     "--last",
@@ -38,7 +49,9 @@ from schemas.loading import load_repository
     help="What it is held against: so long before it.",
 )
 @with_sample
-def exporter(host: str, every: int, last: int, against: int, sample: int) -> None:
+def exporter(
+    host: str, every: int, features_every: int, last: int, against: int, sample: int
+) -> None:
     """Measure tables, expectations and features every while, and serve that to Prometheus.
 
     At /metrics of HEADWATER_EXPORTER_PORT, until it is stopped. What cannot be measured is said,
@@ -49,9 +62,8 @@ def exporter(host: str, every: int, last: int, against: int, sample: int) -> Non
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    found = Exporter(
-        measures(repository, cache(partial(catalog, settings)), Windows(last, against, sample))
-    )
+    windows, opened = Windows(last, against, sample), cache(partial(catalog, settings))
+    found = Exporter(measures(repository, opened, windows, every / 1000, features_every / 1000))
     registry = CollectorRegistry()
     registry.register(found)
     port = settings.ports.exporter
@@ -64,7 +76,7 @@ def exporter(host: str, every: int, last: int, against: int, sample: int) -> Non
         ) from error
     click.echo(f"metrics at http://{host}:{port}/metrics")
     try:
-        found.keep_measuring(every / 1000, stop, lambda text: click.echo(text, err=True))
+        found.keep_measuring(stop, lambda text: click.echo(text, err=True))
     finally:
         server.shutdown()
         thread.join()

@@ -11,7 +11,7 @@ from headwater.local.part import Part
 from headwater.settings import Settings
 
 NAME = "exporter"
-_EVERY = "2m"
+_EVERY = ("--every", "2m", "--features-every", "2m")
 
 
 def exporter(settings: Settings) -> Part:
@@ -27,7 +27,7 @@ def exporter(settings: Settings) -> Part:
         name=NAME,
         address=address,
         ports=(port,),
-        command=(sys.executable, "-m", "headwater", "exporter", "--every", _EVERY),
+        command=(sys.executable, "-m", "headwater", "exporter", *_EVERY),
         env=passed
         | {
             "HEADWATER_REPOSITORY": settings.repository,

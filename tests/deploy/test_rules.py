@@ -159,12 +159,12 @@ CASES = {
     "ExpectationsBroken": (one(TEMP, "0+1x10"), one(TEMP, "3x30"), "10m"),
     "RowsLate": (late(5), late(0), "60m"),
     "ExporterStopped": (
-        # One of its measures never came to an end.
-        one(f'{q.MEASURED}{{measure="tables"}}', "0+60x200")
-        | one(f'{q.MEASURED}{{measure="features"}}', "0x200"),
+        # One of its measures never comes to an end.
+        one(f'{q.DUE}{{measure="tables"}}', "900+60x200")
+        | one(f'{q.DUE}{{measure="features"}}', "0x200"),
         # Of two, one has stopped.
-        one(f'{q.MEASURED}{{measure="tables", pod="new"}}', "0+60x200")
-        | one(f'{q.MEASURED}{{measure="tables", pod="old"}}', "0x200"),
+        one(f'{q.DUE}{{measure="tables", pod="new"}}', "900+60x200")
+        | one(f'{q.DUE}{{measure="tables", pod="old"}}', "0x200"),
         "180m",
     ),
     "FeatureMoved": (moved("0.5", "0.1"), moved("0.5", "0.6"), "90m"),
@@ -461,8 +461,8 @@ def test_the_names_are_those_the_api_gives():
     assert str(FAST_SECONDS) in bounds
 
 
-MEASURED = {
-    q.MEASURED,
+SERVED = {
+    q.DUE,
     *(family.name for module in (drift, quality, tables) for family in module.metrics([])),
 }
 """What `headwater exporter` serves."""
@@ -477,7 +477,7 @@ def test_only_known_metrics_are_asked_for():
             for h in (q.REQUEST_SECONDS, q.REDIS_SECONDS, q.VALUE_AGE_SECONDS)
             for part in ("bucket", "count")
         ),
-        *MEASURED,
+        *SERVED,
     }
     asked = {
         name
