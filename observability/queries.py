@@ -158,9 +158,18 @@ def by_feature(gauge: str, view: FeatureView) -> str:
 
 
 def moved(view: FeatureView, bound: float) -> str:
-    """The index of each feature of a view that has moved that far, and further than by chance."""
+    """The index of each feature of a view that has moved that far, and further than it does.
+
+    That is further than by chance, and half as far again as on any day of the week before: a mean
+    over seven days differs from one day to the next, and so does the weather. So none is told of
+    in its first day.
+    """
+    named = f'{PSI}{{view="{view.name}"}}'
+    before = f"max by (feature) (max_over_time({named}[7d] offset 1d))"
     index = by_feature(PSI, view)
-    return f"{index} > {bound} and {index} > {by_feature(CHANCE, view)}"
+    return (
+        f"{index} > {bound} and {index} > {by_feature(CHANCE, view)} and {index} > 1.5 * {before}"
+    )
 
 
 def late_share(view: FeatureView, over: str) -> str:

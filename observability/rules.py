@@ -297,7 +297,7 @@ def view_alerts(view: FeatureView) -> Iterable[Alert]:
         q.moved(view, MAX_PSI),
         "1h",
         "ticket",
-        f"{view.name}: {{{{ $labels.feature }}}} is not what it was the week before: index"
-        " {{ $value | humanize }}",
+        f"{view.name}: {{{{ $labels.feature }}}} has moved further than in the week before:"
+        " index {{ $value | humanize }}",
         labels,
     )

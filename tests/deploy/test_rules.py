@@ -105,10 +105,13 @@ def one(series: str, values: str) -> dict[str, str]:
     return {series: values}
 
 
-def moved(psi: str, chance: str) -> dict[str, str]:
-    """A feature's index, and what chance would make of it."""
+def moved(before: str, psi: str, chance: str) -> dict[str, str]:
+    """A feature's index, for two days and then, and what chance would make of it."""
     named = '{view="origin_weather", feature="temp"}'
-    return {f"{q.PSI}{named}": f"{psi}x200", f"{q.CHANCE}{named}": f"{chance}x200"}
+    return {
+        f"{q.PSI}{named}": f"{before}x96 {psi}x8",
+        f"{q.CHANCE}{named}": f"{chance}x104",
+    }
 
 
 # Each alert: series a minute that make it fire, series that do not, and when to look.
@@ -167,7 +170,7 @@ CASES = {
         | one(f'{q.DUE}{{measure="tables", pod="old"}}', "0x200"),
         "180m",
     ),
-    "FeatureMoved": (moved("0.5", "0.1"), moved("0.5", "0.6"), "90m"),
+    "FeatureMoved": (moved("0.2", "0.5", "0.1"), moved("0.2", "0.5", "0.6"), "50h"),
 }
 
 
@@ -285,6 +288,13 @@ def test_an_alert_fires_when_it_should_and_only_then(folder, tmp_path, name):
         assert bool(mine) is expected, run
         if mine:
             assert f'severity="{wanted.severity}"' in mine[0]
+
+
+@pytest.mark.parametrize(("before", "fires"), [("0.3", True), ("0.4", False), ("_", False)])
+def test_a_feature_that_always_moves_has_not_moved(folder, tmp_path, before, fires):
+    """Half as far again as before, or nobody is told; nor where nobody knows of before."""
+    run = _evaluate(folder, tmp_path, "FeatureMoved", moved(before, "0.5", "0.1"), "50h")
+    assert ('alertname="FeatureMoved"' in run) is fires, run
 
 
 def test_a_record_that_several_jobs_read_is_one_dead_letter(folder, tmp_path):
@@ -425,13 +435,17 @@ def test_the_doors_are_those_of_the_api():
 
 
 def _evaluate(folder: Path, tmp_path: Path, name: str, series: dict[str, str], when: str) -> str:
-    """What promtool found to fire: its complaint about an expectation of nothing."""
+    """What promtool found to fire: its complaint about an expectation of nothing.
+
+    It looks every minute, but every half hour where that is for days.
+    """
+    every = "30m" if when.endswith("h") else "1m"
     test = {
         "rule_files": [str(folder / "rules.yml")],
-        "evaluation_interval": "1m",
+        "evaluation_interval": every,
         "tests": [
             {
-                "interval": "1m",
+                "interval": every,
                 "input_series": [{"series": s, "values": v} for s, v in series.items()],
                 "alert_rule_test": [{"eval_time": when, "alertname": name, "exp_alerts": []}],
             }
