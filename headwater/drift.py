@@ -19,7 +19,7 @@ from iceberg.catalog import NAMESPACE
 from iceberg.filters import between
 from iceberg.offline import rows
 from iceberg.tables import AVAILABLE_AT
-from schemas import EVENT_TIME, FeatureView, HeadwaterError, Type
+from schemas import EVENT_TIME, FeatureView, HeadwaterError, Type, Window
 
 _MEMORY = "512MB"
 
@@ -119,8 +119,39 @@ def _compared(
     if present.num_rows:
         distributions = {name: distribution(present[name]) for name in names}
         if reference.num_rows:
-            features = {name: stability(reference[name], present[name]) for name in names}
+            drawn = [
+                _Drawn(found.num_rows, _entities(view, found), until - since)
+                for found, since, until in ((reference, start, middle), (present, middle, end))
+            ]
+            windows = {feature.name: feature.window for feature in view.features}
+            for name in names:
+                before, now = (one.independent(windows.get(name)) for one in drawn)
+                features[name] = stability(reference[name], present[name], (before, now))
     return ViewDrift(view.name, present.num_rows, reference.num_rows, distributions, features)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """How many rows of a view were read, of how many entities, over how many milliseconds."""
+
+    rows: int
+    entities: int
+    span: int
+
+    def independent(self, window: Window | None) -> float:
+        """Rows that tell something of their own.
+
+        Values over a window that follow each other are of mostly the same events: there is one for
+        each entity and each length of the window.
+        """
+        if window is None:
+            return self.rows
+        lengths = max(1.0, self.span / (window.size.seconds * 1000))
+        return min(self.rows, self.entities * lengths)
+
+
+def _entities(view: FeatureView, found: pa.Table) -> int:
+    return int(found.group_by(list(view.keys)).aggregate([]).num_rows)
 
 
 def _rows(view: FeatureView, table: Table, start: int, end: int, sample: int) -> pa.Table:

@@ -40,7 +40,7 @@ class Stability:
 
     psi: float
     chance: float
-    """What chance alone would exceed once in a thousand comparisons of independent rows."""
+    """What chance alone would exceed once in a thousand comparisons."""
 
     reference_nulls: float
     """The share of its values that are null or not a number."""
@@ -52,12 +52,20 @@ class Stability:
         return self.psi > max(bound, self.chance)
 
 
-def stability(reference: pa.ChunkedArray, present: pa.ChunkedArray) -> Stability:
-    """Compare two columns of one type: numbers, strings or booleans. Neither is empty."""
+def stability(
+    reference: pa.ChunkedArray,
+    present: pa.ChunkedArray,
+    independent: tuple[float, float] | None = None,
+) -> Stability:
+    """Compare two columns of one type: numbers, strings or booleans. Neither is empty.
+
+    `independent` is how many rows of each count as drawn for themselves, if not all of them do.
+    """
     is_number = pa.types.is_integer(reference.type) or pa.types.is_floating(reference.type)
     count = _by_tenths if is_number else _by_values
     before, now = count(reference, present)
     rows, rows_now = before.sum(), now.sum()
+    drawn, drawn_now = independent or (rows, rows_now)
     nulls = before[-1] / rows, now[-1] / rows_now
     rare = (before + now) / (rows + rows_now) * min(rows, rows_now) < ENOUGH
     before, now = (np.append(cells[~rare], cells[rare].sum()) + 0.5 for cells in (before, now))
@@ -66,7 +74,7 @@ def stability(reference: pa.ChunkedArray, present: pa.ChunkedArray) -> Stability
     p, q = before / before.sum(), now / now.sum()
     return Stability(
         psi=float(np.sum((q - p) * np.log(q / p))),
-        chance=float((1 / rows + 1 / rows_now) * _rare_chi_squared(len(p) - 1)),
+        chance=float((1 / drawn + 1 / drawn_now) * _rare_chi_squared(len(p) - 1)),
         reference_nulls=float(nulls[0]),
         nulls=float(nulls[1]),
     )

@@ -269,6 +269,21 @@ def test_a_feature_that_has_moved_is_named(place):
     assert any(line.startswith("headwater_drift_psi") for line in told)
 
 
+@pytest.mark.parametrize(("customers", "moved"), [(1, False), (50, True)])
+def test_rows_of_one_window_are_not_drawn_for_themselves(place, customers, moved):
+    """A day's count of one customer has one value a day, however often it is written."""
+    who = {"customer": lambda c, _: f"c{c.randrange(customers)}"}
+    append(place, purchases(7000, (192, 24), 1, **who))
+    more = {"count_1d": lambda c, _: c.randrange(2, 5)}
+    append(place, purchases(1000, (24, 0), 2, **who, **more))
+    code, told = drift("--format", "json")
+    assert code == moved
+    features = json.JSONDecoder().raw_decode(told)[0]["features"]
+    (found,) = (one for one in features if one["feature"] == "count_1d")
+    assert found["psi"] > 1
+    assert found["moved"] is moved
+
+
 def test_a_correction_takes_its_originals_place(place):
     append(place, purchases(700, (192, 24), 1))
     wrong = list(purchases(100, (24, 0), 2, price=lambda *_: -1.0))
