@@ -27,6 +27,8 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
+from observability.rules import ANOTHER_PSI
+
 BINS = 10
 VALUES = 20
 ENOUGH = 5
@@ -48,8 +50,8 @@ class Stability:
     nulls: float
 
     def moved(self, bound: float) -> bool:
-        """Whether it is over a bound, and further away than chance would bring it."""
-        return self.psi > max(bound, self.chance)
+        """Whether it is over a bound, and further than by chance, or is another altogether."""
+        return self.psi > max(bound, min(self.chance, ANOTHER_PSI))
 
 
 def stability(

@@ -157,19 +157,18 @@ def by_feature(gauge: str, view: FeatureView) -> str:
     return f'max by (feature) ({gauge}{{view="{view.name}"}})'
 
 
-def moved(view: FeatureView, bound: float) -> str:
+def moved(view: FeatureView, bound: float, another: float) -> str:
     """The index of each feature of a view that has moved that far, and further than it does.
 
-    That is further than by chance, and half as far again as on any day of the week before: a mean
-    over seven days differs from one day to the next, and so does the weather. So none is told of
-    in its first day.
+    That is further than by chance, of which no more than `another` is believed, and half as far
+    again as on any day of the week before: a mean over seven days differs from one day to the next,
+    and so does the weather. So none is told of in its first day.
     """
     named = f'{PSI}{{view="{view.name}"}}'
     before = f"max by (feature) (max_over_time({named}[7d] offset 1d))"
     index = by_feature(PSI, view)
-    return (
-        f"{index} > {bound} and {index} > {by_feature(CHANCE, view)} and {index} > 1.5 * {before}"
-    )
+    chance = f"clamp_max({by_feature(CHANCE, view)}, {another})"
+    return f"{index} > {bound} and {index} > {chance} and {index} > 1.5 * {before}"
 
 
 def late_share(view: FeatureView, over: str) -> str:

@@ -23,6 +23,8 @@ FAST_SECONDS = 0.01
 """An upper bound of a bucket of the API's histogram of request times."""
 MAX_PSI = 0.2
 """A feature whose population stability index is above it has moved."""
+ANOTHER_PSI = 3.0
+"""Above it a feature has other values altogether, be there too few rows to rule chance out."""
 OF_RELEASE = 'namespace="$namespace"'
 """Selects a release's own series on a cluster, once the chart has put its namespace in."""
 
@@ -294,7 +296,7 @@ def view_alerts(view: FeatureView) -> Iterable[Alert]:
         )
     yield Alert(
         "FeatureMoved",
-        q.moved(view, MAX_PSI),
+        q.moved(view, MAX_PSI, ANOTHER_PSI),
         "1h",
         "ticket",
         f"{view.name}: {{{{ $labels.feature }}}} has moved further than in the week before:"

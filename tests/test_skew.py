@@ -151,8 +151,8 @@ def test_what_the_jobs_wrote_is_held_against_the_day_before(may):
     assert told.keys() == {feature.name for feature in origin_delays.features}
     assert {one["reference_rows"] for one in told.values()} == {reference}
     # A day's number of flights, early on the first recorded day and late on the second.
-    assert told["count_1d"]["moved"]
-    assert done.returncode == 1
+    assert told["count_1d"]["psi"] > 1
+    assert done.returncode == any(one["moved"] for one in told.values())
 
 
 class Full:

@@ -290,6 +290,12 @@ def test_an_alert_fires_when_it_should_and_only_then(folder, tmp_path, name):
             assert f'severity="{wanted.severity}"' in mine[0]
 
 
+def test_other_values_altogether_are_told_of_however_few_the_rows_are(folder, tmp_path):
+    for psi, fires in (("7", True), ("2.9", False)):
+        run = _evaluate(folder, tmp_path, "FeatureMoved", moved("1", psi, "18"), "50h")
+        assert ('alertname="FeatureMoved"' in run) is fires, run
+
+
 @pytest.mark.parametrize(("before", "fires"), [("0.3", True), ("0.4", False), ("_", False)])
 def test_a_feature_that_always_moves_has_not_moved(folder, tmp_path, before, fires):
     """Half as far again as before, or nobody is told; nor where nobody knows of before."""
