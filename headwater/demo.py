@@ -139,7 +139,7 @@ class Demo:
         wanted = {view.name: _wanted(view, recorded, read) for view in self.repository.views}
         joined = {view.name for view in self.repository.views if view.source.name not in read}
         found = self._await_rows(jobs, wanted)
-        self._checkpoints(jobs, time.monotonic() + _PATIENCE)
+        self._checkpoints(jobs)
         for source, views in found.items():
             for view, rows in views.items():
                 if rows != wanted[view] and view not in joined:
@@ -164,10 +164,10 @@ class Demo:
                 raise DemoFailed(f"after {_PATIENCE} s not all events were processed: {missing}")
             time.sleep(0.5)
 
-    def _checkpoints(self, jobs: Jobs, deadline: float) -> None:
-        since = time.time()
-        for job in jobs.running().values():
-            _await_checkpoint(jobs.cluster, job.id, since, deadline)
+    def _checkpoints(self, jobs: Jobs) -> None:
+        ids = [job.id for job in jobs.running().values()]
+        if behind := jobs.cluster.checkpoint(ids, 1, _PATIENCE):
+            raise DemoFailed(f"the job {behind[0]} made no checkpoint in {_PATIENCE} s")
 
     def _rows(self, jobs: Jobs) -> dict[str, dict[str, int]]:
         """Rows each view's operator has read, late ones not counted, by source and view."""
@@ -192,7 +192,7 @@ class Demo:
             result = agree(repository.views, known, places, SAMPLE)
             if result.differences:
                 # A view may have moved on between two answers: once more, when all have settled.
-                self._checkpoints(jobs, time.monotonic() + _PATIENCE)
+                self._checkpoints(jobs)
                 result = agree(repository.views, known, places, SAMPLE)
         if result.differences:
             shown = "\n  ".join(result.differences[:20])
@@ -259,16 +259,6 @@ def view_rows(cluster: FlinkCluster, job_id: str, views: Sequence[str]) -> dict[
             if re.search(rf"\bredis {view}\b", vertex["name"]):
                 rows[view] = vertex["metrics"]["read-records"]
     return rows
-
-
-def _await_checkpoint(cluster: FlinkCluster, job_id: str, since: float, deadline: float) -> None:
-    """Return when a checkpoint that was triggered after `since` is complete."""
-    while time.monotonic() < deadline:
-        newest = cluster.get(f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
-        if newest is not None and newest["trigger_timestamp"] > since * 1000:
-            return
-        time.sleep(0.2)
-    raise DemoFailed(f"the job {job_id} made no checkpoint in {_PATIENCE} s")
 
 
 def _entity(keys: set[str], recorded: dict[EventStream, list[Event]]) -> dict[str, Any]:

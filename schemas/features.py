@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TypeVar
 
 from schemas.conditions import Condition
-from schemas.errors import DeclarationError
+from schemas.errors import DeclarationError, SettingsError
 from schemas.expectations import Expectation, WindowExpectation, check_expectations, of_view
 from schemas.expressions import OnDemandView
 from schemas.joins import JoinedStream, Source, parts
@@ -470,6 +470,14 @@ class Repository:
                         "differs from the view declared under the same name",
                         view.name,
                     )
+
+    def named(self, names: Iterable[str]) -> list[FeatureView]:
+        """The views of those names, in that order; SettingsError for an unknown one."""
+        known = {view.name: view for view in self.views}
+        for name in (wanted := list(names)):
+            if name not in known:
+                raise SettingsError(f"no view {name!r}; choices: {', '.join(known)}")
+        return [known[name] for name in wanted]
 
     @property
     def stored_types(self) -> dict[str, Type]:

@@ -11,33 +11,19 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from headwater.commands.options import length, moment, now, with_sample, with_style
+from headwater.commands.options import moment, now, with_comparison, with_style
 from headwater.drift import ViewDrift, compare
 from headwater.settings import Settings
 from headwater.stores import catalog
 from observability import drift as observed
 from observability.rules import MAX_PSI
 from observability.textfile import exposition
-from schemas import SettingsError
 from schemas.loading import load_repository
 
 
 @click.command()
 @click.argument("names", metavar="[VIEW]...", nargs=-1)
-@click.option(
-    "--last",
-    default="24h",
-    show_default=True,
-    callback=length,
-    help="The window: so long before --to.",
-)
-@click.option(
-    "--against",
-    default="7d",
-    show_default=True,
-    callback=length,
-    help="The reference: so long before the window.",
-)
+@with_comparison("--to")
 @click.option("--to", "end", callback=moment, help="Up to, not including, ISO 8601, UTC; or now.")
 @click.option(
     "--max-psi",
@@ -46,7 +32,6 @@ from schemas.loading import load_repository
     show_default=True,
     help="A feature above it has moved.",
 )
-@with_sample
 @with_style
 def drift(
     names: tuple[str, ...],
@@ -63,12 +48,9 @@ def drift(
     moved, but for Prometheus, and if there was nothing to compare.
     """
     settings = Settings.read(os.environ)
-    known = {view.name: view for view in load_repository(settings.repository).views}
-    for name in names:
-        if name not in known:
-            raise SettingsError(f"no view {name!r}; choices: {', '.join(known)}")
+    repository = load_repository(settings.repository)
+    views = repository.named(names) or repository.views
     end = now() if end is None else end
-    views = [known[name] for name in names or known]
     middle = end - last
     found = compare(views, catalog(settings), middle - against, middle, end, sample)
     if style == "prometheus":

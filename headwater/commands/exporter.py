@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 from functools import cache, partial
-from threading import Event
 
 import click
 from prometheus_client import CollectorRegistry, start_http_server
 
-from headwater.commands.options import length, with_sample
+from headwater.commands.options import length, until_stopped, with_comparison
 from headwater.exporter import Exporter, Windows, measures
 from headwater.settings import Settings
 from headwater.stores import catalog
@@ -34,21 +32,7 @@ from schemas.loading import load_repository
     callback=length,
     help="Of the features, which reads as much of the views as the two windows have.",
 )
-@click.option(
-    "--last",
-    default="24h",
-    show_default=True,
-    callback=length,
-    help="The features' window: so long up to a view's newest event.",
-)
-@click.option(
-    "--against",
-    default="7d",
-    show_default=True,
-    callback=length,
-    help="What it is held against: so long before it.",
-)
-@with_sample
+@with_comparison("a view's newest event")
 def exporter(
     host: str, every: int, features_every: int, last: int, against: int, sample: int
 ) -> None:
@@ -59,9 +43,7 @@ def exporter(
     """
     settings = Settings.read(os.environ)
     repository = load_repository(settings.repository)
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = until_stopped()
     windows, opened = Windows(last, against, sample), cache(partial(catalog, settings))
     found = Exporter(measures(repository, opened, windows, every / 1000, features_every / 1000))
     registry = CollectorRegistry()

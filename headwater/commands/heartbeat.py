@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
-from threading import Event
 
 import click
 
 from connectors.heartbeat import keep_beating
+from headwater.commands.options import until_stopped
 from headwater.settings import Settings
 from schemas import SettingsError
 from schemas.loading import load_repository
@@ -25,8 +24,6 @@ def heartbeat() -> None:
     streams = [stream for stream in repository.streams if stream.heartbeat is not None]
     if not streams:
         raise SettingsError(f"{repository.name}: no stream declares a heartbeat")
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = until_stopped()
     click.echo(f"heartbeats for {', '.join(stream.name for stream in streams)}")
     keep_beating(settings.kafka_access, streams, stop, lambda text: click.echo(text, err=True))

@@ -15,7 +15,6 @@ from headwater.jobs import Jobs
 from headwater.online import rebuild
 from headwater.settings import Settings
 from headwater.stores import catalog
-from schemas import SettingsError
 from schemas.loading import load_repository
 
 _SECONDS = 120
@@ -42,21 +41,17 @@ def rebuild_(views: tuple[str, ...], wait: float | None, as_json: bool) -> None:
     """
     settings = Settings.read(os.environ)
     repository = load_repository(settings.repository)
-    known = {view.name: view for view in repository.views}
-    for name in views:
-        if name not in known:
-            raise SettingsError(f"no view {name!r}; choices: {', '.join(known)}")
-    chosen = list(views or known)
+    chosen = repository.named(views) or repository.views
     if wait is None:
-        _await_commits(Jobs(settings, repository), chosen)
+        _await_commits(Jobs(settings, repository), [view.name for view in chosen])
     else:
         time.sleep(wait)
     tables, written = catalog(settings), {}
     with redis.Redis.from_url(settings.redis_url) as client:
-        for name in chosen:
-            written[name] = rebuild(tables, client, known[name], repository.name)
+        for view in chosen:
+            written[view.name] = rebuild(tables, client, view, repository.name)
             if not as_json:
-                click.echo(f"{name}: {written[name]} entities")
+                click.echo(f"{view.name}: {written[view.name]} entities")
     if as_json:
         click.echo(json.dumps(written))
 

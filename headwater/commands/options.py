@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
+import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any
 
 import click
@@ -21,15 +23,6 @@ with_style = click.option(
     show_default=True,
 )
 """How something is told: to people, to programs, or to a textfile collector."""
-
-with_sample = click.option(
-    "--sample",
-    type=click.IntRange(min=1),
-    default=200_000,
-    show_default=True,
-    help="Rows of a window that are read, about.",
-)
-"""How much of a view is looked at."""
 
 
 def moment(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
@@ -56,6 +49,50 @@ def length(_: click.Context, __: click.Parameter, text: str | None) -> int | Non
 def now() -> int:
     """The present, in milliseconds since 1970 UTC."""
     return time.time_ns() // 1_000_000
+
+
+def with_comparison(until: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Options that give a command a window, `last`, which ends at `until`, and its reference.
+
+    `last` and `against` are lengths in milliseconds, `sample` a number of rows.
+    """
+
+    def given(command: Callable[..., None]) -> Callable[..., None]:
+        for option in (
+            click.option(
+                "--sample",
+                type=click.IntRange(min=1),
+                default=200_000,
+                show_default=True,
+                help="Rows of a window that are read, about.",
+            ),
+            click.option(
+                "--against",
+                default="7d",
+                show_default=True,
+                callback=length,
+                help="The reference: so long before the window.",
+            ),
+            click.option(
+                "--last",
+                default="24h",
+                show_default=True,
+                callback=length,
+                help=f"The window: so long before {until}.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return given
+
+
+def until_stopped() -> Event:
+    """Set when the process is told to end."""
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def with_window(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

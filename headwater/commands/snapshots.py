@@ -74,10 +74,8 @@ def rollback(view: str, before: int) -> None:
 
 def _table(view: str) -> Table:
     settings = Settings.read(os.environ)
-    names = [known.name for known in load_repository(settings.repository).views]
-    if view not in names:
-        raise SettingsError(f"no view {view!r}; choices: {', '.join(names)}")
-    return catalog(settings).load_table(f"{NAMESPACE}.{view}")
+    (known,) = load_repository(settings.repository).named([view])
+    return catalog(settings).load_table(f"{NAMESPACE}.{known.name}")
 
 
 def _time(milliseconds: int) -> str:

@@ -123,11 +123,7 @@ class Planner:
 
     def jobs(self, names: Iterable[str]) -> list[Job]:
         """The live jobs, narrowed to the views of those names; SettingsError for an unknown one."""
-        known = {view.name: view for view in self._repository.views}
-        wanted = list(names)
-        for name in wanted:
-            if name not in known:
-                raise SettingsError(f"no view {name!r}; choices: {', '.join(known)}")
+        wanted = [view.name for view in self._repository.named(names)]
         narrowed = []
         for job in jobs(self._repository):
             if any(view.name in wanted for view in job.views):
