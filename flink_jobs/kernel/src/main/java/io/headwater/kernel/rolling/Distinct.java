@@ -4,7 +4,10 @@ import java.io.IOException;
 import java.util.Arrays;
 import org.apache.flink.core.memory.DataInputView;
 import org.apache.flink.core.memory.DataOutputView;
+import org.apache.flink.core.memory.MemorySegment;
+import org.apache.flink.core.memory.MemorySegmentFactory;
 import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.binary.BinaryStringData;
 
 /**
  * How many different values: HyperLogLog of 4096 registers, standard error 1.6 %.
@@ -49,7 +52,7 @@ final class Distinct implements Sketch {
   public void add(long word, StringData string) {
     // -0.0 is 0.0.
     boolean negativeZero = isDouble && word == Long.MIN_VALUE;
-    long hash = string != null ? hash(string.toBytes()) : mix(negativeZero ? 0 : word);
+    long hash = string != null ? hash((BinaryStringData) string) : mix(negativeZero ? 0 : word);
     int zeros = Math.min(MOST_ZEROS, Long.numberOfLeadingZeros(hash << ADDRESS_BITS));
     put((int) (hash >>> (64 - ADDRESS_BITS)) << ZERO_BITS | zeros);
   }
@@ -207,11 +210,19 @@ final class Distinct implements Sketch {
     return x ^ (x >>> 31);
   }
 
-  private static long hash(byte[] bytes) {
-    long hash = bytes.length;
+  private static long hash(BinaryStringData string) {
+    string.ensureMaterialized();
+    int size = string.getSizeInBytes();
+    MemorySegment segment = string.getSegments()[0];
+    int offset = string.getOffset();
+    if (offset + size > segment.size()) {
+      segment = MemorySegmentFactory.wrap(string.toBytes());
+      offset = 0;
+    }
+    long hash = size;
     long word = 0;
-    for (int i = 0; i < bytes.length; i++) {
-      word = word << 8 | bytes[i] & 0xff;
+    for (int i = 0; i < size; i++) {
+      word = word << 8 | segment.get(offset + i) & 0xff;
       if ((i & 7) == 7) {
         hash = mix(hash ^ word);
         word = 0;

@@ -30,10 +30,14 @@ final class Engine {
   private final Layout.Tile[] merged;
   private final Layout.Tile[] spare;
 
-  /** What is emitted, and what it is compared with; used again for each row. */
+  /** What is emitted; used again for each row. */
   private final BoxedWrapperRowData row;
 
-  private final BoxedWrapperRowData other;
+  /** Whether {@link #row} has come to say something else; true while nobody asks. */
+  private boolean changed = true;
+
+  /** Whether the lifetime's features in {@link #row} may be others. */
+  private boolean lifeIsStale;
 
   /** The newest sampled row of those applied last. */
   @Nullable private RowTrace applied;
@@ -52,7 +56,6 @@ final class Engine {
     }
     passing = newFolds();
     row = new BoxedWrapperRowData(spec.width());
-    other = new BoxedWrapperRowData(spec.width());
   }
 
   private Fold[] newFolds() {
@@ -122,16 +125,21 @@ final class Engine {
         folds[i].attach(state.tiles[spec.windows[i].lane()], state.handled);
       }
     }
+    // The row is another key's.
+    lifeIsStale = true;
+    for (Fold fold : folds) {
+      fold.touch();
+    }
     state.sort();
     long due = due(state, folds);
     for (; due <= watermark && due != KeyState.NEVER_DUE; due = due(state, folds)) {
       if (state.hasRowAt(due)) {
         apply(state, folds, due);
-        RowData made = values(state, folds, due, row);
+        update(state, folds, due);
         if (applied != null) {
           row.setNonPrimitiveValue(spec.features.length + 2, applied.applied().text());
         }
-        out.accept(made);
+        out.accept(row);
       } else {
         expire(state, folds, due, out);
       }
@@ -169,6 +177,7 @@ final class Engine {
     moveTails(state, folds, time);
     openTiles(state, folds, time);
     applied = null;
+    lifeIsStale = true;
     do {
       BufferedRow next = state.poll();
       // The state may be from when the stream was traced.
@@ -225,12 +234,17 @@ final class Engine {
   }
 
   private void expire(KeyState state, Fold[] folds, long time, Consumer<RowData> out) {
-    RowData before = changesForSure(folds, time) ? null : values(state, folds, time, other);
-    moveTails(state, folds, time);
-    RowData after = values(state, folds, time, row);
-    if (before == null || !after.equals(before)) {
-      out.accept(after);
+    boolean sure = changesForSure(folds, time);
+    if (!sure) {
+      update(state, folds, time);
+      changed = false;
     }
+    moveTails(state, folds, time);
+    update(state, folds, time);
+    if (changed) {
+      out.accept(row);
+    }
+    changed = true;
   }
 
   /** Whether a window that counts all rows loses a tile, which always holds one. */
@@ -243,21 +257,19 @@ final class Engine {
     return false;
   }
 
-  /** Moves the windows' tails to {@code time}. */
+  /** Moves the windows' tails to {@code time}, and forgets the tiles that no window holds now. */
   private void moveTails(KeyState state, Fold[] folds, long time) {
-    boolean moved = false;
-    for (Fold fold : folds) {
-      moved |= fold.moveTail(time);
-    }
-    for (int lane = 0; moved && lane < spec.lanes.length; lane++) {
-      KeyState.Tiles tiles = state.tiles[lane];
-      int keep = tiles.end;
-      for (int i = 0; i < folds.length; i++) {
-        if (spec.windows[i].lane() == lane) {
-          keep = Math.min(keep, folds[i].first());
-        }
+    for (int lane = 0; lane < spec.lanes.length; lane++) {
+      boolean moved = false;
+      for (int window : spec.windowsOf[lane]) {
+        moved |= folds[window].moveTail(time);
       }
-      if (keep > tiles.first) {
+      if (moved) {
+        KeyState.Tiles tiles = state.tiles[lane];
+        int keep = tiles.end;
+        for (int window : spec.windowsOf[lane]) {
+          keep = Math.min(keep, folds[window].first());
+        }
         tiles.dropBefore(keep);
       }
     }
@@ -272,98 +284,125 @@ final class Engine {
         continue;
       }
       int moved = tiles.append(Math.floorDiv(time - 1, edge));
-      for (int i = 0; i < folds.length; i++) {
-        if (spec.windows[i].lane() == lane) {
-          folds[i].open(moved);
+      for (int window : spec.windowsOf[lane]) {
+        folds[window].open(moved);
+      }
+    }
+  }
+
+  /**
+   * Makes {@link #row} all features as of the last {@link #moveTails}, the time, no late row and no
+   * trace. What has not been touched since the call before says what it said.
+   */
+  private void update(KeyState state, Fold[] folds, long time) {
+    for (int i = 0; i < folds.length; i++) {
+      if (folds[i].wasStale()) {
+        Layout.Tile result = folds[i].merge(merged[i], spare[i]);
+        if (result != merged[i]) {
+          spare[i] = merged[i];
+          merged[i] = result;
+        }
+        for (int feature : spec.featuresOf[i]) {
+          set(feature, folds[i], result);
         }
       }
     }
-  }
-
-  /** All features as of the last {@link #moveTails}, the time, no late row and no trace. */
-  private RowData values(KeyState state, Fold[] folds, long time, BoxedWrapperRowData row) {
-    Spec.Feature[] features = spec.features;
-    for (int i = 0; i < folds.length; i++) {
-      Layout.Tile result = folds[i].merge(merged[i], spare[i]);
-      if (result != merged[i]) {
-        spare[i] = merged[i];
-        merged[i] = result;
+    if (lifeIsStale) {
+      lifeIsStale = false;
+      for (int feature : spec.lifetimeFeatures) {
+        set(feature, state.life, state.lifeObjects);
       }
     }
-    for (int i = 0; i < features.length; i++) {
-      Spec.Feature feature = features[i];
-      int window = feature.window();
-      if (window < 0) {
-        set(row, i, feature, state.life, state.lifeObjects);
-      } else if (feature.sketch() < 0) {
-        set(row, i, feature, merged[window].w, merged[window].s);
-      } else if (feature.op() == Spec.Op.DISTINCT) {
-        row.setLong(i, folds[window].distinct(feature.sketch()));
-      } else {
-        percentile(row, i, folds[window].quantiles(feature.sketch()), feature.parameter());
-      }
-    }
-    row.setNonPrimitiveValue(features.length, TimestampData.fromEpochMillis(time));
+    row.setNonPrimitiveValue(spec.features.length, TimestampData.fromEpochMillis(time));
     if (spec.trace >= 0) {
-      row.setNullAt(features.length + 2);
+      row.setNullAt(spec.features.length + 2);
     }
-    return row;
   }
 
-  private static void percentile(BoxedWrapperRowData row, int i, Quantiles sketch, int millionths) {
-    if (sketch == null || sketch.isEmpty()) {
-      row.setNullAt(i);
+  private void set(int i, Fold fold, Layout.Tile merged) {
+    Spec.Feature feature = spec.features[i];
+    if (feature.sketch() < 0) {
+      set(i, merged.w, merged.s);
+    } else if (feature.op() == Spec.Op.DISTINCT) {
+      setLong(i, fold.distinct(feature.sketch()));
     } else {
-      row.setDouble(i, sketch.at(millionths));
+      setPercentile(i, fold.quantiles(feature.sketch()));
     }
   }
 
-  private static void set(
-      BoxedWrapperRowData row, int i, Spec.Feature feature, long[] w, Object[] s) {
+  private void set(int i, long[] w, Object[] s) {
+    Spec.Feature feature = spec.features[i];
     Layout.Slot slot = feature.slot();
     int o = slot.offset();
     long n = w[o];
     switch (feature.op()) {
-      case COUNT -> row.setLong(i, n);
-      case DISTINCT -> row.setLong(i, n == 0 ? 0 : ((Distinct) s[slot.object()]).estimate());
-      case PERCENTILE -> percentile(row, i, (Quantiles) s[slot.object()], feature.parameter());
+      case COUNT -> setLong(i, n);
+      case DISTINCT -> setLong(i, n == 0 ? 0 : ((Distinct) s[slot.object()]).estimate());
+      case PERCENTILE -> setPercentile(i, (Quantiles) s[slot.object()]);
       default -> {
         if (n == 0) {
-          row.setNullAt(i);
+          setNull(i);
         } else {
-          setSome(row, i, feature, slot, w, s);
+          setSome(i, feature, slot, w, s);
         }
       }
     }
   }
 
-  private static void setSome(
-      BoxedWrapperRowData row,
-      int i,
-      Spec.Feature feature,
-      Layout.Slot slot,
-      long[] w,
-      Object[] s) {
+  private void setSome(int i, Spec.Feature feature, Layout.Slot slot, long[] w, Object[] s) {
     int o = slot.offset();
     long n = w[o];
     switch (feature.op()) {
       case MEAN ->
-          row.setDouble(
+          setDouble(
               i,
               (slot.type() == ColumnType.DOUBLE ? Double.longBitsToDouble(w[o + 1]) : w[o + 1])
                   / n);
-      case VARIANCE -> row.setDouble(i, Double.longBitsToDouble(w[o + 2]) / n);
-      case STDDEV -> row.setDouble(i, Math.sqrt(Double.longBitsToDouble(w[o + 2]) / n));
-      case SHARE -> row.setDouble(i, (double) w[o + 1] / n);
-      case LAST_N -> row.setNonPrimitiveValue(i, ((Newest) s[slot.object()]).json(slot.type()));
+      case VARIANCE -> setDouble(i, Double.longBitsToDouble(w[o + 2]) / n);
+      case STDDEV -> setDouble(i, Math.sqrt(Double.longBitsToDouble(w[o + 2]) / n));
+      case SHARE -> setDouble(i, (double) w[o + 1] / n);
+      case LAST_N -> setObject(i, ((Newest) s[slot.object()]).json(slot.type()));
       default -> {
         switch (slot.type()) {
-          case BIGINT -> row.setLong(i, w[o + 1]);
-          case DOUBLE -> row.setDouble(i, Double.longBitsToDouble(w[o + 1]));
-          case BOOLEAN -> row.setBoolean(i, w[o + 1] != 0);
-          case STRING -> row.setNonPrimitiveValue(i, s[slot.object()]);
+          case BIGINT -> setLong(i, w[o + 1]);
+          case DOUBLE -> setDouble(i, Double.longBitsToDouble(w[o + 1]));
+          case BOOLEAN -> setBoolean(i, w[o + 1] != 0);
+          case STRING -> setObject(i, s[slot.object()]);
         }
       }
     }
+  }
+
+  private void setPercentile(int i, Quantiles sketch) {
+    if (sketch == null || sketch.isEmpty()) {
+      setNull(i);
+    } else {
+      setDouble(i, sketch.at(spec.features[i].parameter()));
+    }
+  }
+
+  private void setNull(int i) {
+    changed = changed || !row.isNullAt(i);
+    row.setNullAt(i);
+  }
+
+  private void setLong(int i, long value) {
+    changed = changed || row.isNullAt(i) || row.getLong(i) != value;
+    row.setLong(i, value);
+  }
+
+  private void setDouble(int i, double value) {
+    changed = changed || row.isNullAt(i) || Double.compare(row.getDouble(i), value) != 0;
+    row.setDouble(i, value);
+  }
+
+  private void setBoolean(int i, boolean value) {
+    changed = changed || row.isNullAt(i) || row.getBoolean(i) != value;
+    row.setBoolean(i, value);
+  }
+
+  private void setObject(int i, Object value) {
+    changed = changed || row.isNullAt(i) || !row.getString(i).equals(value);
+    row.setNonPrimitiveValue(i, value);
   }
 }

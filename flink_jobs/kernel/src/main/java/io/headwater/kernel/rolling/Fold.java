@@ -29,6 +29,9 @@ final class Fold {
 
   private KeyState.Tiles tiles;
 
+  /** Whether the window, or how it is merged, is another one than at {@link #wasStale}. */
+  private boolean stale;
+
   /** When the first tile leaves, and when the window begins in another block. */
   private long leaves;
 
@@ -54,8 +57,9 @@ final class Fold {
   private int settledEnd;
 
   /** Each tile from {@link #suffixFirst} to {@link #middle}, merged with all after it. */
-  private Layout.Tile[] suffixes;
+  private long[] suffixes;
 
+  private Object[] suffixObjects;
   private int suffixFirst;
 
   /** For each percentile's slot, all of the window. */
@@ -83,6 +87,7 @@ final class Fold {
   /** Begins anew over those tiles, as of {@code time}. */
   Fold attach(KeyState.Tiles tiles, long time) {
     this.tiles = tiles;
+    stale = true;
     blockEnd = Long.MIN_VALUE;
     crosses = Long.MIN_VALUE;
     leaves = KeyState.NEVER_DUE;
@@ -106,6 +111,18 @@ final class Fold {
     return this;
   }
 
+  /** Makes its value be asked for anew. */
+  void touch() {
+    stale = true;
+  }
+
+  /** Whether its value may be another one than when this was asked last. */
+  boolean wasStale() {
+    boolean was = stale;
+    stale = false;
+    return was;
+  }
+
   /** Position of the first tile that the window holds. */
   int first() {
     return first;
@@ -127,6 +144,8 @@ final class Fold {
     if (time < leaves && time < crosses) {
       return false;
     }
+    // A crossing changes no row, but the order in which doubles are added.
+    stale = true;
     long now = Math.floorDiv(time, edge);
     long low = now - span;
     int left = first;
@@ -159,6 +178,7 @@ final class Fold {
 
   /** The newest tile was opened, and the others' positions fell by {@code moved}. */
   void open(int moved) {
+    stale = true;
     first -= moved;
     middle -= moved;
     end -= moved;
@@ -166,7 +186,7 @@ final class Fold {
     settledFirst -= moved;
     settledEnd -= moved;
     leaves = leaving();
-    if (moved > 0) {
+    if (moved > 0 && unions.length > 0) {
       Arrays.fill(unions, null);
     }
     if (tiles.index[tiles.end - 1] < blockEnd) {
@@ -185,68 +205,94 @@ final class Fold {
   Layout.Tile merge(Layout.Tile one, Layout.Tile other) {
     int last = tiles.end - 1;
     // A window that ends in the block it begins in has its newest tile among the suffixes.
-    boolean settles = last >= middle && last - first > FEW;
-    Layout.Tile merged = one;
-    if (!settles || settledFirst != first || settledEnd != last) {
-      merged = mergeSettled(one, other, last);
-      if (settles) {
-        settled = settled == null ? new Layout.Tile(layout) : settled;
-        settled.clear();
-        layout.merge(window.merged(), settled, merged);
-        settledFirst = first;
-        settledEnd = last;
+    if (last < middle || last - first <= FEW) {
+      Layout.Tile merged = mergeSettled(one, other, last);
+      if (last >= middle) {
+        mergeTile(window.merged(), merged, last);
       }
-    } else {
-      merged.clear();
-      layout.merge(window.merged(), merged, settled);
+      return merged;
     }
-    if (last >= middle) {
-      mergeTile(window.merged(), merged, last);
+    if (settledFirst != first || settledEnd != last) {
+      settled = settled == null ? new Layout.Tile(layout) : settled;
+      Layout.Tile made = mergeSettled(settled, other, last);
+      if (made != settled) {
+        setTile(window.merged(), settled, made);
+      }
+      settledFirst = first;
+      settledEnd = last;
     }
-    return merged;
+    setTile(window.merged(), one, settled);
+    mergeTile(window.merged(), one, last);
+    return one;
   }
 
   private Layout.Tile mergeSettled(Layout.Tile one, Layout.Tile other, int last) {
-    if (suffixes == null && middle - first > FEW) {
-      makeSuffixes();
-    }
+    int[] slots = window.merged();
     Layout.Tile merged = one;
-    merged.clear();
-    if (suffixes != null && first < middle) {
-      layout.merge(window.merged(), merged, suffixes[first - suffixFirst]);
+    if (first == middle) {
+      merged.clear();
+    } else if (suffixes != null || middle - first > FEW) {
+      if (suffixes == null) {
+        makeSuffixes();
+      }
+      int i = first - suffixFirst;
+      layout.set(slots, merged, suffixes, i * tiles.words, suffixObjects, i * tiles.objects);
     } else {
-      for (int tile = middle - 1; tile >= first; tile--) {
+      setTile(slots, merged, middle - 1);
+      for (int tile = middle - 2; tile >= first; tile--) {
         Layout.Tile earlier = merged == one ? other : one;
-        earlier.clear();
-        mergeTile(window.merged(), earlier, tile);
-        layout.merge(window.merged(), earlier, merged);
+        setTile(slots, earlier, tile);
+        mergeTile(slots, earlier, merged);
         merged = earlier;
       }
     }
     if (prefix != null || last - middle > FEW) {
       growPrefix(last);
-      layout.merge(window.merged(), merged, prefix);
+      mergeTile(slots, merged, prefix);
     } else {
       for (int tile = middle; tile < last; tile++) {
-        mergeTile(window.merged(), merged, tile);
+        mergeTile(slots, merged, tile);
       }
     }
     return merged;
+  }
+
+  private void setTile(int[] slots, Layout.Tile to, int tile) {
+    layout.set(slots, to, tiles.w, tile * tiles.words, tiles.s, tile * tiles.objects);
+  }
+
+  private void setTile(int[] slots, Layout.Tile to, Layout.Tile from) {
+    layout.set(slots, to, from.w, 0, from.s, 0);
   }
 
   private void mergeTile(int[] slots, Layout.Tile to, int tile) {
     layout.merge(slots, to, tiles.w, tile * tiles.words, tiles.s, tile * tiles.objects);
   }
 
+  private void mergeTile(int[] slots, Layout.Tile to, Layout.Tile later) {
+    layout.merge(slots, to, later.w, 0, later.s, 0);
+  }
+
   private void makeSuffixes() {
+    int size = middle - first;
     suffixFirst = first;
-    suffixes = new Layout.Tile[middle - first];
-    for (int i = suffixes.length - 1; i >= 0; i--) {
-      suffixes[i] = new Layout.Tile(layout);
-      mergeTile(window.kept(), suffixes[i], first + i);
-      if (i < suffixes.length - 1) {
-        layout.merge(window.kept(), suffixes[i], suffixes[i + 1]);
+    suffixes = new long[size * tiles.words];
+    suffixObjects = new Object[size * tiles.objects];
+    Layout.Tile suffix = new Layout.Tile(layout);
+    for (int i = size - 1; i >= 0; i--) {
+      setTile(window.kept(), suffix, first + i);
+      if (i < size - 1) {
+        int later = i + 1;
+        layout.merge(
+            window.kept(),
+            suffix,
+            suffixes,
+            later * tiles.words,
+            suffixObjects,
+            later * tiles.objects);
       }
+      System.arraycopy(suffix.w, 0, suffixes, i * tiles.words, tiles.words);
+      System.arraycopy(suffix.s, 0, suffixObjects, i * tiles.objects, tiles.objects);
     }
   }
 
@@ -261,6 +307,7 @@ final class Fold {
 
   /** Counts a row, which has been added to the newest tile, for the percentiles. */
   void count(BufferedRow row) {
+    stale = true;
     for (int i = 0; i < quantiles.length; i++) {
       Layout.Slot slot = layout.slot(window.quantiles()[i]);
       if (slot.takes(row)) {
@@ -294,7 +341,7 @@ final class Fold {
     Distinct all = null;
     int tile = first;
     if (suffixes != null && first < middle) {
-      all = add(all, suffixes[first - suffixFirst].s[object]);
+      all = add(all, suffixObjects[(first - suffixFirst) * tiles.objects + object]);
       tile = middle;
     }
     for (; tile < middle; tile++) {

@@ -133,7 +133,9 @@ final class KeyState {
 
     /** Forgets the tiles before {@code position}. */
     void dropBefore(int position) {
-      Arrays.fill(s, first * objects, position * objects, null);
+      if (objects > 0) {
+        Arrays.fill(s, first * objects, position * objects, null);
+      }
       first = position;
     }
   }

@@ -55,12 +55,29 @@ final class Layout implements Serializable {
   }
 
   /**
+   * What {@link #add} and {@link #merge} do to an accumulator, as numbers that a switch jumps by.
+   */
+  private static final int COUNT = 0;
+
+  private static final int SHARE = 1;
+  private static final int ADD_LONGS = 2;
+  private static final int ADD_DOUBLES = 3;
+  private static final int MIN_LONGS = 4;
+  private static final int MIN_DOUBLES = 5;
+  private static final int MAX_LONGS = 6;
+  private static final int MAX_DOUBLES = 7;
+  private static final int VARIANCE = 8;
+  private static final int LAST = 9;
+  private static final int FIRST = 10;
+  private static final int SKETCH = 11;
+
+  /**
    * One accumulator: {@code column} is -1 for rows, {@code filter} is -1 or the boolean column that
    * must be true, {@code object} is -1 unless it keeps one.
    */
   record Slot(
       Kind kind,
-      Plain plain,
+      int how,
       int column,
       ColumnType type,
       int filter,
@@ -76,42 +93,37 @@ final class Layout implements Serializable {
     }
   }
 
-  /** How two values of a SUM, MIN or MAX become one. */
-  enum Plain {
-    NONE,
-    ADD_LONGS,
-    ADD_DOUBLES,
-    MIN_LONGS,
-    MIN_DOUBLES,
-    MAX_LONGS,
-    MAX_DOUBLES;
+  private static int how(Kind kind, ColumnType type) {
+    boolean isDouble = type == ColumnType.DOUBLE;
+    return switch (kind) {
+      case COUNT -> COUNT;
+      case SHARE -> SHARE;
+      case SUM -> isDouble ? ADD_DOUBLES : ADD_LONGS;
+      case MIN -> isDouble ? MIN_DOUBLES : MIN_LONGS;
+      case MAX -> isDouble ? MAX_DOUBLES : MAX_LONGS;
+      case VARIANCE -> VARIANCE;
+      case LAST -> LAST;
+      case FIRST -> FIRST;
+      case DISTINCT, QUANTILES, NEWEST -> SKETCH;
+    };
+  }
 
-    static Plain of(Kind kind, ColumnType type) {
-      boolean isDouble = type == ColumnType.DOUBLE;
-      return switch (kind) {
-        case SUM -> isDouble ? ADD_DOUBLES : ADD_LONGS;
-        case MIN -> isDouble ? MIN_DOUBLES : MIN_LONGS;
-        case MAX -> isDouble ? MAX_DOUBLES : MAX_LONGS;
-        default -> NONE;
-      };
-    }
+  /** How two values of a sum, a minimum or a maximum become one. */
+  private static long combine(int how, long a, long b) {
+    return switch (how) {
+      case ADD_LONGS -> a + b;
+      case ADD_DOUBLES ->
+          Double.doubleToRawLongBits(Double.longBitsToDouble(a) + Double.longBitsToDouble(b));
+      case MIN_LONGS -> Math.min(a, b);
+      case MAX_LONGS -> Math.max(a, b);
+      case MIN_DOUBLES -> compare(a, b) <= 0 ? a : b;
+      case MAX_DOUBLES -> compare(a, b) >= 0 ? a : b;
+      default -> throw new IllegalArgumentException("nothing to combine: " + how);
+    };
+  }
 
-    long combine(long a, long b) {
-      return switch (this) {
-        case NONE -> throw new IllegalStateException("nothing to combine");
-        case ADD_LONGS -> a + b;
-        case ADD_DOUBLES ->
-            Double.doubleToRawLongBits(Double.longBitsToDouble(a) + Double.longBitsToDouble(b));
-        case MIN_LONGS -> Math.min(a, b);
-        case MAX_LONGS -> Math.max(a, b);
-        case MIN_DOUBLES -> compare(a, b) <= 0 ? a : b;
-        case MAX_DOUBLES -> compare(a, b) >= 0 ? a : b;
-      };
-    }
-
-    private static int compare(long a, long b) {
-      return Double.compare(Double.longBitsToDouble(a), Double.longBitsToDouble(b));
-    }
+  private static int compare(long a, long b) {
+    return Double.compare(Double.longBitsToDouble(a), Double.longBitsToDouble(b));
   }
 
   /** The accumulators of one tile, or of several merged; empty when made. */
@@ -160,8 +172,7 @@ final class Layout implements Serializable {
     }
     boolean isString = (kind == Kind.LAST || kind == Kind.FIRST) && type == ColumnType.STRING;
     int object = isString || kind.isSketch() ? objects++ : -1;
-    declared.add(
-        new Slot(kind, Plain.of(kind, type), column, type, filter, parameter, words, object));
+    declared.add(new Slot(kind, how(kind, type), column, type, filter, parameter, words, object));
     words += isString ? 1 : kind.words;
     slots = declared.toArray(Slot[]::new);
     return slots.length - 1;
@@ -175,31 +186,15 @@ final class Layout implements Serializable {
       if (!slot.takes(row)) {
         continue;
       }
-      switch (slot.kind) {
+      switch (slot.how) {
         case COUNT -> w[o]++;
-        case VARIANCE -> {
-          double x =
-              slot.type == ColumnType.DOUBLE
-                  ? Double.longBitsToDouble(row.values[column])
-                  : row.values[column];
-          long n = ++w[o];
-          double mean = Double.longBitsToDouble(w[o + 1]);
-          double delta = x - mean;
-          mean += delta / n;
-          w[o + 1] = Double.doubleToRawLongBits(mean);
-          w[o + 2] =
-              Double.doubleToRawLongBits(Double.longBitsToDouble(w[o + 2]) + delta * (x - mean));
+        case SHARE -> {
+          w[o]++;
+          w[o + 1] += row.values[column];
         }
-        case LAST -> {
-          w[o] = 1;
-          if (slot.object >= 0) {
-            s[sat + slot.object] = row.strings[column];
-          } else {
-            w[o + 1] = row.values[column];
-          }
-        }
-        case FIRST -> {
-          if (w[o] == 0) {
+        case VARIANCE -> addToVariance(w, o, slot.type, row.values[column]);
+        case LAST, FIRST -> {
+          if (slot.how == LAST || w[o] == 0) {
             w[o] = 1;
             if (slot.object >= 0) {
               s[sat + slot.object] = row.strings[column];
@@ -208,35 +203,51 @@ final class Layout implements Serializable {
             }
           }
         }
-        case SHARE -> {
-          w[o]++;
-          w[o + 1] += row.values[column];
-        }
-        case DISTINCT, QUANTILES, NEWEST -> {
+        case SKETCH -> {
           if (w[o]++ == 0) {
             s[sat + slot.object] = Sketch.make(slot);
           }
           StringData string = slot.type == ColumnType.STRING ? row.strings[column] : null;
           ((Sketch) s[sat + slot.object]).add(row.values[column], string);
         }
-        case SUM, MIN, MAX -> {
+        default -> {
           long value = row.values[column];
-          w[o + 1] = w[o] == 0 ? value : slot.plain.combine(w[o + 1], value);
+          w[o + 1] = w[o] == 0 ? value : combine(slot.how, w[o + 1], value);
           w[o]++;
         }
       }
     }
   }
 
-  /** Merges later accumulators into earlier ones, for the slots listed. */
-  void merge(int[] which, Tile earlier, Tile later) {
-    merge(which, earlier, later.w, 0, later.s, 0);
+  /** Welford's way to the moments of one value more. */
+  private static void addToVariance(long[] w, int o, ColumnType type, long value) {
+    double x = type == ColumnType.DOUBLE ? Double.longBitsToDouble(value) : value;
+    long n = ++w[o];
+    double mean = Double.longBitsToDouble(w[o + 1]);
+    double delta = x - mean;
+    mean += delta / n;
+    w[o + 1] = Double.doubleToRawLongBits(mean);
+    w[o + 2] = Double.doubleToRawLongBits(Double.longBitsToDouble(w[o + 2]) + delta * (x - mean));
   }
 
-  /** The same of a tile among others, at {@code at} words and {@code sat} objects. */
+  /** Makes {@code to} what a tile among others holds, for the slots listed; others mean nothing. */
+  void set(int[] which, Tile to, long[] from, int at, Object[] fromObjects, int sat) {
+    System.arraycopy(from, at, to.w, 0, words);
+    if (objects == 0) {
+      return;
+    }
+    for (int index : which) {
+      Slot slot = slots[index];
+      if (slot.object >= 0) {
+        Object object = fromObjects[sat + slot.object];
+        to.s[slot.object] = object instanceof Sketch sketch ? sketch.copy() : object;
+      }
+    }
+  }
+
+  /** Merges later accumulators into earlier ones, for the slots listed. */
   void merge(int[] which, Tile earlier, long[] from, int at, Object[] fromObjects, int sat) {
     long[] into = earlier.w;
-    Object[] intoObjects = earlier.s;
     for (int index : which) {
       Slot slot = slots[index];
       int i = slot.offset;
@@ -245,47 +256,38 @@ final class Layout implements Serializable {
       if (n == 0) {
         continue;
       }
-      if (slot.plain != Plain.NONE && into[i] == 0) {
-        into[i] = n;
-        into[i + 1] = from[f + 1];
-        continue;
-      }
-      switch (slot.kind) {
+      switch (slot.how) {
         case COUNT -> into[i] += n;
-        case SUM, MIN, MAX -> {
+        case SHARE -> {
           into[i] += n;
-          into[i + 1] = slot.plain.combine(into[i + 1], from[f + 1]);
+          into[i + 1] += from[f + 1];
+        }
+        case ADD_DOUBLES -> {
+          into[i + 1] = into[i] == 0 ? from[f + 1] : combine(ADD_DOUBLES, into[i + 1], from[f + 1]);
+          into[i] += n;
         }
         case VARIANCE -> mergeVariance(into, i, from, f);
-        case LAST -> {
-          into[i] = n;
-          if (slot.object >= 0) {
-            intoObjects[slot.object] = fromObjects[sat + slot.object];
-          } else {
-            into[i + 1] = from[f + 1];
-          }
-        }
-        case FIRST -> {
-          if (into[i] == 0) {
+        case LAST, FIRST -> {
+          if (slot.how == LAST || into[i] == 0) {
             into[i] = n;
             if (slot.object >= 0) {
-              intoObjects[slot.object] = fromObjects[sat + slot.object];
+              earlier.s[slot.object] = fromObjects[sat + slot.object];
             } else {
               into[i + 1] = from[f + 1];
             }
           }
         }
-        case SHARE -> {
-          into[i] += n;
-          into[i + 1] += from[f + 1];
-        }
-        case DISTINCT, QUANTILES, NEWEST -> {
+        case SKETCH -> {
           Sketch later = (Sketch) fromObjects[sat + slot.object];
           if (into[i] == 0) {
-            intoObjects[slot.object] = later.copy();
+            earlier.s[slot.object] = later.copy();
           } else {
-            ((Sketch) intoObjects[slot.object]).merge(later);
+            ((Sketch) earlier.s[slot.object]).merge(later);
           }
+          into[i] += n;
+        }
+        default -> {
+          into[i + 1] = into[i] == 0 ? from[f + 1] : combine(slot.how, into[i + 1], from[f + 1]);
           into[i] += n;
         }
       }

@@ -5,7 +5,9 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.function.Function;
+import java.util.function.Predicate;
 import java.util.function.Supplier;
+import java.util.function.ToIntFunction;
 import java.util.stream.IntStream;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonProcessingException;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
@@ -121,6 +123,14 @@ final class Spec implements Serializable {
   final Feature[] features;
   final Lane[] lanes;
   final Window[] windows;
+
+  /** Of each window, positions of its features. */
+  final int[][] featuresOf;
+
+  /** Of each lane, the windows over it. */
+  final int[][] windowsOf;
+
+  final int[] lifetimeFeatures;
   final Layout life;
   final int fingerprint;
   final boolean hasStrings;
@@ -140,9 +150,23 @@ final class Spec implements Serializable {
     this.features = features.toArray(Feature[]::new);
     this.lanes = lanes.toArray(Lane[]::new);
     this.windows = windows.toArray(Window[]::new);
+    this.featuresOf = positions(windows.size(), features, Feature::window);
+    this.windowsOf = positions(lanes.size(), windows, Window::lane);
+    this.lifetimeFeatures = positions(features, feature -> feature.window < 0);
     this.life = life;
     this.fingerprint = canonical.hashCode();
     this.hasStrings = columns.stream().anyMatch(c -> c.type == ColumnType.STRING);
+  }
+
+  /** For each of {@code groups}, where those of it stand in a list. */
+  private static <T> int[][] positions(int groups, List<T> list, ToIntFunction<T> group) {
+    return IntStream.range(0, groups)
+        .mapToObj(i -> positions(list, one -> group.applyAsInt(one) == i))
+        .toArray(int[][]::new);
+  }
+
+  private static <T> int[] positions(List<T> list, Predicate<T> test) {
+    return IntStream.range(0, list.size()).filter(i -> test.test(list.get(i))).toArray();
   }
 
   /** The columns of what is emitted: the features, the time, a late row and, if asked, a trace. */
