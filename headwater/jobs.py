@@ -29,13 +29,16 @@ from schemas import Repository, SettingsError
 Report = Callable[[str], None]
 
 _INTERVAL = "execution.checkpointing.interval"
+_PAUSE = "execution.checkpointing.min-pause"
 
 CONFIGURATION = {
     "parallelism.default": "1",
     "state.backend.type": "hashmap",
     _INTERVAL: "5 s",
     "execution.checkpointing.timeout": "2 min",
-    "execution.checkpointing.min-pause": "1 s",
+    # A job rests between two checkpoints, so that those of a large state, which take longer than
+    # the interval, do not follow each other: what changes while one is made is copied.
+    _PAUSE: "5 s",
     "execution.checkpointing.tolerable-failed-checkpoints": "1000",
     "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
     # A part that is away comes back: try again for ever, at least every ten seconds.
@@ -282,6 +285,7 @@ class Jobs:
                 "execution.attached": "false",
                 **CONFIGURATION,
                 _INTERVAL: f"{settings.checkpoint_seconds} s",
+                _PAUSE: f"{settings.checkpoint_seconds} s",
                 "table.exec.source.idle-timeout": f"{settings.idle_seconds} s",
                 "execution.checkpointing.dir": f"file://{settings.state}/checkpoints",
                 "execution.checkpointing.savepoint-dir": f"file://{settings.state}/savepoints",

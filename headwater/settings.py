@@ -24,6 +24,13 @@ _CHECKED: tuple[tuple[str, str, re.Pattern[str], str, Callable[[str], object]], 
         "a size such as 3000m",
         str,
     ),
+    (
+        "taskmanager_java_options",
+        "HEADWATER_TASKMANAGER_JAVA_OPTIONS",
+        re.compile(r"(-\S+( -\S+)*)?"),
+        "options such as -XX:+UseParallelGC",
+        str,
+    ),
     ("idle_seconds", "HEADWATER_IDLE_SECONDS", *_SECONDS),
     ("checkpoint_seconds", "HEADWATER_CHECKPOINT_SECONDS", *_SECONDS),
     ("feature_log", "HEADWATER_FEATURE_LOG", *_SHARE, str),
@@ -150,6 +157,9 @@ class Settings:
 
     taskmanager_memory: str = "3000m"
     """HEADWATER_TASKMANAGER_MEMORY: what Flink's task manager may use in all, such as 3000m."""
+
+    taskmanager_java_options: str = ""
+    """HEADWATER_TASKMANAGER_JAVA_OPTIONS: more options of the task manager's JVM."""
 
     idle_seconds: int = 30
     """HEADWATER_IDLE_SECONDS: how long a silent partition holds the others' event time up. Events

@@ -127,12 +127,18 @@ def _configure(settings: Settings) -> None:
     )
 
 
+def _more_options(settings: Settings) -> dict[str, str]:
+    options = settings.taskmanager_java_options
+    return {"env.java.opts.taskmanager": options} if options else {}
+
+
 def cluster_configuration(settings: Settings) -> dict[str, str | int]:
     """What job manager and task manager share."""
     ports, state = settings.ports, settings.state
     return {
         "env.java.opts.all": java_options(),
         "env.java.opts.jobmanager": COMPUTES_LITTLE,
+        **_more_options(settings),
         "jobmanager.rpc.address": "127.0.0.1",
         "jobmanager.rpc.port": ports.flink_rpc,
         "jobmanager.bind-host": "127.0.0.1",

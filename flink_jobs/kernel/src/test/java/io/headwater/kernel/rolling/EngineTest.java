@@ -9,6 +9,7 @@ import io.headwater.kernel.traces.RowTrace;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.List;
+import java.util.Random;
 import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
@@ -23,6 +24,8 @@ import org.apache.flink.table.types.logical.LogicalType;
 import org.apache.flink.table.types.logical.RowType;
 import org.apache.flink.table.types.logical.VarCharType;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** What a spec may say, and what an upgrade reads. Values: {@code tests/test_rolling.py}. */
 class EngineTest {
@@ -190,6 +193,60 @@ class EngineTest {
     engine.advance(state, 5, row -> {});
     byte[] written = KeyStateCodec.encode(state);
     assertArrayEquals(written, KeyStateCodec.encode(KeyStateCodec.decode(written)));
+  }
+
+  /** A replay jumps over days at a time, where the live job went instant by instant. */
+  @ParameterizedTest
+  @ValueSource(booleans = {true, false})
+  void whatGoesThroughInstantsAtOnceGivesTheRowsOfEachAlone(boolean counting) {
+    List<String> features = new ArrayList<>();
+    for (int[] size : new int[][] {{60, 10}, {600, 10}, {300, 50}}) {
+      for (String op : List.of("sum", "stddev", "min", "max", "first", "last", "distinct")) {
+        features.add(sized(features.size(), op, op.equals("distinct") ? "s" : "d", size));
+      }
+      features.add(sized(features.size(), "share", "b", size));
+      features.add(sized(features.size(), "last_n", "s\", \"n\": \"3", size));
+      features.add(sized(features.size(), "percentile", "d\", \"q\": \"0.9", size));
+      if (counting) {
+        features.add(filtered(sized(features.size(), "count", "s", size)));
+        features.add(sized(features.size(), "count", null, size));
+      }
+    }
+    features.add("{\"name\": \"ever\", \"op\": \"mean\", \"column\": \"d\"}");
+    String json = String.join(",", features).replaceAll("\"([0-9.]+)\"", "$1");
+    Spec spec = spec(json);
+    Engine alone = engine(json);
+    Engine atOnce = engine(json);
+    for (int seed = 0; seed < 20; seed++) {
+      Random random = new Random(seed);
+      KeyState one = alone.newState();
+      KeyState other = atOnce.newState();
+      long time = 1;
+      for (int i = 0; i < 300; i++) {
+        time += random.nextInt(10) == 0 ? random.nextInt(900) : random.nextInt(12);
+        Object d = random.nextInt(5) == 0 ? null : random.nextInt(99) / 7.0;
+        StringData s =
+            random.nextInt(5) == 0 ? null : StringData.fromString("s" + random.nextInt(9));
+        GenericRowData row = GenericRowData.of(1L, d, random.nextBoolean(), s, null);
+        alone.buffer(one, row, time);
+        atOnce.buffer(other, row, time);
+      }
+      List<RowData> each = new ArrayList<>();
+      for (long at = 1; at < time + 1000; at++) {
+        alone.advance(one, at, row -> each.add(Harness.copy(spec, row)));
+        if (random.nextInt(50) == 0) {
+          one = KeyStateCodec.decode(KeyStateCodec.encode(one));
+        }
+      }
+      List<RowData> all = new ArrayList<>();
+      atOnce.advance(other, time + 1000, row -> all.add(Harness.copy(spec, row)));
+      assertEquals(each, all, "seed " + seed);
+    }
+  }
+
+  private static String sized(int number, String op, String column, int[] size) {
+    return "{\"name\": \"f%d\", \"op\": \"%s\", \"column\": %s, \"window_ms\": %d, \"tile_ms\": %d}"
+        .formatted(number, op, column == null ? null : '"' + column + '"', size[0], size[1]);
   }
 
   @Test
