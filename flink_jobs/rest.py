@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,10 +27,12 @@ _PASSING = (
     "Checkpoint was declined (task is closing)",
     "Task local checkpoint failure",
 )
-"""What Flink says of a savepoint of a job that starts, or starts again, just then.
+"""What Flink says of a savepoint of a job that starts, or starts again, just then."""
 
-Not of one that failed between its savepoint and its end: what that has committed is to be told.
-"""
+_UNENDED = re.compile(
+    r"A savepoint has been created at: (\S+), but the corresponding job \S+ failed"
+)
+"""What it says where a task failed between the savepoint and its end."""
 
 
 class FlinkError(HeadwaterError):
@@ -70,7 +73,9 @@ class FlinkCluster:
     def stop(self, job_id: str, seconds: float = 120, folder: str | None = None) -> str:
         """Stop a job with a savepoint, in `folder` or the cluster's own; the savepoint's path.
 
-        One that is just starting, or starts again, is waited for.
+        One that is just starting, or starts again, is waited for. One that fails between its
+        savepoint and its end has ended all the same, and Flink does not recover it: what the
+        savepoint holds may be committed, and from the checkpoint before it would be written again.
         """
         deadline = time.monotonic() + seconds
         said = ""
@@ -82,6 +87,8 @@ class FlinkCluster:
                 if "location" in operation:
                     return str(operation["location"])
                 cause = operation["failure-cause"]["stack-trace"]
+                if (unended := _UNENDED.search(cause)) is not None:
+                    return unended[1]
                 if not any(text in cause for text in _PASSING):
                     raise FlinkError(f"job {job_id} has not been stopped: {cause}")
                 said = f"; Flink said last: {_root(cause)}"

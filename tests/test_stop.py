@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from feature_repo.flights.repository import repository
-from flink_jobs.rest import FlinkCluster, FlinkError
+from flink_jobs.rest import FlinkError
 from headwater.jobs import Jobs
 from tests.conftest import eventually
 
@@ -22,14 +23,30 @@ END;
 """
 
 
+FILING = """SET 'execution.checkpointing.interval' = '1 h';
+CREATE TABLE numbers (n STRING) WITH (
+  'connector' = 'datagen', 'rows-per-second' = '10');
+CREATE TABLE files (n STRING) WITH (
+  'connector' = 'filesystem', 'path' = 'file://FOLDER', 'format' = 'raw',
+  'sink.rolling-policy.rollover-interval' = '1 s', 'sink.rolling-policy.check-interval' = '1 s');
+BEGIN STATEMENT SET;
+INSERT INTO files SELECT n FROM numbers;
+END;
+"""
+
+
+def submitted(running, name, script):
+    """A cluster, and a job on it."""
+    running.up()
+    jobs = Jobs(running.settings, repository)
+    (job,) = jobs.submit_scripts({name: script}, print).values()
+    return jobs.cluster, job
+
+
 @pytest.fixture
 def counting(running):
     """A job that has been through a checkpoint, as Flink calls it, and its cluster."""
-    running.up()
-    cluster = FlinkCluster(running.settings.flink_url)
-    (job,) = (
-        Jobs(running.settings, repository).submit_scripts({"counting": COUNTING}, print).values()
-    )
+    cluster, job = submitted(running, "counting", COUNTING)
     assert eventually(lambda: cluster.completed(job) > 0)
     yield cluster, job
     running.up()
@@ -71,3 +88,14 @@ def test_a_savepoint_that_can_never_be_is_told_at_once(counting):
     with pytest.raises(FlinkError, match=r"(?s)has not been stopped: .*/proc/savepoints"):
         cluster.stop(job, folder="file:///proc/savepoints")
     assert [one.state for one in cluster.jobs() if one.id == job] == ["RUNNING"]
+
+
+def test_a_job_that_fails_after_its_savepoint_has_ended_there(running, tmp_path):
+    """What it is to commit is gone once the savepoint is made."""
+    folder = tmp_path / "files"
+    cluster, job = submitted(running, "filing", FILING.replace("FOLDER", str(folder)))
+    assert eventually(lambda: len([file for file in folder.rglob("*") if file.is_file()]) > 1)
+    shutil.rmtree(folder)
+    savepoint = cluster.stop(job)
+    assert (Path(savepoint.removeprefix("file:")) / "_metadata").exists()
+    assert eventually(lambda: cluster.get(f"/jobs/{job}")["state"] == "FAILED")
