@@ -5,7 +5,6 @@ import java.util.Arrays;
 import org.apache.flink.core.memory.DataInputView;
 import org.apache.flink.core.memory.DataOutputView;
 import org.apache.flink.core.memory.MemorySegment;
-import org.apache.flink.core.memory.MemorySegmentFactory;
 import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 
@@ -210,15 +209,12 @@ final class Distinct implements Sketch {
     return x ^ (x >>> 31);
   }
 
+  /** Of a {@link BufferedRow}'s string, which is a copy or was read, so that it is one segment. */
   private static long hash(BinaryStringData string) {
     string.ensureMaterialized();
     int size = string.getSizeInBytes();
     MemorySegment segment = string.getSegments()[0];
     int offset = string.getOffset();
-    if (offset + size > segment.size()) {
-      segment = MemorySegmentFactory.wrap(string.toBytes());
-      offset = 0;
-    }
     long hash = size;
     long word = 0;
     for (int i = 0; i < size; i++) {

@@ -87,14 +87,11 @@ final class Fold {
   /** Begins anew over those tiles, as of {@code time}. */
   Fold attach(KeyState.Tiles tiles, long time) {
     this.tiles = tiles;
-    stale = true;
     blockEnd = Long.MIN_VALUE;
     crosses = Long.MIN_VALUE;
     leaves = KeyState.NEVER_DUE;
-    settledEnd = -1;
     first = middle = end = tiles.first;
-    suffixes = null;
-    prefix = null;
+    forget();
     for (int i = 0; i < quantiles.length; i++) {
       Layout.Slot slot = layout.slot(window.quantiles()[i]);
       quantiles[i] = new Quantiles(slot.type() == ColumnType.DOUBLE);
@@ -109,6 +106,14 @@ final class Fold {
       moveTail(time);
     }
     return this;
+  }
+
+  /** Nothing that was merged of the blocks holds any more. */
+  private void forget() {
+    prefix = null;
+    suffixes = null;
+    suffixObjects = null;
+    settledEnd = -1;
   }
 
   /** Makes its value be asked for anew. */
@@ -169,9 +174,7 @@ final class Fold {
       }
       crosses = (blockEnd + span) * edge;
       end = middle;
-      prefix = null;
-      suffixes = null;
-      settledEnd = -1;
+      forget();
     }
     return first > left;
   }
@@ -192,9 +195,7 @@ final class Fold {
     if (tiles.index[tiles.end - 1] < blockEnd) {
       // Only where a block ends with this very instant.
       end = middle = tiles.end;
-      prefix = null;
-      suffixes = null;
-      settledEnd = -1;
+      forget();
     }
   }
 

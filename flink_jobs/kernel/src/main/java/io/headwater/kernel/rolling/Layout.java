@@ -262,10 +262,6 @@ final class Layout implements Serializable {
           into[i] += n;
           into[i + 1] += from[f + 1];
         }
-        case ADD_DOUBLES -> {
-          into[i + 1] = into[i] == 0 ? from[f + 1] : combine(ADD_DOUBLES, into[i + 1], from[f + 1]);
-          into[i] += n;
-        }
         case VARIANCE -> mergeVariance(into, i, from, f);
         case LAST, FIRST -> {
           if (slot.how == LAST || into[i] == 0) {
