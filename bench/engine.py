@@ -46,7 +46,13 @@ _AGGREGATES = {
 
 
 def script(name: str, stream: EventStream, bound: dict[str, str], more: Iterable[str]) -> str:
-    """A job's script: the source, read up to `bound`, and whatever comes after it."""
+    """A job's script: the source, read up to `bound`, and whatever comes after it.
+
+    What has an end is read as a replay reads it, since Flink's own table may fail on the way to it
+    (FLINK-39728).
+    """
+    if bound:
+        bound = {"connector": "kafka-replay", **bound}
     options = ", ".join(f"{literal(k)} = {literal(v)}" for k, v in bound.items())
     return "\n".join(
         [

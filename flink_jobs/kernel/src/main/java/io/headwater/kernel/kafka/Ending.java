@@ -8,10 +8,10 @@ import org.apache.flink.api.connector.source.Source;
 import org.apache.flink.api.connector.source.SourceEvent;
 import org.apache.flink.api.connector.source.SourceReader;
 import org.apache.flink.api.connector.source.SourceReaderContext;
-import org.apache.flink.api.connector.source.SourceSplit;
 import org.apache.flink.api.connector.source.SplitEnumerator;
 import org.apache.flink.api.connector.source.SplitEnumeratorContext;
 import org.apache.flink.connector.kafka.source.enumerator.KafkaSourceEnumState;
+import org.apache.flink.connector.kafka.source.split.KafkaPartitionSplit;
 import org.apache.flink.core.io.SimpleVersionedSerializer;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.DataStreamSource;
@@ -28,16 +28,17 @@ import org.apache.flink.table.data.RowData;
  * <p>The enumerator of Flink's connector 4.0 tells readers that nothing more will come when it has
  * found partitions that are new to it. One that is restored knows all of them, finds none, and says
  * nothing: its readers finish their partitions and then wait for ever. Here it says so for it, to
- * each reader, unless partitions are still to be assigned. A {@link LogEnd} follows its readers.
+ * each reader, unless partitions are still to be assigned. A {@link LogEnd} follows its readers,
+ * and they are {@link AlignedReader}s.
  */
-final class Ending<T, S extends SourceSplit, C> implements Source<T, S, C> {
+final class Ending implements Source<RowData, KafkaPartitionSplit, KafkaSourceEnumState> {
 
   private static final long serialVersionUID = 1L;
 
-  private final Source<T, S, C> source;
+  private final Source<RowData, KafkaPartitionSplit, KafkaSourceEnumState> source;
   private final LogEnd logEnd;
 
-  private Ending(Source<T, S, C> source, LogEnd logEnd) {
+  private Ending(Source<RowData, KafkaPartitionSplit, KafkaSourceEnumState> source, LogEnd logEnd) {
     this.source = source;
     this.logEnd = logEnd;
   }
@@ -47,15 +48,16 @@ final class Ending<T, S extends SourceSplit, C> implements Source<T, S, C> {
     DataStreamScanProvider provider = (DataStreamScanProvider) kafka;
     return new DataStreamScanProvider() {
       @Override
+      @SuppressWarnings("unchecked") // it is a Kafka source
       public DataStream<RowData> produceDataStream(
           ProviderContext context, StreamExecutionEnvironment environment) {
-        SourceTransformation<RowData, ?, ?> made =
-            (SourceTransformation<RowData, ?, ?>)
+        SourceTransformation<RowData, KafkaPartitionSplit, KafkaSourceEnumState> made =
+            (SourceTransformation<RowData, KafkaPartitionSplit, KafkaSourceEnumState>)
                 provider.produceDataStream(context, environment).getTransformation();
         DataStreamSource<RowData> stream =
             new DataStreamSource<>(
                 environment,
-                new Ending<>(made.getSource(), logEnd),
+                new Ending(made.getSource(), logEnd),
                 made.getWatermarkStrategy(),
                 made.getOutputType(),
                 made.getName());
@@ -83,43 +85,46 @@ final class Ending<T, S extends SourceSplit, C> implements Source<T, S, C> {
   }
 
   @Override
-  public SourceReader<T, S> createReader(SourceReaderContext context) throws Exception {
-    SourceReader<T, S> reader = source.createReader(context);
+  public SourceReader<RowData, KafkaPartitionSplit> createReader(SourceReaderContext context)
+      throws Exception {
+    SourceReader<RowData, KafkaPartitionSplit> reader = source.createReader(context);
     logEnd.follow(reader);
-    return reader;
+    return new AlignedReader<>(reader);
   }
 
   @Override
-  public SplitEnumerator<S, C> createEnumerator(SplitEnumeratorContext<S> context)
-      throws Exception {
+  public SplitEnumerator<KafkaPartitionSplit, KafkaSourceEnumState> createEnumerator(
+      SplitEnumeratorContext<KafkaPartitionSplit> context) throws Exception {
     return source.createEnumerator(context);
   }
 
   @Override
-  public SplitEnumerator<S, C> restoreEnumerator(SplitEnumeratorContext<S> context, C checkpoint)
+  public SplitEnumerator<KafkaPartitionSplit, KafkaSourceEnumState> restoreEnumerator(
+      SplitEnumeratorContext<KafkaPartitionSplit> context, KafkaSourceEnumState checkpoint)
       throws Exception {
-    SplitEnumerator<S, C> restored = source.restoreEnumerator(context, checkpoint);
+    SplitEnumerator<KafkaPartitionSplit, KafkaSourceEnumState> restored =
+        source.restoreEnumerator(context, checkpoint);
     boolean ends =
         source.getBoundedness() == Boundedness.BOUNDED
-            && checkpoint instanceof KafkaSourceEnumState state
-            && state.initialDiscoveryFinished()
-            && state.unassignedInitialPartitions().isEmpty();
-    return ends ? new Restored<>(restored, context) : restored;
+            && checkpoint.initialDiscoveryFinished()
+            && checkpoint.unassignedInitialPartitions().isEmpty();
+    return ends ? new Restored(restored, context) : restored;
   }
 
   @Override
-  public SimpleVersionedSerializer<S> getSplitSerializer() {
+  public SimpleVersionedSerializer<KafkaPartitionSplit> getSplitSerializer() {
     return source.getSplitSerializer();
   }
 
   @Override
-  public SimpleVersionedSerializer<C> getEnumeratorCheckpointSerializer() {
+  public SimpleVersionedSerializer<KafkaSourceEnumState> getEnumeratorCheckpointSerializer() {
     return source.getEnumeratorCheckpointSerializer();
   }
 
-  private record Restored<S extends SourceSplit, C>(
-      SplitEnumerator<S, C> kafka, SplitEnumeratorContext<S> context)
-      implements SplitEnumerator<S, C> {
+  private record Restored(
+      SplitEnumerator<KafkaPartitionSplit, KafkaSourceEnumState> kafka,
+      SplitEnumeratorContext<KafkaPartitionSplit> context)
+      implements SplitEnumerator<KafkaPartitionSplit, KafkaSourceEnumState> {
 
     @Override
     public void start() {
@@ -132,7 +137,7 @@ final class Ending<T, S extends SourceSplit, C> implements Source<T, S, C> {
     }
 
     @Override
-    public void addSplitsBack(List<S> splits, int subtask) {
+    public void addSplitsBack(List<KafkaPartitionSplit> splits, int subtask) {
       kafka.addSplitsBack(splits, subtask);
     }
 
@@ -144,7 +149,7 @@ final class Ending<T, S extends SourceSplit, C> implements Source<T, S, C> {
     }
 
     @Override
-    public C snapshotState(long checkpoint) throws Exception {
+    public KafkaSourceEnumState snapshotState(long checkpoint) throws Exception {
       return kafka.snapshotState(checkpoint);
     }
 

@@ -3,20 +3,11 @@ package io.headwater.kernel.kafka;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.lang.reflect.Proxy;
 import java.util.List;
 import java.util.Map;
-import org.apache.flink.api.common.serialization.SimpleStringSchema;
 import org.apache.flink.api.connector.source.SourceReader;
-import org.apache.flink.api.connector.source.SourceReaderContext;
-import org.apache.flink.configuration.Configuration;
-import org.apache.flink.connector.kafka.source.KafkaSource;
 import org.apache.flink.connector.kafka.source.split.KafkaPartitionSplit;
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.TopicPartition;
-import org.apache.flink.metrics.MetricGroup;
-import org.apache.flink.runtime.metrics.groups.InternalSourceReaderMetricGroup;
-import org.apache.flink.runtime.metrics.groups.UnregisteredMetricGroups;
-import org.apache.flink.util.SimpleUserCodeClassLoader;
 import org.junit.jupiter.api.Test;
 
 class LogEndTest {
@@ -58,38 +49,13 @@ class LogEndTest {
 
   @Test
   void aReaderMayGetItsPartitionsAfterItWasAsked() throws Exception {
-    String nobody = "127.0.0.1:1";
-    KafkaSource<String> source =
-        KafkaSource.<String>builder()
-            .setBootstrapServers(nobody)
-            .setTopics("planes")
-            .setGroupId("headwater")
-            .setValueOnlyDeserializer(new SimpleStringSchema())
-            .build();
-    LogEnd end = new LogEnd(Map.of("properties.bootstrap.servers", nobody));
-    try (SourceReader<String, KafkaPartitionSplit> reader = source.createReader(context())) {
+    LogEnd end = new LogEnd(Map.of("properties.bootstrap.servers", KafkaReaders.NOBODY));
+    try (SourceReader<String, KafkaPartitionSplit> reader = KafkaReaders.reader()) {
       end.follow(reader);
       assertFalse(end.isReached());
       reader.addSplits(List.of(new KafkaPartitionSplit(ZERO, 5)));
       assertFalse(end.isReached());
       assertFalse(end.isReached());
     }
-  }
-
-  private static SourceReaderContext context() {
-    MetricGroup metrics = UnregisteredMetricGroups.createUnregisteredOperatorMetricGroup();
-    return (SourceReaderContext)
-        Proxy.newProxyInstance(
-            SourceReaderContext.class.getClassLoader(),
-            new Class<?>[] {SourceReaderContext.class},
-            (proxy, method, arguments) ->
-                switch (method.getName()) {
-                  case "metricGroup" -> InternalSourceReaderMetricGroup.mock(metrics);
-                  case "getConfiguration" -> new Configuration();
-                  case "getUserCodeClassLoader" ->
-                      SimpleUserCodeClassLoader.create(LogEndTest.class.getClassLoader());
-                  case "getIndexOfSubtask" -> 0;
-                  default -> null;
-                });
   }
 }
