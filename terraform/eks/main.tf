@@ -35,9 +35,22 @@ locals {
   plan = "${path.module}/../../feature_repo/${var.repository}/plan/helm"
 }
 
+# EKS brings the driver (`aws/`) and no class of its own.
+resource "kubernetes_storage_class_v1" "gp3" {
+  metadata {
+    name = "gp3"
+  }
+  storage_provisioner    = "ebs.csi.aws.com"
+  parameters             = { type = "gp3", encrypted = "true" }
+  volume_binding_mode    = "WaitForFirstConsumer"
+  allow_volume_expansion = true
+}
+
 module "platform" {
-  source  = "../platform"
-  install = var.install
+  source    = "../platform"
+  namespace = var.namespace
+  storage   = kubernetes_storage_class_v1.gp3.metadata[0].name
+  install   = var.install
   values = [
     file("${local.plan}/values.yaml"),
     file("${local.plan}/rules.yaml"),

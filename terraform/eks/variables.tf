@@ -13,6 +13,12 @@ variable "site" {
   type        = string
 }
 
+variable "namespace" {
+  description = "Where the chart is installed: `namespace` of aws/, whose roles are for its service accounts."
+  type        = string
+  default     = "features"
+}
+
 variable "repository" {
   description = "The feature repository whose plan is installed."
   type        = string

@@ -8,6 +8,20 @@ resource "kubernetes_namespace_v1" "this" {
   }
 }
 
+locals {
+  disk = {
+    for size in ["1Gi", "50Gi"] : size => {
+      volumeClaimTemplate = {
+        spec = {
+          storageClassName = var.storage
+          accessModes      = ["ReadWriteOnce"]
+          resources        = { requests = { storage = size } }
+        }
+      }
+    }
+  }
+}
+
 resource "helm_release" "flink_operator" {
   name             = "flink-kubernetes-operator"
   repository       = "https://archive.apache.org/dist/flink/flink-kubernetes-operator-${var.flink_operator}/"
@@ -37,6 +51,15 @@ resource "helm_release" "prometheus" {
   version          = var.prometheus
   namespace        = "monitoring"
   create_namespace = true
+  values = [yamlencode({
+    # The error budgets are of 30 days.
+    prometheus = {
+      prometheusSpec = merge({ retention = "35d" }, var.storage == null ? {} : { storageSpec = local.disk["50Gi"] })
+    }
+    alertmanager = {
+      alertmanagerSpec = var.storage == null ? {} : { storage = local.disk["1Gi"] }
+    }
+  })]
 }
 
 resource "helm_release" "headwater" {

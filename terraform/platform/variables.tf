@@ -29,6 +29,13 @@ variable "prometheus" {
   nullable    = true
 }
 
+variable "storage" {
+  description = "Storage class of the disks of Prometheus (50 GiB) and Alertmanager (1 GiB); null: both forget all with their pods."
+  type        = string
+  default     = null
+  nullable    = true
+}
+
 variable "install" {
   description = "Install the chart as well: its secrets must be there."
   type        = bool

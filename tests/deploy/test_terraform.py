@@ -34,6 +34,7 @@ from tools.terraform import (
 )
 
 TERRAFORM = ROOT / "terraform"
+RULES = ROOT / "feature_repo/flights/plan/helm/rules.yaml"
 MODULES = os.environ.get("HEADWATER_TERRAFORM_MODULES", "")
 # Providers cannot be had from a package registry: a mirror in one of the usual places, or none.
 MIRRORS = [
@@ -354,7 +355,7 @@ def roles(cluster: str) -> set[str]:
 def test_the_namespace_and_the_operators_come_before_the_chart(eks):
     without = installs(eks)
     operators = {"features", "flink-kubernetes-operator", "strimzi", "prometheus"}
-    assert without.keys() == operators | {"cluster-autoscaler"}
+    assert without.keys() == operators | {"cluster-autoscaler", "gp3"}
     assert installs(eks, "-var=install=true").keys() == without.keys() | {RELEASE}
     # By hand it is the same namespace.
     (label,) = re.findall(
@@ -365,6 +366,28 @@ def test_the_namespace_and_the_operators_come_before_the_chart(eks):
     assert without["features"]["metadata"] == [{"name": "features", "labels": dict([label])}]
     for name in ("flink-kubernetes-operator", "strimzi"):
         assert without[name]["values"][0]["watchNamespaces"] == ["features"]
+
+
+@needs_aws
+def test_another_namespace_is_everybodys(eks):
+    found = installs(eks, "-var=install=true", "-var=namespace=models")
+    assert "features" not in found
+    assert found["models"]["metadata"][0]["name"] == found[RELEASE]["namespace"] == "models"
+    for name in ("flink-kubernetes-operator", "strimzi"):
+        assert found[name]["values"][0]["watchNamespaces"] == ["models"]
+
+
+@needs_aws
+def test_what_alerts_and_budgets_are_made_of_outlives_its_pods(eks):
+    found = installs(eks)
+    values = found["prometheus"]["values"][0]
+    watching = values["prometheus"]["prometheusSpec"]
+    days = max(map(int, re.findall(r"budget of (\d+) days", RULES.read_text("utf-8"))))
+    assert int(watching["retention"].removesuffix("d")) > days
+    disks = [watching["storageSpec"], values["alertmanager"]["alertmanagerSpec"]["storage"]]
+    for disk in disks:
+        assert disk["volumeClaimTemplate"]["spec"]["storageClassName"] == "gp3"
+    assert found["gp3"]["parameters"]["encrypted"] == "true"
 
 
 @needs_aws
