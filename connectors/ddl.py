@@ -88,7 +88,7 @@ def versions_ddl(source: EventStream | CdcTable, prefix: str, stream: EventStrea
         topic, time, lines = source.topic, identifier(EVENT_TIME), _events(source)
     else:
         topic, time = captured_topic(source, prefix), "`source`.`ts_ms`"
-        lines = [*_changes(source), "`source` ROW<`ts_ms` BIGINT>"]
+        lines = _changes(source)
     lines += [
         f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({time}, 3)",
         _watermark(stream),
@@ -135,7 +135,7 @@ def _stream(stream: EventStream) -> str:
 def _table(table: CdcTable, prefix: str) -> str:
     """The change log as it stands on the topic: one row a change, before and after images."""
     # Of a deleted row PostgreSQL tells no more than its key.
-    required = ["ts_ms", f"before.{table.primary_key}"]
+    required = ["source", "source.ts_ms", f"before.{table.primary_key}"]
     required += [f"after.{column.name}" for column in table.columns if column.required]
     times = [f"after.{column.name}" for column in table.columns if column.type is Type.TIMESTAMP]
     return _create(
@@ -143,7 +143,7 @@ def _table(table: CdcTable, prefix: str) -> str:
         [*_changes(table), *_DEAD],
         {
             **_kafka(captured_topic(table, prefix)),
-            **_checks(required, ["ts_ms", *times]),
+            **_checks(required, ["source.ts_ms", *times]),
             "headwater-json.debezium": "true",
             **_expect(table.expectations, "after."),
         },
@@ -175,12 +175,13 @@ def _aligned(stream: EventStream) -> dict[str, str]:
 
 
 def _changes(table: CdcTable) -> list[str]:
+    """Debezium's envelope: what a row was and is, and when that was committed."""
     row = ", ".join(_column(column) for column in table.columns)
     return [
         f"{identifier('before')} ROW<{row}>",
         f"{identifier('after')} ROW<{row}>",
         f"{identifier('op')} STRING",
-        f"{identifier('ts_ms')} BIGINT",
+        f"{identifier('source')} ROW<{identifier('ts_ms')} BIGINT>",
     ]
 
 

@@ -282,10 +282,7 @@ def _versions(join: TemporalJoin) -> str:
         until = f"{since} + {join.within.seconds * 1000} AS `_until`"
     else:
         key = f"COALESCE(`after`.{key}, `before`.{key})"
-        since = (
-            f"CASE WHEN `op` = 'd' THEN `source`.`ts_ms`"
-            f" ELSE `after`.{identifier(source.updated_at)} END"
-        )
+        since = _true_since(source)
         until = "`op` = 'd' AS `_deleted`"
     columns = [
         f"{key} AS {identifier(join.on)}",
@@ -421,17 +418,26 @@ def _facts(view: FeatureView, table: CdcTable) -> str:
         f"  `after`.{identifier(f.aggregation.column or '')} AS {identifier(f.name)},\n"
         for f in view.features
     )
-    since = f"`after`.{identifier(table.updated_at)}"
     return (
         f"CREATE VIEW computed.{identifier(view.name)} AS\n"
         "SELECT\n"
         f"  COALESCE(`after`.{key}, `before`.{key}) AS {key},\n"
         f"{values}"
-        f"  TO_TIMESTAMP_LTZ(CASE WHEN `op` = 'd' THEN `ts_ms` ELSE {since} END, 3)"
-        f" AS {identifier(EVENT_TIME)},\n"
+        f"  TO_TIMESTAMP_LTZ({_true_since(table)}, 3) AS {identifier(EVENT_TIME)},\n"
         "  `op` = 'd' AS `deleted`\n"
         f"FROM sources.{identifier(table.name)}\n"
         f"WHERE {identifier(REASON)} IS NULL;\n"
+    )
+
+
+def _true_since(table: CdcTable) -> str:
+    """When a row came to be what a change says: of a deleted one, when that was committed.
+
+    Not when the connector read it, which may be long after and past the row's return.
+    """
+    return (
+        "CASE WHEN `op` = 'd' THEN `source`.`ts_ms`"
+        f" ELSE `after`.{identifier(table.updated_at)} END"
     )
 
 

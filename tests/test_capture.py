@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import string
+import time
 
 import pytest
 import requests
@@ -122,6 +123,19 @@ def test_a_deleted_row_is_null_online_and_offline_and_may_come_back(shop):
     assert eventually(lambda: [row["points"] for row in offline(shop, "leaver")] == [5, None])
     shop.sql("INSERT INTO customers (customer, points) VALUES ('leaver', 6)")
     assert becomes(shop, "leaver", points=6) is True
+
+
+def test_a_row_that_comes_back_before_its_deletion_is_read_stays(shop):
+    shop.sql("INSERT INTO customers (customer, points) VALUES ('regretful', 5)")
+    assert becomes(shop, "regretful", points=5) is True
+    shop.must("connectors", "pause")
+    assert eventually(lambda: "PAUSED" in shop.must("connectors", "status").stdout)
+    shop.sql("DELETE FROM customers WHERE customer = 'regretful'")
+    shop.sql("INSERT INTO customers (customer, points) VALUES ('regretful', 6)")
+    time.sleep(1)  # the connector reads both long after the second
+    shop.must("connectors", "resume")
+    assert becomes(shop, "regretful", points=6) is True
+    assert eventually(lambda: [r["points"] for r in offline(shop, "regretful")] == [5, None, 6])
 
 
 def test_apply_is_idempotent_and_shows_what_differs(shop):

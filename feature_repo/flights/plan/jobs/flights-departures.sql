@@ -64,7 +64,6 @@ CREATE TABLE sources.`planes` (
   `before` ROW<`tailnum` STRING, `year` BIGINT, `type` STRING, `manufacturer` STRING, `model` STRING, `engines` BIGINT, `seats` BIGINT, `engine` STRING, `age_years` BIGINT, `updated_at` BIGINT>,
   `after` ROW<`tailnum` STRING, `year` BIGINT, `type` STRING, `manufacturer` STRING, `model` STRING, `engines` BIGINT, `seats` BIGINT, `engine` STRING, `age_years` BIGINT, `updated_at` BIGINT>,
   `op` STRING,
-  `ts_ms` BIGINT,
   `source` ROW<`ts_ms` BIGINT>,
   `rowtime` AS TO_TIMESTAMP_LTZ(`source`.`ts_ms`, 3),
   WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)

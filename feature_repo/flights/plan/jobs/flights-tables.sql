@@ -30,7 +30,7 @@ CREATE TABLE sources.`planes` (
   `before` ROW<`tailnum` STRING, `year` BIGINT, `type` STRING, `manufacturer` STRING, `model` STRING, `engines` BIGINT, `seats` BIGINT, `engine` STRING, `age_years` BIGINT, `updated_at` BIGINT>,
   `after` ROW<`tailnum` STRING, `year` BIGINT, `type` STRING, `manufacturer` STRING, `model` STRING, `engines` BIGINT, `seats` BIGINT, `engine` STRING, `age_years` BIGINT, `updated_at` BIGINT>,
   `op` STRING,
-  `ts_ms` BIGINT,
+  `source` ROW<`ts_ms` BIGINT>,
   `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
   `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
   `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
@@ -43,8 +43,8 @@ CREATE TABLE sources.`planes` (
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'headwater-json',
-  'headwater-json.required' = 'ts_ms;before.tailnum;after.tailnum;after.updated_at',
-  'headwater-json.timestamps' = 'ts_ms;after.updated_at',
+  'headwater-json.required' = 'source;source.ts_ms;before.tailnum;after.tailnum;after.updated_at',
+  'headwater-json.timestamps' = 'source.ts_ms;after.updated_at',
   'headwater-json.debezium' = 'true'
 );
 
@@ -52,7 +52,7 @@ CREATE TABLE sources.`airlines` (
   `before` ROW<`carrier` STRING, `name` STRING, `updated_at` BIGINT>,
   `after` ROW<`carrier` STRING, `name` STRING, `updated_at` BIGINT>,
   `op` STRING,
-  `ts_ms` BIGINT,
+  `source` ROW<`ts_ms` BIGINT>,
   `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
   `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
   `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
@@ -65,8 +65,8 @@ CREATE TABLE sources.`airlines` (
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'headwater-json',
-  'headwater-json.required' = 'ts_ms;before.carrier;after.carrier;after.name;after.updated_at',
-  'headwater-json.timestamps' = 'ts_ms;after.updated_at',
+  'headwater-json.required' = 'source;source.ts_ms;before.carrier;after.carrier;after.name;after.updated_at',
+  'headwater-json.timestamps' = 'source.ts_ms;after.updated_at',
   'headwater-json.debezium' = 'true'
 );
 
@@ -74,7 +74,7 @@ CREATE TABLE sources.`airports` (
   `before` ROW<`faa` STRING, `name` STRING, `lat` DOUBLE, `lon` DOUBLE, `alt` BIGINT, `tzone` STRING, `updated_at` BIGINT>,
   `after` ROW<`faa` STRING, `name` STRING, `lat` DOUBLE, `lon` DOUBLE, `alt` BIGINT, `tzone` STRING, `updated_at` BIGINT>,
   `op` STRING,
-  `ts_ms` BIGINT,
+  `source` ROW<`ts_ms` BIGINT>,
   `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
   `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
   `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
@@ -87,8 +87,8 @@ CREATE TABLE sources.`airports` (
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'headwater-json',
-  'headwater-json.required' = 'ts_ms;before.faa;after.faa;after.name;after.lat;after.lon;after.alt;after.updated_at',
-  'headwater-json.timestamps' = 'ts_ms;after.updated_at',
+  'headwater-json.required' = 'source;source.ts_ms;before.faa;after.faa;after.name;after.lat;after.lon;after.alt;after.updated_at',
+  'headwater-json.timestamps' = 'source.ts_ms;after.updated_at',
   'headwater-json.debezium' = 'true'
 );
 
@@ -138,7 +138,7 @@ SELECT
   `after`.`engines` AS `engines`,
   `after`.`seats` AS `seats`,
   `after`.`engine` AS `engine`,
-  TO_TIMESTAMP_LTZ(CASE WHEN `op` = 'd' THEN `ts_ms` ELSE `after`.`updated_at` END, 3) AS `event_time`,
+  TO_TIMESTAMP_LTZ(CASE WHEN `op` = 'd' THEN `source`.`ts_ms` ELSE `after`.`updated_at` END, 3) AS `event_time`,
   `op` = 'd' AS `deleted`
 FROM sources.`planes`
 WHERE `dead_reason` IS NULL;
@@ -147,7 +147,7 @@ CREATE VIEW computed.`carrier_facts` AS
 SELECT
   COALESCE(`after`.`carrier`, `before`.`carrier`) AS `carrier`,
   `after`.`name` AS `name`,
-  TO_TIMESTAMP_LTZ(CASE WHEN `op` = 'd' THEN `ts_ms` ELSE `after`.`updated_at` END, 3) AS `event_time`,
+  TO_TIMESTAMP_LTZ(CASE WHEN `op` = 'd' THEN `source`.`ts_ms` ELSE `after`.`updated_at` END, 3) AS `event_time`,
   `op` = 'd' AS `deleted`
 FROM sources.`airlines`
 WHERE `dead_reason` IS NULL;
@@ -160,7 +160,7 @@ SELECT
   `after`.`lon` AS `lon`,
   `after`.`alt` AS `alt`,
   `after`.`tzone` AS `tzone`,
-  TO_TIMESTAMP_LTZ(CASE WHEN `op` = 'd' THEN `ts_ms` ELSE `after`.`updated_at` END, 3) AS `event_time`,
+  TO_TIMESTAMP_LTZ(CASE WHEN `op` = 'd' THEN `source`.`ts_ms` ELSE `after`.`updated_at` END, 3) AS `event_time`,
   `op` = 'd' AS `deleted`
 FROM sources.`airports`
 WHERE `dead_reason` IS NULL;
