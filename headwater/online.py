@@ -23,8 +23,9 @@ from schemas import EVENT_TIME, CdcTable, FeatureView
 
 _AT_ONCE = 1000
 
-# KEYS: the entity. ARGV: the version's field, its value, the event time in it, then fields and
-# values. What the running job has written meanwhile is as new or newer, and stays.
+# KEYS: the entity. ARGV: the version's field, its value, the event time in it, how many fields a
+# deleted row must lose, those, then fields and values. What the running job has written meanwhile
+# is as new or newer, and stays.
 _FILL = """
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 if stored then
@@ -33,7 +34,11 @@ if stored then
     return 0
   end
 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], unpack(ARGV, 4))
+local values = 5 + tonumber(ARGV[4])
+if values > 5 then
+  redis.call('HDEL', KEYS[1], unpack(ARGV, 5, values - 1))
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], unpack(ARGV, values))
 return 1
 """
 
@@ -61,8 +66,9 @@ def _newest(
         for row in batch.to_pylist():
             time = round(row[EVENT_TIME].timestamp() * 1000)
             arguments: list[Any] = [epoch_field(view.name), f"0:{time}", time]
-            arguments += [timestamp_field(view.name), encode_event_time(time)]
             deleted = isinstance(view.source, CdcTable) and all(row[n] is None for n in names)
+            lost = [field for _, field, _ in fields] if deleted else []
+            arguments += [len(lost), *lost, timestamp_field(view.name), encode_event_time(time)]
             if not deleted:
                 for name, field, type_ in fields:
                     arguments += [field, encode_value(type_, row[name])]

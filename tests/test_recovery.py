@@ -9,6 +9,7 @@ import time
 import pytest
 import redis
 
+from connectors.redis_codec import encode_value, entity_key, epoch_field, feature_field
 from flink_jobs.rest import FlinkCluster
 from headwater.savepoints import NoSavepoint, checkpoint_number
 from headwater.stores import catalog
@@ -117,6 +118,26 @@ def test_a_redis_that_lost_its_data_is_filled_again_from_iceberg(shop):
     )
     assert alone.stdout == again.stdout, alone.stderr
     assert shop.headwater("online", "rebuild", "customer_facts", **nowhere).returncode != 0
+
+
+def test_a_redis_that_came_back_with_older_data_forgets_what_was_deleted_since(shop):
+    add(shop, "undead")
+    shop.sql("DELETE FROM customers WHERE customer = 'undead'")
+    assert eventually(lambda: rows(shop, "undead") == 2)
+    assert eventually(lambda: shop.values(customer_facts, "undead")["points"] is None)
+    (points,) = (column for column in customer_facts.schema if column.name == "points")
+    with redis.Redis(port=shop.settings.ports.redis) as online:
+        old = {
+            epoch_field("customer_facts"): "0:1",
+            feature_field("customer_facts", "points"): encode_value(points.type, 1),
+        }
+        key = entity_key("shop", customer_facts.entities, {"customer": "undead"})
+        online.hset(key, mapping=old)
+    assert shop.values(customer_facts, "undead")["points"] == 1
+    assert shop.must("online", "rebuild", "customer_facts", "--json").stdout == (
+        '{"customer_facts": 1}\n'
+    )
+    assert shop.values(customer_facts, "undead")["points"] is None
 
 
 def test_tables_are_cared_for_while_jobs_write(shop):
