@@ -141,11 +141,11 @@ def test_kubectl_is_asked_for_what_is_there(objects, runbook, command):
     ],
 )
 def test_helm_renders_what_it_is_told(runbook, command, monkeypatch):
-    """An upgrade with --reuse-values takes those of the installation."""
+    """An upgrade may take the values of the installation, on the defaults of this chart."""
     monkeypatch.chdir(ROOT)
     words = shlex.split(command)[2:]
-    if "--reuse-values" in words:
-        words.remove("--reuse-values")
+    if "--reset-then-reuse-values" in words:
+        words.remove("--reset-then-reuse-values")
         installed = next(
             c for n, c in of("helm") if n == "install" and "values-prod" in c and " install " in c
         )
