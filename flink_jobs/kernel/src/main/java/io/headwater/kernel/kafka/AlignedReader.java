@@ -60,6 +60,8 @@ final class AlignedReader<T> implements SourceReader<T, KafkaPartitionSplit> {
   public void pauseOrResumeSplits(Collection<String> pause, Collection<String> resume) {
     for (SplitFetcher<?, KafkaPartitionSplit> fetcher : fetchers.values()) {
       fetcher.enqueueTask(new Turn(fetcher.getSplitReader(), splits(pause), splits(resume)));
+      // Says nothing of its own, and wakes the thread: it may wait for partitions that are paused.
+      fetcher.pauseOrResumeSplits(List.of(), List.of());
     }
   }
 
