@@ -1,6 +1,5 @@
 package io.headwater.kernel.joins;
 
-import java.util.function.BooleanSupplier;
 import java.util.function.LongSupplier;
 import org.apache.flink.api.common.eventtime.Watermark;
 import org.apache.flink.api.common.eventtime.WatermarkGenerator;
@@ -13,9 +12,10 @@ import org.apache.flink.table.data.RowData;
  *
  * <p>A partition catches up until all is read that the log held when the reader began, and later
  * while its records were written more than {@link #LIVE_MS} ago, until it falls silent. Where the
- * log's end is not known, it is silence that tells of it. It never moves time forward: Flink takes
- * the least watermark of the inputs that are not idle, so that the clock of a table would become
- * that of a stream without events, all of which would then be late.
+ * log's end is not known, it is silence that tells of it; where it is known to be far, silence says
+ * that the broker or the job itself is slow, and is borne for longer. It never moves time forward:
+ * Flink takes the least watermark of the inputs that are not idle, so that the clock of a table
+ * would become that of a stream without events, all of which would then be late.
  */
 final class CatchUp implements WatermarkGenerator<RowData> {
 
@@ -28,19 +28,26 @@ final class CatchUp implements WatermarkGenerator<RowData> {
   /** The same for the first record, before which a consumer must find its broker. */
   static final long START_MS = 30_000;
 
+  /** The same for a record, or the first one, where it is known that many are still to come. */
+  static final long FAR_SILENT_MS = 120_000;
+
+  /** Fewer may be marks of transactions, which nobody gets to read. */
+  static final long MANY = 100;
+
   private final LongSupplier clock;
-  private final BooleanSupplier endOfLog;
+  private final LongSupplier left;
   private long start = Long.MIN_VALUE;
   private long last = Long.MIN_VALUE;
   private boolean behind;
   private boolean caughtUp;
 
   /**
-   * With a clock in milliseconds, and what tells whether all has been read that was there at first.
+   * With a clock in milliseconds, and what tells how much is left of what was there at first
+   * ({@link io.headwater.kernel.kafka.LogEnd#left}).
    */
-  CatchUp(LongSupplier clock, BooleanSupplier endOfLog) {
+  CatchUp(LongSupplier clock, LongSupplier left) {
     this.clock = clock;
-    this.endOfLog = endOfLog;
+    this.left = left;
   }
 
   @Override
@@ -58,14 +65,16 @@ final class CatchUp implements WatermarkGenerator<RowData> {
   public void onPeriodicEmit(WatermarkOutput output) {
     long now = clock.getAsLong();
     start = start == Long.MIN_VALUE ? now : start;
-    if (!caughtUp && endOfLog.getAsBoolean()) {
+    long remaining = caughtUp ? 0 : left.getAsLong();
+    if (!caughtUp && remaining == 0) {
       caughtUp = true;
       behind = false;
     }
+    boolean far = remaining > MANY;
     boolean waits =
         last == Long.MIN_VALUE
-            ? !caughtUp && now - start < START_MS
-            : behind && now - last < SILENT_MS;
+            ? !caughtUp && now - start < (far ? FAR_SILENT_MS : START_MS)
+            : behind && now - last < (far ? FAR_SILENT_MS : SILENT_MS);
     if (waits) {
       hold(now, output);
     } else {

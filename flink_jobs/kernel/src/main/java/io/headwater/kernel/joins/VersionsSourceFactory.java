@@ -19,6 +19,6 @@ public final class VersionsSourceFactory extends KafkaTableFactory {
   @Override
   protected WatermarkStrategy<RowData> watermarks(
       WatermarkStrategy<RowData> declared, LogEnd logEnd) {
-    return context -> new CatchUp(System::currentTimeMillis, logEnd::isReached);
+    return context -> new CatchUp(System::currentTimeMillis, logEnd::left);
   }
 }

@@ -19,7 +19,7 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Whether a reader has let out all that its partitions held when it began.
+ * How much a reader has still to let out of what its partitions held when it began.
  *
  * <p>The reader knows how far it is and Kafka how far it has to go, and the one who wants to know
  * is the generator of watermarks. Reader and generator each hold this object, and both are fields
@@ -35,6 +35,9 @@ public final class LogEnd implements Serializable {
   private static final Logger LOG = LoggerFactory.getLogger(LogEnd.class);
 
   private final Properties client;
+
+  /** What nobody knows, yet or at all. */
+  public static final long UNTOLD = -1;
 
   @Nullable private transient SourceReader<?, ?> reader;
   @Nullable private transient Bounds bounds;
@@ -70,16 +73,25 @@ public final class LogEnd implements Serializable {
     this.reader = reader;
   }
 
-  /** Whether it has; asks Kafka, without waiting for it, when it is called first. */
-  public boolean isReached() {
-    if (!reached && !untold && reader != null) {
-      List<KafkaPartitionSplit> splits = splits(reader, number - 1);
-      if (splits.isEmpty()) {
-        number--; // there were no partitions by that number, and it takes none any more
-      }
-      reached = !splits.isEmpty() && isReached(splits);
+  /**
+   * So many offsets, 0 from when all is read on, or {@link #UNTOLD}; asks Kafka, without waiting
+   * for it, when it is called first.
+   */
+  public long left() {
+    if (reached) {
+      return 0;
     }
-    return reached;
+    if (untold || reader == null) {
+      return UNTOLD;
+    }
+    List<KafkaPartitionSplit> splits = splits(reader, number - 1);
+    if (splits.isEmpty()) {
+      number--; // there were no partitions by that number, and it takes none any more
+      return UNTOLD;
+    }
+    long left = left(splits);
+    reached = left == 0;
+    return left;
   }
 
   /** The partitions of a reader, each with the offset it is at. */
@@ -88,45 +100,44 @@ public final class LogEnd implements Serializable {
     return (List<KafkaPartitionSplit>) reader.snapshotState(number);
   }
 
-  private boolean isReached(List<KafkaPartitionSplit> splits) {
+  private long left(List<KafkaPartitionSplit> splits) {
     if (bounds == null) {
       bounds = ask(splits);
     }
     if (!bounds.areTold()) {
-      return false;
+      return UNTOLD;
     }
     try {
       Map<TopicPartition, Long> begins = offsets(bounds.begins.get());
       Map<TopicPartition, Long> ends = offsets(bounds.ends.get());
       if (splits.stream().anyMatch(split -> !ends.containsKey(split.getTopicPartition()))) {
         bounds = null; // one has come since
-        return false;
+        return UNTOLD;
       }
-      return isReached(splits, begins, ends);
+      return left(splits, begins, ends);
     } catch (ExecutionException e) {
       LOG.warn("Kafka does not tell where its log ends: what is joined is waited for", e);
       untold = true;
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
     }
-    return false;
+    return UNTOLD;
   }
 
-  static boolean isReached(
+  static long left(
       List<KafkaPartitionSplit> splits,
       Map<TopicPartition, Long> begins,
       Map<TopicPartition, Long> ends) {
+    long left = 0;
     for (KafkaPartitionSplit split : splits) {
       TopicPartition partition = split.getTopicPartition();
       long at = split.getStartingOffset();
       if (at == KafkaPartitionSplit.EARLIEST_OFFSET) {
         at = begins.get(partition);
       }
-      if (at < ends.get(partition)) {
-        return false;
-      }
+      left += Math.max(0, ends.get(partition) - at);
     }
-    return true;
+    return left;
   }
 
   private Bounds ask(List<KafkaPartitionSplit> splits) {

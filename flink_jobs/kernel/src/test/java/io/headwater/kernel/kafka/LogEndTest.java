@@ -1,6 +1,6 @@
 package io.headwater.kernel.kafka;
 
-import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
@@ -17,34 +17,34 @@ class LogEndTest {
   private static final Map<TopicPartition, Long> BEGINS = Map.of(ZERO, 5L, ONE, 0L);
   private static final Map<TopicPartition, Long> ENDS = Map.of(ZERO, 10L, ONE, 0L);
 
-  private static boolean isReached(long zero, long one) {
+  private static long left(long zero, long one) {
     List<KafkaPartitionSplit> splits =
         List.of(new KafkaPartitionSplit(ZERO, zero), new KafkaPartitionSplit(ONE, one));
-    return LogEnd.isReached(splits, BEGINS, ENDS);
+    return LogEnd.left(splits, BEGINS, ENDS);
   }
 
   @Test
   void itIsReachedWhenEachPartitionIsAtItsEnd() {
-    assertFalse(isReached(9, 0));
-    assertTrue(isReached(10, 0));
-    assertTrue(isReached(12, 3));
+    assertEquals(1, left(9, 0));
+    assertEquals(0, left(10, 0));
+    assertEquals(0, left(12, 3));
   }
 
   @Test
   void aPartitionThatIsNotBegunIsAtItsBeginning() {
     long begin = KafkaPartitionSplit.EARLIEST_OFFSET;
-    assertFalse(isReached(begin, begin));
-    assertTrue(isReached(10, begin));
+    assertEquals(5, left(begin, begin));
+    assertEquals(0, left(10, begin));
   }
 
   @Test
   void whereItStandsInItsGroupIsNotKnown() {
-    assertFalse(isReached(10, KafkaPartitionSplit.COMMITTED_OFFSET));
+    assertTrue(left(10, KafkaPartitionSplit.COMMITTED_OFFSET) > 0);
   }
 
   @Test
   void nobodyIsAskedBeforeThereIsAReader() {
-    assertFalse(new LogEnd(Map.of("topic", "planes")).isReached());
+    assertEquals(LogEnd.UNTOLD, new LogEnd(Map.of("topic", "planes")).left());
   }
 
   @Test
@@ -52,10 +52,10 @@ class LogEndTest {
     LogEnd end = new LogEnd(Map.of("properties.bootstrap.servers", KafkaReaders.NOBODY));
     try (SourceReader<String, KafkaPartitionSplit> reader = KafkaReaders.reader()) {
       end.follow(reader);
-      assertFalse(end.isReached());
+      assertEquals(LogEnd.UNTOLD, end.left());
       reader.addSplits(List.of(new KafkaPartitionSplit(ZERO, 5)));
-      assertFalse(end.isReached());
-      assertFalse(end.isReached());
+      assertEquals(LogEnd.UNTOLD, end.left());
+      assertEquals(LogEnd.UNTOLD, end.left());
     }
   }
 }
