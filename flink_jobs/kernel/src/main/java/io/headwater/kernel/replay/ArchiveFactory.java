@@ -177,7 +177,7 @@ public final class ArchiveFactory implements DynamicTableSourceFactory {
 
     @Override
     public void applyWatermark(WatermarkStrategy<RowData> strategy) {
-      watermarks = strategy;
+      watermarks = new NeverIdle(strategy);
     }
 
     @Override
