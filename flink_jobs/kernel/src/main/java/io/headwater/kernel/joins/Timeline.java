@@ -71,7 +71,8 @@ final class Timeline {
   /**
    * Takes in a version.
    *
-   * @param until the last instant at which it counts, or {@link #FOR_EVER}
+   * @param until the last instant at which it counts, or {@link #FOR_EVER}; one before {@code
+   *     since} is one that ran over the end of time
    * @param row null for a deletion
    * @param ties decides between versions since one instant; null if the later call does
    * @param watermark events up to then were handed out
@@ -79,7 +80,7 @@ final class Timeline {
    */
   boolean addVersion(
       long since, long until, BinaryRowData row, Comparator<BinaryRowData> ties, long watermark) {
-    boolean changed = insert(new Timed(since, until, row), ties);
+    boolean changed = insert(new Timed(since, until < since ? FOR_EVER : until, row), ties);
     prune(watermark);
     return changed && since <= watermark;
   }

@@ -32,6 +32,16 @@ class TimelineTest {
   }
 
   @Test
+  void aVersionAtTheEndOfTimeIsInNobodysWay() {
+    long since = Long.MAX_VALUE;
+    timeline.addVersion(since, since + 3_600_000, row(1L), null, 0);
+    timeline.addEvent(30, row(5L));
+    assertEquals(30, timeline.due());
+    timeline.advance(30, (event, found) -> assertNull(found));
+    assertEquals(Timeline.FOR_EVER, timeline.due());
+  }
+
+  @Test
   void stateIsReadBackAsItWasWritten() {
     add(10, row(1L), 0);
     add(20, null, 0);
