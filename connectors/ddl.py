@@ -43,9 +43,8 @@ TRACEPARENT = "_traceparent"
 _TRACEPARENT = f"`{TRACEPARENT}` AS DECODE(`_headers`['traceparent'], 'UTF-8')"
 _VERSIONS = {
     "connector": "kafka-versions",
-    # Whoever has this topic as its own source sends what cannot be read to the dead letters.
-    "format": "json",
-    "json.ignore-parse-errors": "true",
+    # Whoever has this topic as its own source counts what cannot be read, and sends it on.
+    "headwater-json.counted": "false",
 }
 DEAD_MESSAGE_BYTES = 2 << 20
 """A dead letter is its record and more: the largest that its topic takes."""
@@ -85,15 +84,17 @@ def versions_ddl(source: EventStream | CdcTable, prefix: str, stream: EventStrea
     late as the events.
     """
     if isinstance(source, EventStream):
-        topic, time, lines = source.topic, identifier(EVENT_TIME), _events(source)
+        topic, time = source.topic, identifier(EVENT_TIME)
+        lines, checks = _events(source), _event_checks(source)
     else:
         topic, time = captured_topic(source, prefix), "`source`.`ts_ms`"
-        lines = _changes(source)
+        lines, checks = _changes(source), _change_checks(source)
     lines += [
+        *_DEAD,
         f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({time}, 3)",
         _watermark(stream),
     ]
-    return _create(source.name, lines, _kafka(topic) | _VERSIONS)
+    return _create(source.name, lines, _kafka(topic) | checks | _VERSIONS)
 
 
 def untraced(ddl: str) -> str:
@@ -115,39 +116,43 @@ def _stream(stream: EventStream) -> str:
         f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({identifier(EVENT_TIME)}, 3)",
         _watermark(stream),
     ]
-    times = [c.name for c in stream.columns if c.type is Type.TIMESTAMP]
     return _create(
         stream.name,
         lines,
-        {
-            **_kafka(stream.topic),
-            **_aligned(stream),
-            **_checks(
-                [EVENT_TIME, *(c.name for c in stream.columns if c.required)], [EVENT_TIME, *times]
-            ),
-            "headwater-json.event-time": EVENT_TIME,
-            "headwater-json.ahead": f"{stream.ahead.seconds} s",
-            **_expect(stream.of_records, ""),
-        },
+        {**_kafka(stream.topic), **_aligned(stream), **_event_checks(stream)},
     )
+
+
+def _event_checks(stream: EventStream) -> dict[str, str]:
+    times = [c.name for c in stream.columns if c.type is Type.TIMESTAMP]
+    return {
+        **_checks(
+            [EVENT_TIME, *(c.name for c in stream.columns if c.required)], [EVENT_TIME, *times]
+        ),
+        "headwater-json.event-time": EVENT_TIME,
+        "headwater-json.ahead": f"{stream.ahead.seconds} s",
+        **_expect(stream.of_records, ""),
+    }
 
 
 def _table(table: CdcTable, prefix: str) -> str:
-    """The change log as it stands on the topic: one row a change, before and after images."""
-    # Of a deleted row PostgreSQL tells no more than its key.
-    required = ["source", "source.ts_ms", f"before.{table.primary_key}"]
-    required += [f"after.{column.name}" for column in table.columns if column.required]
-    times = [f"after.{column.name}" for column in table.columns if column.type is Type.TIMESTAMP]
+    """The change log as it stands on the topic: one row a change."""
     return _create(
         table.name,
         [*_changes(table), *_DEAD],
-        {
-            **_kafka(captured_topic(table, prefix)),
-            **_checks(required, ["source.ts_ms", *times]),
-            "headwater-json.debezium": "true",
-            **_expect(table.expectations, "after."),
-        },
+        {**_kafka(captured_topic(table, prefix)), **_change_checks(table)},
     )
+
+
+def _change_checks(table: CdcTable) -> dict[str, str]:
+    required = ["source", "source.ts_ms", f"before.{table.primary_key}"]
+    required += [f"after.{column.name}" for column in table.columns if column.required]
+    times = [f"after.{column.name}" for column in table.columns if column.type is Type.TIMESTAMP]
+    return {
+        **_checks(required, ["source.ts_ms", *times]),
+        "headwater-json.debezium": "true",
+        **_expect(table.expectations, "after."),
+    }
 
 
 def _events(stream: EventStream) -> list[str]:
@@ -175,10 +180,15 @@ def _aligned(stream: EventStream) -> dict[str, str]:
 
 
 def _changes(table: CdcTable) -> list[str]:
-    """Debezium's envelope: what a row was and is, and when that was committed."""
+    """Debezium's envelope: which row it was, what it is now, and when that was committed.
+
+    Of the row that was nobody reads more than its key, and PostgreSQL often tells no more: a value
+    that may not be there any more is no reason to refuse the one that took its place.
+    """
     row = ", ".join(_column(column) for column in table.columns)
+    (key,) = (column for column in table.columns if column.name == table.primary_key)
     return [
-        f"{identifier('before')} ROW<{row}>",
+        f"{identifier('before')} ROW<{_column(key)}>",
         f"{identifier('after')} ROW<{row}>",
         f"{identifier('op')} STRING",
         f"{identifier('source')} ROW<{identifier('ts_ms')} BIGINT>",

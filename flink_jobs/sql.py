@@ -296,7 +296,7 @@ def _versions(join: TemporalJoin) -> str:
     lines = ",\n  ".join(columns)
     return (
         f"SELECT\n  {lines}\nFROM sources.{identifier(source.name)}\n"
-        f"WHERE {key} IS NOT NULL AND {since} IS NOT NULL;\n"
+        f"WHERE {identifier(REASON)} IS NULL AND {key} IS NOT NULL AND {since} IS NOT NULL;\n"
     )
 
 

@@ -61,10 +61,15 @@ CREATE TABLE sources.`departures` (
 );
 
 CREATE TABLE sources.`planes` (
-  `before` ROW<`tailnum` STRING, `year` BIGINT, `type` STRING, `manufacturer` STRING, `model` STRING, `engines` BIGINT, `seats` BIGINT, `engine` STRING, `age_years` BIGINT, `updated_at` BIGINT>,
+  `before` ROW<`tailnum` STRING>,
   `after` ROW<`tailnum` STRING, `year` BIGINT, `type` STRING, `manufacturer` STRING, `model` STRING, `engines` BIGINT, `seats` BIGINT, `engine` STRING, `age_years` BIGINT, `updated_at` BIGINT>,
   `op` STRING,
   `source` ROW<`ts_ms` BIGINT>,
+  `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
+  `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
+  `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
+  `kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
   `rowtime` AS TO_TIMESTAMP_LTZ(`source`.`ts_ms`, 3),
   WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)
 ) WITH (
@@ -73,8 +78,11 @@ CREATE TABLE sources.`planes` (
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
-  'format' = 'json',
-  'json.ignore-parse-errors' = 'true'
+  'format' = 'headwater-json',
+  'headwater-json.required' = 'source;source.ts_ms;before.tailnum;after.tailnum;after.updated_at',
+  'headwater-json.timestamps' = 'source.ts_ms;after.updated_at',
+  'headwater-json.debezium' = 'true',
+  'headwater-json.counted' = 'false'
 );
 
 CREATE TABLE sources.`weather` (
@@ -89,6 +97,11 @@ CREATE TABLE sources.`weather` (
   `precip` DOUBLE,
   `pressure` DOUBLE,
   `visib` DOUBLE,
+  `dead_reason` STRING METADATA FROM 'value.reason' VIRTUAL,
+  `dead_payload` BYTES METADATA FROM 'value.payload' VIRTUAL,
+  `kafka_partition` INT METADATA FROM 'partition' VIRTUAL,
+  `kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
   `rowtime` AS TO_TIMESTAMP_LTZ(`event_time`, 3),
   WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '300' SECOND(3)
 ) WITH (
@@ -97,8 +110,13 @@ CREATE TABLE sources.`weather` (
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
   'scan.startup.mode' = 'earliest-offset',
-  'format' = 'json',
-  'json.ignore-parse-errors' = 'true'
+  'format' = 'headwater-json',
+  'headwater-json.required' = 'event_time;origin',
+  'headwater-json.timestamps' = 'event_time',
+  'headwater-json.event-time' = 'event_time',
+  'headwater-json.ahead' = '86400 s',
+  'headwater-json.expect' = '[{"name":"temp_within","column":"temp","min":-40,"max":130},{"name":"dewp_within","column":"dewp","min":-60,"max":100},{"name":"temp_present","column":"temp","present":true}]',
+  'headwater-json.counted' = 'false'
 );
 
 CREATE DATABASE joined;
@@ -119,7 +137,7 @@ SELECT
   `after`.`age_years` AS `age_years`,
   `after`.`manufacturer` AS `manufacturer`
 FROM sources.`planes`
-WHERE COALESCE(`after`.`tailnum`, `before`.`tailnum`) IS NOT NULL AND CASE WHEN `op` = 'd' THEN `source`.`ts_ms` ELSE `after`.`updated_at` END IS NOT NULL;
+WHERE `dead_reason` IS NULL AND COALESCE(`after`.`tailnum`, `before`.`tailnum`) IS NOT NULL AND CASE WHEN `op` = 'd' THEN `source`.`ts_ms` ELSE `after`.`updated_at` END IS NOT NULL;
 
 CREATE VIEW joined.`departures_in_context_1` AS
 SELECT `carrier`, `flight`, `tailnum`, `origin`, `dest`, `scheduled`, `dep_delay`, `distance`, `seats`, `age_years`, `manufacturer`, `rowtime`
@@ -138,7 +156,7 @@ SELECT
   `visib` AS `visib`,
   `precip` AS `precip`
 FROM sources.`weather`
-WHERE `origin` IS NOT NULL AND `event_time` IS NOT NULL;
+WHERE `dead_reason` IS NULL AND `origin` IS NOT NULL AND `event_time` IS NOT NULL;
 
 CREATE VIEW joined.`departures_in_context` AS
 SELECT `carrier`, `flight`, `tailnum`, `origin`, `dest`, `scheduled`, `dep_delay`, `distance`, `seats`, `age_years`, `manufacturer`, `wind_speed`, `visib`, `precip`, `rowtime`

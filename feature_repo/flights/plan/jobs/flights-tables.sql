@@ -27,7 +27,7 @@ CREATE CATALOG headwater WITH (
 CREATE TEMPORARY SYSTEM FUNCTION rolling AS 'io.headwater.kernel.rolling.Rolling';
 
 CREATE TABLE sources.`planes` (
-  `before` ROW<`tailnum` STRING, `year` BIGINT, `type` STRING, `manufacturer` STRING, `model` STRING, `engines` BIGINT, `seats` BIGINT, `engine` STRING, `age_years` BIGINT, `updated_at` BIGINT>,
+  `before` ROW<`tailnum` STRING>,
   `after` ROW<`tailnum` STRING, `year` BIGINT, `type` STRING, `manufacturer` STRING, `model` STRING, `engines` BIGINT, `seats` BIGINT, `engine` STRING, `age_years` BIGINT, `updated_at` BIGINT>,
   `op` STRING,
   `source` ROW<`ts_ms` BIGINT>,
@@ -49,7 +49,7 @@ CREATE TABLE sources.`planes` (
 );
 
 CREATE TABLE sources.`airlines` (
-  `before` ROW<`carrier` STRING, `name` STRING, `updated_at` BIGINT>,
+  `before` ROW<`carrier` STRING>,
   `after` ROW<`carrier` STRING, `name` STRING, `updated_at` BIGINT>,
   `op` STRING,
   `source` ROW<`ts_ms` BIGINT>,
@@ -71,7 +71,7 @@ CREATE TABLE sources.`airlines` (
 );
 
 CREATE TABLE sources.`airports` (
-  `before` ROW<`faa` STRING, `name` STRING, `lat` DOUBLE, `lon` DOUBLE, `alt` BIGINT, `tzone` STRING, `updated_at` BIGINT>,
+  `before` ROW<`faa` STRING>,
   `after` ROW<`faa` STRING, `name` STRING, `lat` DOUBLE, `lon` DOUBLE, `alt` BIGINT, `tzone` STRING, `updated_at` BIGINT>,
   `op` STRING,
   `source` ROW<`ts_ms` BIGINT>,

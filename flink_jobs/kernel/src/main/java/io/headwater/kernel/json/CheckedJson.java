@@ -14,6 +14,7 @@ import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.metrics.Counter;
 import org.apache.flink.metrics.MetricGroup;
+import org.apache.flink.metrics.groups.UnregisteredMetricsGroup;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonFactory;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonParser;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonToken;
@@ -76,7 +77,7 @@ final class CheckedJson implements DeserializationSchema<RowData> {
 
   @Override
   public void open(InitializationContext context) {
-    open(context.getMetricGroup());
+    open(rules.counted() ? context.getMetricGroup() : new UnregisteredMetricsGroup());
   }
 
   void open(MetricGroup metrics) {

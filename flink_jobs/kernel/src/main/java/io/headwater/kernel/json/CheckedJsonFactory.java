@@ -69,6 +69,12 @@ public final class CheckedJsonFactory implements DeserializationFormatFactory {
           .stringType()
           .defaultValue("[]")
           .withDescription("Expectations that count, or reject a record, as JSON.");
+  static final ConfigOption<Boolean> COUNTED =
+      key("counted")
+          .booleanType()
+          .defaultValue(true)
+          .withDescription(
+              "Whether this reader counts what is bad: one of a topic's readers does.");
 
   @Override
   public String factoryIdentifier() {
@@ -82,7 +88,7 @@ public final class CheckedJsonFactory implements DeserializationFormatFactory {
 
   @Override
   public Set<ConfigOption<?>> optionalOptions() {
-    return Set.of(REQUIRED, TIMESTAMPS, EVENT_TIME, AHEAD, DEBEZIUM, EXPECT);
+    return Set.of(REQUIRED, TIMESTAMPS, EVENT_TIME, AHEAD, DEBEZIUM, EXPECT, COUNTED);
   }
 
   @Override
@@ -105,7 +111,8 @@ public final class CheckedJsonFactory implements DeserializationFormatFactory {
             eventTime,
             options.get(AHEAD).toMillis(),
             debezium,
-            Expectation.parse(options.get(EXPECT))));
+            Expectation.parse(options.get(EXPECT)),
+            options.get(COUNTED)));
   }
 
   private static final class Format implements DecodingFormat<DeserializationSchema<RowData>> {

@@ -13,6 +13,7 @@ import java.util.Set;
  * @param aheadMillis how far the event time may be ahead of this machine's clock
  * @param debezium whether a record is Debezium's envelope of a change
  * @param expectations what is counted where it does not hold, or rejected
+ * @param counted whether bad records and what was expected of them are counted here
  */
 record Rules(
     Set<String> required,
@@ -20,5 +21,6 @@ record Rules(
     String eventTime,
     long aheadMillis,
     boolean debezium,
-    List<Expectation> expectations)
+    List<Expectation> expectations,
+    boolean counted)
     implements Serializable {}

@@ -49,7 +49,8 @@ class CheckedJsonTest {
               [{"name": "sane_price", "column": "price", "min": 0, "max": 100, "reject": true},
                {"name": "known_name", "column": "name", "in": ["a", "b", "é"], "reject": true},
                {"name": "low_count", "column": "count", "max": 9},
-               {"name": "price_there", "column": "price", "present": true}]"""));
+               {"name": "price_there", "column": "price", "present": true}]"""),
+          true);
 
   private static CheckedJson format(RowType row, Rules rules, Metadata... metadata) {
     CheckedJson format =
@@ -258,7 +259,8 @@ class CheckedJsonTest {
             null,
             0,
             true,
-            List.of());
+            List.of(),
+            true);
     RowData row = format(envelope, rules, Metadata.REASON).deserialize(text.getBytes(UTF_8));
     if (reason == null) {
       assertNull(row.isNullAt(3) ? null : row.getString(3).toString());
