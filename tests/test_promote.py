@@ -112,6 +112,7 @@ class World:
 
     def __init__(self, folder, client):
         folder.mkdir()
+        self.folder = folder
         self.catalog = SqlCatalog("headwater", uri=f"sqlite:///{folder}/c", warehouse=str(folder))
         self.client = client
         self.journal = Journal(folder / "replays")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from connectors.topics import KafkaUnavailable
 from flink_jobs.replay import Offsets, Reading, warm_up
 from flink_jobs.sql import Job, Part, jobs
 from iceberg.archive import StreamArchive
+from iceberg.filters import instant
 from schemas import (
     CdcTable,
     EventStream,
@@ -149,6 +151,10 @@ class Planner:
         """What is to be read of each source; changes nothing."""
         if wanted.end is not None and wanted.start >= wanted.end:
             raise SettingsError("--from must be before --to")
+        if wanted.end is not None and wanted.end > time.time() * 1000:
+            raise SettingsError(
+                f"--to: {instant(wanted.end)} has not come yet; leave --to out to follow the log"
+            )
         if wanted.source not in SOURCES:
             raise SettingsError(f"--source: {wanted.source!r}; choices: {', '.join(SOURCES)}")
         if wanted.source == "archive" and wanted.end is None:

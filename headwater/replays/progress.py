@@ -95,6 +95,11 @@ class Gauges:
         """The least watermark of a running job's tasks that compute those views, -1 for none."""
         return self._mark(self._context.cluster.get(f"/jobs/{job}"), views)
 
+    def computes(self, job: str, view: str) -> bool:
+        """Whether a running job computes that view."""
+        vertices = self._context.cluster.get(f"/jobs/{job}")["vertices"]
+        return any(_task(view) in vertex["name"] for vertex in vertices)
+
     def lag(self, job: str) -> int:
         """Records that a running job has not read yet."""
         return self._context.cluster.metric(job, "Source", "pendingRecords")
@@ -104,7 +109,7 @@ class Gauges:
 
         Not of all tasks: those that read what is joined may never have one.
         """
-        names = [f"redis {view}: " for view in views]
+        names = [_task(view) for view in views]
         tasks = f"/jobs/{job['jid']}/vertices"
         marks = [
             int(mark["value"])
@@ -136,6 +141,11 @@ class Gauges:
             ):
                 return False
         return True
+
+
+def _task(view: str) -> str:
+    """What the name of the task contains that writes a view's values."""
+    return f"redis {view}: "
 
 
 def records(job: dict[str, Any]) -> int:

@@ -16,6 +16,7 @@ from headwater.replays.handover import Handover
 from headwater.replays.holdings import Freed, Holdings
 from headwater.replays.jobs import ENDED, ReplayJobs
 from headwater.replays.journal import GOING, Replay
+from headwater.replays.live import Live
 from headwater.replays.plan import Plan, ReplayError, Wanted, expected, now
 from headwater.replays.progress import Gauges, Progress, records
 from headwater.replays.promote import Moved, promote, roll_back
@@ -35,6 +36,7 @@ class Replays:
         self._gauges = Gauges(context, self._jobs)
         self._handover = Handover(context, self._jobs, self._gauges)
         self._holdings = Holdings(context)
+        self._live = Live(context, self._gauges)
 
     def plan(self, wanted: Wanted, rate: float | None = None) -> Plan:
         """What a replay would do; changes nothing."""
@@ -158,6 +160,8 @@ class Replays:
             return {}
         if replay.state not in ("done", "rolled back", "promoting"):
             raise ReplayError(f"replay {replay.id} is {replay.state}: it cannot be promoted")
+        if replay.end is not None and replay.state != "promoting":
+            self._live.await_end(replay, report)
         with self._context.online() as online:
             return promote(
                 self.journal,

@@ -1,0 +1,98 @@
+"""How far the live jobs have come, beyond which no replay is put in their place."""
+
+from __future__ import annotations
+
+import time
+
+from flink_jobs.sql import Job
+from headwater.jobs import Report
+from headwater.replays.context import Context
+from headwater.replays.journal import Replay
+from headwater.replays.plan import ReplayError
+from headwater.replays.progress import Gauges
+from iceberg.catalog import NAMESPACE
+from schemas import EVENT_TIME, FeatureView
+
+_PASS_SECONDS = 120
+_COMMIT_SECONDS = 120
+_AGAIN_SECONDS = 2.0
+"""Between two looks; Flink asks its tasks anew for the second."""
+
+
+class Live:
+    """The live jobs of views, as a replay of the same views has to know them."""
+
+    def __init__(self, context: Context, gauges: Gauges) -> None:
+        self._context = context
+        self._gauges = gauges
+
+    def await_end(self, replay: Replay, report: Report) -> None:
+        """Return when live jobs have committed all that comes before the end of a replay.
+
+        What they were still to write there would come on top of the replay's rows, and the online
+        store would refuse it. ReplayError if they do not get there. A job that does not run is not
+        waited for, nor a view that its job does not compute yet.
+        """
+        deadline = time.monotonic() + _PASS_SECONDS
+        said = ""
+        while behind := self._behind(replay):
+            if time.monotonic() > deadline:
+                raise ReplayError(
+                    f"replay {replay.id} ends at {_end(replay)}, live has not come there: {behind};"
+                    " promote it when it has, or replay without --to, which follows live"
+                )
+            if behind != said:
+                report(f"waiting for live to come to {_end(replay)}: {behind}")
+                said = behind
+            time.sleep(_AGAIN_SECONDS)
+        ids = [
+            id_
+            for job, id_ in self._running(replay)
+            if not all(self._is_committed(replay, view) for view in self._computed(job, id_))
+        ]
+        # The tables of the first are committed after it is complete, and before a second one is.
+        if ids and (left := self._context.cluster.checkpoint(ids, 2, _COMMIT_SECONDS)):
+            raise ReplayError(f"job {', '.join(left)} makes no checkpoints: try again when it does")
+
+    def _behind(self, replay: Replay) -> str:
+        """Which live jobs have not come to its end, and where they are; empty if all have."""
+        assert replay.end is not None
+        told = []
+        for job, id_ in self._running(replay):
+            # The facts of a captured table wait for no watermark.
+            views = [view for view in self._computed(job, id_) if view.stream is not None]
+            if not views:
+                continue
+            mark = self._gauges.watermark(id_, [view.name for view in views])
+            if mark < 0:  # it has started again and has read nothing new since
+                if not all(self._is_committed(replay, view) for view in views):
+                    told.append(f"{job.name} has no watermark yet")
+            elif mark < replay.end - 1:
+                told.append(f"{job.name} is at {Replay.iso(mark)}")
+        return ", ".join(told)
+
+    def _running(self, replay: Replay) -> list[tuple[Job, str]]:
+        """The live jobs of its views that run, narrowed to those, and Flink's id of each."""
+        ids = {job.name: job.id for job in self._context.cluster.jobs()}
+        jobs = self._context.planner.jobs(replay.views)
+        return [(job, ids[job.name]) for job in jobs if job.name in ids]
+
+    def _computed(self, job: Job, id_: str) -> list[FeatureView]:
+        """The job's views that it computes as it runs: one that was declared since is not there."""
+        return [view for view in job.views if self._gauges.computes(id_, view.name)]
+
+    def _is_committed(self, replay: Replay, view: FeatureView) -> bool:
+        """Whether the table holds a row of the replay's last instant, or of a later one.
+
+        A row is let out when the watermark has come to it, and committed with all before it.
+        """
+        assert replay.end is not None
+        since = f"{EVENT_TIME} >= '{Replay.iso(replay.end - 1)}'"
+        table = self._context.tables.load_table(f"{NAMESPACE}.{view.name}")
+        scan = table.scan(row_filter=since, selected_fields=(EVENT_TIME,), limit=1)
+        return bool(scan.to_arrow().num_rows)
+
+
+def _end(replay: Replay) -> str:
+    assert replay.end is not None
+    return Replay.iso(replay.end)

@@ -1,0 +1,183 @@
+"""What may be done with a replay when: beside live jobs, beside others, and days later."""
+
+from __future__ import annotations
+
+import json
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from types import SimpleNamespace
+
+import pytest
+
+from feature_repo.flights.repository import repository
+from headwater.replays import live
+from headwater.replays.plan import Planner, ReplayError, Wanted
+from headwater.replays.run import Replays
+from schemas import SettingsError
+from tests.test_promote import END, NEW, OLD, START, VIEWS, World, holds, no_readers, server
+
+__all__ = ["no_readers", "server"]
+
+JOB = "flights-arrivals"
+
+
+class Flink:
+    """A cluster's REST API, as far as replays ask it."""
+
+    def __init__(self):
+        self.jobs = {}
+        """Name of a job, and by view the watermarks it tells, one each time; the last one stays."""
+        self.checkpoints = 0
+        answer = self.answer
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = json.dumps(answer(self.command, self.path.strip("/").split("/"))).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def answer(self, method, path):
+        match (method, path[1:]):
+            case ("GET", ["overview"]):
+                return {
+                    "jobs": [
+                        {"jid": name, "name": name, "state": "RUNNING", "start-time": 1}
+                        for name in self.jobs
+                    ]
+                }
+            case ("GET", [job]):
+                names = [{"id": view, "name": f"redis {view}: Writer"} for view in self.jobs[job]]
+                return {"jid": job, "vertices": names}
+            case ("GET", [job, "vertices", view, "watermarks"]):
+                marks = self.jobs[job][view]
+                mark = marks.pop(0) if len(marks) > 1 else marks[0]
+                return [] if mark is None else [{"value": str(mark)}]
+            case ("POST", [_, "checkpoints"]):
+                self.checkpoints += 1
+                return {"request-id": "t"}
+            case ("GET", [_, "checkpoints", "t"]):
+                return {"status": {"id": "COMPLETED"}, "operation": {}}
+        raise AssertionError((method, path))
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def flink():
+    found = Flink()
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
+
+
+@pytest.fixture
+def world(tmp_path, server):
+    return World(tmp_path / "world", server)
+
+
+@pytest.fixture
+def replays(world, flink):
+    return opened(world, flink)
+
+
+def opened(world, flink):
+    """The replays as a command of its own has them."""
+    settings = SimpleNamespace(
+        state=world.folder,
+        flink_url=flink.url,
+        catalog_url=lambda: str(world.catalog.engine.url),
+        warehouse=str(world.folder),
+        kafka_access=None,
+        ports=SimpleNamespace(redis=world.client.connection_pool.connection_kwargs["port"]),
+    )
+    return Replays(settings, repository)
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    """Nobody waits long."""
+    monkeypatch.setattr(live, "_PASS_SECONDS", 0)
+    monkeypatch.setattr(live, "_AGAIN_SECONDS", 0)
+
+
+def at(*marks):
+    """A live job that computes the views, and has come there."""
+    return {JOB: {view.name: list(marks) for view in VIEWS}}
+
+
+def cut_live(world):
+    """Live has no row of the replay's end or later."""
+    for view in VIEWS:
+        table = world.catalog.load_table(f"features.{view.name}")
+        table.delete("event_time >= '2013-01-01T13:00:00+00:00'")
+
+
+def test_a_span_that_has_not_come_yet_is_not_planned():
+    end = int(time.time() * 1000) + 3_600_000
+    wanted = Wanted(("aircraft_delays",), START, end, {})
+    with pytest.raises(SettingsError, match=r"--to: 2\S+ has not come yet; leave --to out"):
+        Planner(repository, None, None).sources(wanted)
+
+
+def test_a_replay_is_not_promoted_where_live_has_not_come_to_its_end(replays, flink, world, brief):
+    flink.jobs = at(END - 2)
+    with pytest.raises(ReplayError, match=f"live has not come there: {JOB} is at 2013-01-01T12:59"):
+        replays.promote(world.replay, print)
+    assert world.journal.find("0001").state == "done"
+    holds(world, OLD)
+    flink.jobs = at(END - 1)
+    replays.promote(world.replay, print)
+    holds(world, NEW)
+    assert flink.checkpoints == 0, "rows after the end are committed"
+
+
+def test_live_is_waited_for(replays, flink, world, monkeypatch):
+    monkeypatch.setattr(live, "_AGAIN_SECONDS", 0)
+    flink.jobs = at(START, START, END - 2, END)
+    said = []
+    replays.promote(world.replay, said.append)
+    assert [text.split(" is at ")[1][11:] for text in said] == [
+        "11:00:00+00:00",
+        "12:59:59.998000+00:00",
+    ]
+    holds(world, NEW)
+
+
+def test_what_live_has_let_out_is_committed_before_a_promotion(replays, flink, world, brief):
+    cut_live(world)
+    flink.jobs = at(END)
+    replays.promote(world.replay, print)
+    assert flink.checkpoints == 2
+
+
+def test_a_live_job_that_reads_nothing_since_it_started_again_is_judged_by_its_rows(
+    replays, flink, world, brief
+):
+    flink.jobs = at(None)
+    replays.promote(world.replay, print)
+    holds(world, NEW)
+    replays.roll_back(world.journal.find("0001"), print)
+    cut_live(world)
+    with pytest.raises(ReplayError, match=f"{JOB} has no watermark yet"):
+        replays.promote(world.journal.find("0001"), print)
+
+
+@pytest.mark.parametrize("jobs", [{}, {JOB: {"another_view": [START]}}])
+def test_who_does_not_compute_the_view_is_not_waited_for(replays, flink, world, brief, jobs):
+    flink.jobs = jobs
+    replays.promote(world.replay, print)
+    holds(world, NEW)
