@@ -175,8 +175,8 @@ def branch_files(table: Table, name: str) -> dict[str, int]:
     return {task.file.file_path: task.file.file_size_in_bytes for task in scan.plan_files()}
 
 
-def drop_branch(table: Table, name: str, tag: str, delete_files: bool) -> None:
-    """Remove a branch that began empty, and a tag, if they are there.
+def drop_branch(table: Table, name: str, tags: Iterable[str], delete_files: bool) -> None:
+    """Remove a branch that began empty, and tags, where they are there.
 
     Its files are deleted if that is asked for, which only a branch allows whose files were never
     taken over by another; else they go when maintenance expires the snapshots that name them.
@@ -188,8 +188,9 @@ def drop_branch(table: Table, name: str, tag: str, delete_files: bool) -> None:
         refs, changes = table.refresh().refs(), table.manage_snapshots()
         if name in refs:
             changes = changes.remove_branch(name)
-        if tag in refs:
-            changes = changes.remove_tag(tag)
+        for tag in tags:
+            if tag in refs:
+                changes = changes.remove_tag(tag)
         changes.commit()
 
     def expire() -> None:

@@ -25,17 +25,23 @@ class CommitError(HeadwaterError):
     """Tables cannot be committed together; the text says why."""
 
 
+def check_together(catalog: Catalog) -> SqlCatalog:
+    """The catalog, if it can commit several tables as one: CommitError unless it is SQL."""
+    if not isinstance(catalog, SqlCatalog):
+        raise CommitError(
+            f"a catalog of type {type(catalog).__name__} cannot commit several tables as one: a SQL"
+            " catalog can"
+        )
+    return catalog
+
+
 def commit_together(catalog: Catalog, transactions: Sequence[Transaction]) -> None:
     """Commit the transactions, one a table, at once; CommitError unless the catalog is SQL.
 
     CommitFailedException if a table has changed since its transaction began; nothing is changed
     then. The files of a commit that failed stay behind, and go with a table's orphans.
     """
-    if not isinstance(catalog, SqlCatalog):
-        raise CommitError(
-            f"a catalog of type {type(catalog).__name__} cannot commit several tables as one: a SQL"
-            " catalog can"
-        )
+    catalog = check_together(catalog)
     staged = []
     for transaction in transactions:
         table = transaction._table

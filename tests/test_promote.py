@@ -353,16 +353,16 @@ def test_a_dropped_branch_takes_its_files_along_unless_they_are_the_tables_now(w
     table = world.catalog.load_table(names[0])
     files = branch_files(table, world.replay.branch)
     assert files and all(os.path.exists(path.removeprefix("file://")) for path in files)
-    drop_branch(table, world.replay.branch, world.replay.kept, delete_files=True)
+    drop_branch(table, world.replay.branch, world.replay.tags, delete_files=True)
     assert not any(os.path.exists(path.removeprefix("file://")) for path in files)
     table = world.catalog.load_table(names[0])
     assert set(table.refs()) == {"main", "empty"}
     assert table.scan().to_arrow().num_rows == 3 * len(AIRCRAFT)
-    drop_branch(table, world.replay.branch, world.replay.kept, delete_files=True)  # it is gone
+    drop_branch(table, world.replay.branch, world.replay.tags, delete_files=True)  # it is gone
 
     other = world.catalog.load_table(names[1])
     kept = branch_files(other, world.replay.branch)
-    drop_branch(other, world.replay.branch, world.replay.kept, delete_files=False)
+    drop_branch(other, world.replay.branch, world.replay.tags, delete_files=False)
     assert all(os.path.exists(path.removeprefix("file://")) for path in kept)
 
 
@@ -410,7 +410,7 @@ def test_a_commit_that_comes_in_between_is_no_end_of_a_branch(world):
     at = table.refresh().refs()["replay-0002"].snapshot_id
     assert table.scan(snapshot_id=at).to_arrow()["event_time"].to_pylist() == [NOON] * len(AIRCRAFT)
     with rival(world, commits=3):
-        drop_branch(table, "replay-0002", "none", delete_files=True)
+        drop_branch(table, "replay-0002", (), delete_files=True)
     table.refresh()
     assert "replay-0002" not in table.refs()
     assert table.scan().to_arrow().num_rows == rows + 9 * len(AIRCRAFT)

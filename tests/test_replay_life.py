@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import SimpleNamespace
@@ -13,7 +14,10 @@ import pytest
 from feature_repo.flights.repository import repository
 from headwater.replays import live
 from headwater.replays.plan import Planner, ReplayError, Wanted
+from headwater.replays.promote import PromotionError, promote
 from headwater.replays.run import Replays
+from iceberg.maintenance import Care, expire
+from iceberg.together import CommitError
 from schemas import SettingsError
 from tests.test_promote import END, NEW, OLD, START, VIEWS, World, holds, no_readers, server
 
@@ -181,3 +185,62 @@ def test_who_does_not_compute_the_view_is_not_waited_for(replays, flink, world, 
     flink.jobs = jobs
     replays.promote(world.replay, print)
     holds(world, NEW)
+
+
+def six_days_on(world):
+    """What is left after live went on for a while and the tables were cared for at night."""
+    for hour in (3, 4, 5):
+        for view in VIEWS:
+            world.append(view, {"count_1d": 9, "dest": "OAK"}, "main", (hour,))
+    for view in VIEWS:
+        now = datetime.now(UTC) + timedelta(days=6)
+        assert expire(world.catalog, f"features.{view.name}", Care(), now)
+
+
+def refs_of(world, view):
+    return set(world.catalog.load_table(f"features.{view.name}").refs())
+
+
+def test_a_promotion_can_be_undone_after_the_tables_were_cared_for(replays, world):
+    replays.promote(world.replay, print)
+    six_days_on(world)
+    replays.roll_back(world.journal.find("0001"), print)
+    for view in VIEWS:
+        within = world.replay.within(view.name)
+        table = world.catalog.load_table(f"features.{view.name}")
+        values = table.scan(row_filter=within).to_arrow()[view.schema[0].name].to_pylist()
+        assert values == [OLD[view.schema[0].name]] * 3
+        assert refs_of(world, view) == {"main", "empty", "replay_0001"}
+
+
+def test_a_promotion_that_is_dropped_leaves_no_tag(replays, world):
+    replays.promote(world.replay, print)
+    replays.drop(world.journal.find("0001"))
+    assert refs_of(world, VIEWS[0]) == {"main", "empty"}
+
+
+def test_what_cannot_be_undone_stays_promoted(replays, world):
+    replays.promote(world.replay, print)
+    for view in VIEWS:
+        table = world.catalog.load_table(f"features.{view.name}")
+        table.manage_snapshots().remove_tag("promoted_replay_0001").commit()
+    six_days_on(world)
+    with pytest.raises(PromotionError, match="the rows from before replay 0001"):
+        replays.roll_back(world.journal.find("0001"), print)
+    assert world.journal.find("0001").state == "promoted"
+
+
+def test_a_promotion_that_is_refused_changes_nothing(world):
+    class NoSql:
+        load_table = world.catalog.load_table
+
+    def refused(catalog, error):
+        with pytest.raises(error):
+            promote(world.journal, catalog, world.client, "flights", VIEWS, world.replay)
+        assert world.journal.find("0001").state == "done"
+        holds(world, OLD)
+
+    refused(NoSql(), CommitError)
+    table = world.catalog.load_table(f"features.{VIEWS[1].name}")
+    table.manage_snapshots().remove_branch("replay_0001").commit()
+    refused(world.catalog, PromotionError)

@@ -61,7 +61,7 @@ class Holdings:
         for name in replay.views:
             table = tables.load_table(f"{NAMESPACE}.{name}")
             taken_over = mark(replay) in table.properties
-            drop_branch(table, replay.branch, replay.kept, delete_files=not taken_over)
+            drop_branch(table, replay.branch, replay.tags, delete_files=not taken_over)
         self._drop_keys(replay)
         shutil.rmtree(self._context.checkpoints(replay), ignore_errors=True)
         return freed

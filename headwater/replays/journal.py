@@ -74,6 +74,16 @@ class Replay:
         """The tag that keeps a table's rows from before the promotion."""
         return f"before_replay_{self.id}"
 
+    @property
+    def placed(self) -> str:
+        """The tag that keeps a table as the promotion left it, which its undoing starts from."""
+        return f"promoted_replay_{self.id}"
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that its promotion puts on a table."""
+        return self.kept, self.placed
+
     def version(self, project: str) -> str:
         """What its Redis keys end in, where live ones end in the project."""
         return f"{project}~{self.id}"

@@ -29,13 +29,14 @@ from headwater.replays.journal import Journal, Replay
 from iceberg.catalog import NAMESPACE
 from iceberg.commits import commit_beside_others
 from iceberg.tables import AVAILABLE_AT
-from iceberg.together import commit_together
+from iceberg.together import check_together, commit_together
 from schemas import FeatureView, HeadwaterError
 
 _AT_ONCE = 500
 """Entities that move in one step of Redis, which answers nobody else meanwhile."""
 
 _UNDO = "~undo"
+_ROLLED_BACK = "rolled-back"
 
 # KEYS: live, replayed and undo key of each entity. ARGV: how many fields of ours a view has, its
 # fields of ours (version, timestamp), its features; the next view. `until` is the third of ours.
@@ -135,7 +136,11 @@ def promote(
     views: Sequence[FeatureView],
     replay: Replay,
 ) -> dict[str, Moved]:
-    """Switch to the replay's values; what moved, by view."""
+    """Switch to the replay's values; what moved, by view. Where it is refused, nothing changes."""
+    check_together(catalog)
+    _check_switch(online, project, views, replay)
+    for view in views:
+        _check_branch(_table(catalog, view), view.name, replay)
     journal.set_state(replay, "promoting")
     rows = _switch_tables(catalog, views, replay, "promoted", _promoted)
     entities = _switch_values(online, project, views, replay, _PROMOTE, "")
@@ -151,9 +156,18 @@ def roll_back(
     views: Sequence[FeatureView],
     replay: Replay,
 ) -> dict[str, Moved]:
-    """Switch back to the values from before the promotion, and keep what live wrote since."""
+    """Switch back to the values from before the promotion, and keep what live wrote since.
+
+    Where it is refused, nothing changes.
+    """
+    check_together(catalog)
+    _check_switch(online, project, views, replay)
+    for view in views:
+        table = _table(catalog, view)
+        if _state(table, replay) != _ROLLED_BACK:  # a command that was killed had come this far
+            _promotion(table, view.name, replay)
     journal.set_state(replay, "rolling back")
-    rows = _switch_tables(catalog, views, replay, "rolled-back", _rolled_back)
+    rows = _switch_tables(catalog, views, replay, _ROLLED_BACK, _rolled_back)
     entities = _switch_values(online, project, views, replay, _ROLL_BACK, _UNDO)
     journal.set_state(replay, "rolled back")
     return {view.name: Moved(rows[view.name], entities[view.name]) for view in views}
@@ -162,6 +176,19 @@ def roll_back(
 def mark(replay: Replay) -> str:
     """The property of a table that says what of the replay is in place."""
     return f"headwater.replay.{replay.id}"
+
+
+def _table(catalog: Catalog, view: FeatureView) -> Table:
+    return catalog.load_table(f"{NAMESPACE}.{view.name}")
+
+
+def _state(table: Table, replay: Replay) -> str:
+    return table.properties.get(mark(replay), "")
+
+
+def _check_branch(table: Table, view: str, replay: Replay) -> None:
+    if replay.branch not in table.refs():
+        raise PromotionError(f"{view}: the rows of replay {replay.id} are gone")
 
 
 def _switch_tables(
@@ -174,9 +201,8 @@ def _switch_tables(
     """Change all tables in one commit, unless that has been done; rows that came in, by view."""
 
     def switch() -> dict[str, int]:
-        tables = {view.name: catalog.load_table(f"{NAMESPACE}.{view.name}") for view in views}
-        states = {name: table.properties.get(mark(replay), "") for name, table in tables.items()}
-        if all(state.startswith(done) for state in states.values()):
+        tables = {view.name: _table(catalog, view) for view in views}
+        if all(_state(table, replay).startswith(done) for table in tables.values()):
             return dict.fromkeys(tables, 0)  # a command that was killed had come this far
         changed = {name: change(table, name, replay) for name, table in tables.items()}
         commit_together(catalog, [transaction for transaction, _ in changed.values()])
@@ -197,25 +223,17 @@ def _promoted(table: Table, view: str, replay: Replay) -> tuple[Transaction, int
         for file in files.values():
             append.append_data_file(file)
         promoted = append.snapshot_id
-    snapshots = transaction.table_metadata
-    if replay.kept not in table.refs():
-        ManageSnapshots(transaction).create_tag(before.snapshot_id, replay.kept).commit()
-    assert snapshots.current_snapshot_id == promoted
+    assert transaction.table_metadata.current_snapshot_id == promoted
+    for snapshot, tag in ((before.snapshot_id, replay.kept), (promoted, replay.placed)):
+        if tag not in table.refs():
+            ManageSnapshots(transaction).create_tag(snapshot, tag).commit()
     transaction.set_properties({mark(replay): f"promoted {before.snapshot_id} {promoted}"})
     return transaction, sum(file.record_count for file in files.values())
 
 
 def _rolled_back(table: Table, view: str, replay: Replay) -> tuple[Transaction, int]:
     """The promotion's change of files undone; rows, where files were rewritten since."""
-    state = table.properties.get(mark(replay), "").split()
-    if len(state) != 3 or state[0] != "promoted":
-        raise PromotionError(f"{view}: replay {replay.id} is not in the table")
-    before, promoted = int(state[1]), int(state[2])
-    for snapshot in (before, promoted):
-        if table.snapshot_by_id(snapshot) is None:
-            raise PromotionError(
-                f"{view}: the rows from before replay {replay.id} was promoted are gone"
-            )
+    before, promoted = _promotion(table, view, replay)
     old, new, now = (_files(table, snapshot) for snapshot in (before, promoted, None))
     transaction = table.transaction()
     if all(path in now for path in new.keys() - old.keys()):
@@ -229,10 +247,25 @@ def _rolled_back(table: Table, view: str, replay: Replay) -> tuple[Transaction, 
         wanted = _rows_before(table, view, replay, before, promoted)
         transaction.overwrite(wanted, replay.within(view))
         rows = wanted.num_rows
-    if replay.kept in table.refs():
-        ManageSnapshots(transaction).remove_tag(replay.kept).commit()
-    transaction.set_properties({mark(replay): "rolled-back"})
+    for tag in replay.tags:
+        if tag in table.refs():
+            ManageSnapshots(transaction).remove_tag(tag).commit()
+    transaction.set_properties({mark(replay): _ROLLED_BACK})
     return transaction, rows
+
+
+def _promotion(table: Table, view: str, replay: Replay) -> tuple[int, int]:
+    """The snapshots from before a promotion and with it; PromotionError unless both are there."""
+    state = _state(table, replay).split()
+    if len(state) != 3 or state[0] != "promoted":
+        raise PromotionError(f"{view}: replay {replay.id} is not in the table")
+    before, promoted = int(state[1]), int(state[2])
+    for snapshot in (before, promoted):
+        if table.snapshot_by_id(snapshot) is None:
+            raise PromotionError(
+                f"{view}: the rows from before replay {replay.id} was promoted are gone"
+            )
+    return before, promoted
 
 
 def _rows_before(table: Table, view: str, replay: Replay, before: int, promoted: int) -> pa.Table:
@@ -252,6 +285,24 @@ def _files(table: Table, snapshot: int | None) -> dict[str, DataFile]:
     return {task.file.file_path: task.file for task in scan.plan_files()}
 
 
+def _check_switch(
+    online: redis.Redis, project: str, views: Sequence[FeatureView], replay: Replay
+) -> dict[str, str]:
+    """What is being switched, by view; PromotionError if one of ours is, of another replay."""
+    told: Any = online.hgetall(switch_key(project))
+    there = {name.decode(): found.decode() for name, found in told.items()}
+    busy = {
+        name: found
+        for name, found in there.items()
+        if found != project and not found.startswith(replay.version(project))
+    }
+    if taken := sorted(view.name for view in views if view.name in busy):
+        raise PromotionError(
+            f"{', '.join(taken)}: another replay is being switched ({busy[taken[0]]}); finish that"
+        )
+    return there
+
+
 def _switch_values(
     online: redis.Redis,
     project: str,
@@ -263,17 +314,7 @@ def _switch_values(
     """Switch readers to the other keys, move their values, switch off; entities, by view."""
     version = replay.version(project)
     key = switch_key(project)
-    told: Any = online.hgetall(key)
-    there = {name.decode(): found.decode() for name, found in told.items()}
-    busy = {
-        name: found
-        for name, found in there.items()
-        if found != project and not found.startswith(version)
-    }
-    if taken := sorted(view.name for view in views if view.name in busy):
-        raise PromotionError(
-            f"{', '.join(taken)}: another replay is being switched ({busy[taken[0]]}); finish that"
-        )
+    there = _check_switch(online, project, views, replay)
     if not all(there.get(view.name) == f"{version}{other}" for view in views):
         online.hset(key, mapping=dict.fromkeys((view.name for view in views), project))
         time.sleep(NOTICE_SECONDS)
