@@ -13,9 +13,11 @@ import pytest
 
 from feature_repo.flights.repository import repository
 from headwater.replays import live
+from headwater.replays.journal import Replay
 from headwater.replays.plan import Planner, ReplayError, Wanted
 from headwater.replays.promote import PromotionError, promote
 from headwater.replays.run import Replays
+from iceberg.catalog import empty_branch
 from iceberg.maintenance import Care, expire
 from iceberg.together import CommitError
 from schemas import SettingsError
@@ -244,3 +246,68 @@ def test_a_promotion_that_is_refused_changes_nothing(world):
     table = world.catalog.load_table(f"features.{VIEWS[1].name}")
     table.manage_snapshots().remove_branch("replay_0001").commit()
     refused(world.catalog, PromotionError)
+
+
+def another(world, id_, start=START, end=END, value=7):
+    """A second replay of the same views, done, with a value of its own at noon."""
+    names = tuple(view.name for view in VIEWS)
+    replay = world.journal.write(Replay(id_, names, start, end, state="done"))
+    values = {"count_1d": value, "dest": str(value)}
+    for view in VIEWS:
+        table = world.catalog.load_table(f"features.{view.name}")
+        empty_branch(table, replay.branch)
+        world.append(view, values, replay.branch, ((start - START) // 3_600_000,))
+        world.write(view, values, f"flights~{id_}", (start - START) // 3_600_000)
+    return replay, values
+
+
+def test_promotions_are_rolled_back_newest_first(replays, world):
+    second, values = another(world, "0002")
+    replays.promote(world.replay, print)
+    replays.promote(second, print)
+    with pytest.raises(PromotionError, match="0002 was promoted on top of 0001: roll it back"):
+        replays.roll_back(world.journal.find("0001"), print)
+    assert world.journal.find("0001").state == "promoted"
+    holds(world, values)
+    replays.roll_back(world.journal.find("0002"), print)
+    holds(world, NEW)
+    replays.roll_back(world.journal.find("0001"), print)
+    holds(world, OLD)
+    # The other way about, it is the other one that waits.
+    replays.promote(world.journal.find("0002"), print)
+    replays.promote(world.journal.find("0001"), print)
+    with pytest.raises(PromotionError, match="0001 was promoted on top of 0002"):
+        replays.roll_back(world.journal.find("0002"), print)
+
+
+def test_what_lies_beneath_a_promotion_that_was_dropped_stays(replays, world):
+    second, values = another(world, "0002")
+    replays.promote(world.replay, print)
+    replays.promote(second, print)
+    replays.drop(world.journal.find("0002"))
+    with pytest.raises(PromotionError, match=r"0002 .* has been dropped: its values stay"):
+        replays.roll_back(world.journal.find("0001"), print)
+    holds(world, values)
+
+
+def test_a_promotion_of_an_earlier_span_does_not_keep_another_from_being_undone(replays, world):
+    earlier, _ = another(world, "0002", START - 4 * 3_600_000, START)
+    replays.promote(world.replay, print)
+    replays.promote(earlier, print)
+    replays.roll_back(world.journal.find("0001"), print)
+    assert world.journal.find("0001").state == "rolled back"
+
+
+def test_what_an_older_version_promoted_can_be_rolled_back(replays, world):
+    replays.promote(world.replay, print)
+    for view in VIEWS:
+        table = world.catalog.load_table(f"features.{view.name}")
+        told = " ".join(table.properties["headwater.replay.0001"].split()[:3])
+        table.transaction().set_properties({"headwater.replay.0001": told}).commit_transaction()
+    second, _ = another(world, "0002")
+    replays.promote(second, print)
+    with pytest.raises(PromotionError, match="0002 was promoted on top of 0001"):
+        replays.roll_back(world.journal.find("0001"), print)
+    replays.roll_back(world.journal.find("0002"), print)
+    replays.roll_back(world.journal.find("0001"), print)
+    holds(world, OLD)

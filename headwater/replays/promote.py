@@ -10,6 +10,7 @@ finished by the same command.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ _AT_ONCE = 500
 
 _UNDO = "~undo"
 _ROLLED_BACK = "rolled-back"
+_MARK = "headwater.replay."
 
 # KEYS: live, replayed and undo key of each entity. ARGV: how many fields of ours a view has, its
 # fields of ours (version, timestamp), its features; the next view. `until` is the third of ours.
@@ -165,7 +167,7 @@ def roll_back(
     for view in views:
         table = _table(catalog, view)
         if _state(table, replay) != _ROLLED_BACK:  # a command that was killed had come this far
-            _promotion(table, view.name, replay)
+            _check_newest(journal, table, view.name, replay)
     journal.set_state(replay, "rolling back")
     rows = _switch_tables(catalog, views, replay, _ROLLED_BACK, _rolled_back)
     entities = _switch_values(online, project, views, replay, _ROLL_BACK, _UNDO)
@@ -175,7 +177,7 @@ def roll_back(
 
 def mark(replay: Replay) -> str:
     """The property of a table that says what of the replay is in place."""
-    return f"headwater.replay.{replay.id}"
+    return f"{_MARK}{replay.id}"
 
 
 def _table(catalog: Catalog, view: FeatureView) -> Table:
@@ -227,13 +229,18 @@ def _promoted(table: Table, view: str, replay: Replay) -> tuple[Transaction, int
     for snapshot, tag in ((before.snapshot_id, replay.kept), (promoted, replay.placed)):
         if tag not in table.refs():
             ManageSnapshots(transaction).create_tag(snapshot, tag).commit()
-    transaction.set_properties({mark(replay): f"promoted {before.snapshot_id} {promoted}"})
+    placed = transaction.table_metadata.snapshot_by_id(promoted)
+    assert placed is not None and placed.sequence_number is not None
+    end = replay.ends.get(view, replay.end)
+    told = (before.snapshot_id, promoted, placed.sequence_number, replay.start, end)
+    transaction.set_properties({mark(replay): f"promoted {' '.join(map(str, told))}"})
     return transaction, sum(file.record_count for file in files.values())
 
 
 def _rolled_back(table: Table, view: str, replay: Replay) -> tuple[Transaction, int]:
     """The promotion's change of files undone; rows, where files were rewritten since."""
-    before, promoted = _promotion(table, view, replay)
+    there = _promotion(table, view, replay)
+    before, promoted = there.before, there.promoted
     old, new, now = (_files(table, snapshot) for snapshot in (before, promoted, None))
     transaction = table.transaction()
     if all(path in now for path in new.keys() - old.keys()):
@@ -254,18 +261,75 @@ def _rolled_back(table: Table, view: str, replay: Replay) -> tuple[Transaction, 
     return transaction, rows
 
 
-def _promotion(table: Table, view: str, replay: Replay) -> tuple[int, int]:
-    """The snapshots from before a promotion and with it; PromotionError unless both are there."""
-    state = _state(table, replay).split()
-    if len(state) != 3 or state[0] != "promoted":
+@dataclass(frozen=True)
+class _Promotion:
+    """What a table says of a replay that is in place."""
+
+    before: int
+    """Its snapshot before the promotion."""
+
+    promoted: int
+    order: int
+    """Higher than that of all promotions before it."""
+
+    start: int
+    end: int
+
+    @staticmethod
+    def read(table: Table, text: str) -> _Promotion | None:
+        """Of the text of its property; None if the replay is not in place."""
+        done, *numbers = text.split() or [""]
+        if done != "promoted":
+            return None
+        before, promoted, *rest = map(int, numbers)
+        if rest:
+            return _Promotion(before, promoted, *rest)
+        # Tables that were promoted to by an older version do not tell the rest.
+        snapshot = table.snapshot_by_id(promoted)
+        order = 0 if snapshot is None else snapshot.sequence_number or 0
+        return _Promotion(before, promoted, order, 0, sys.maxsize)
+
+
+def _promotion(table: Table, view: str, replay: Replay) -> _Promotion:
+    """Where a replay is in place; PromotionError unless it is, and what was before is there."""
+    found = _Promotion.read(table, _state(table, replay))
+    if found is None:
         raise PromotionError(f"{view}: replay {replay.id} is not in the table")
-    before, promoted = int(state[1]), int(state[2])
-    for snapshot in (before, promoted):
+    for snapshot in (found.before, found.promoted):
         if table.snapshot_by_id(snapshot) is None:
             raise PromotionError(
                 f"{view}: the rows from before replay {replay.id} was promoted are gone"
             )
-    return before, promoted
+    return found
+
+
+def _check_newest(journal: Journal, table: Table, view: str, replay: Replay) -> None:
+    """PromotionError if another replay was promoted on top of this one.
+
+    Its span ends after this one's start: what it replaced, and would put back, may be of this one.
+    """
+    mine = _promotion(table, view, replay)
+    others = {
+        key.removeprefix(_MARK): _Promotion.read(table, text)
+        for key, text in table.properties.items()
+        if key.startswith(_MARK)
+    }
+    later = {
+        id_: other.order
+        for id_, other in others.items()
+        if other is not None and other.order > mine.order and other.end > mine.start
+    }
+    if not later:
+        return
+    newest = max(later, key=lambda id_: later[id_])
+    if newest in [one.id for one in journal.all()]:
+        raise PromotionError(
+            f"{view}: replay {newest} was promoted on top of {replay.id}: roll it back first"
+        )
+    raise PromotionError(
+        f"{view}: replay {newest} was promoted on top of {replay.id} and has been dropped: its"
+        f" values stay, and {replay.id} can no longer be rolled back"
+    )
 
 
 def _rows_before(table: Table, view: str, replay: Replay, before: int, promoted: int) -> pa.Table:
