@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -11,9 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from connectors.promotion import switch_key
 from feature_repo.flights.repository import repository
-from headwater.replays import live
-from headwater.replays.journal import Replay
+from headwater.replays import holdings, journal, live
+from headwater.replays import promote as promotion
+from headwater.replays.journal import Replay, ReplayBusy
 from headwater.replays.plan import Planner, ReplayError, Wanted
 from headwater.replays.promote import PromotionError, promote
 from headwater.replays.run import Replays
@@ -21,7 +26,8 @@ from iceberg.catalog import empty_branch
 from iceberg.maintenance import Care, expire
 from iceberg.together import CommitError
 from schemas import SettingsError
-from tests.test_promote import END, NEW, OLD, START, VIEWS, World, holds, no_readers, server
+from tests.conftest import ROOT
+from tests.test_promote import END, NEW, OLD, START, VIEWS, World, all_of, holds, no_readers, server
 
 __all__ = ["no_readers", "server"]
 
@@ -311,3 +317,136 @@ def test_what_an_older_version_promoted_can_be_rolled_back(replays, world):
     replays.roll_back(world.journal.find("0002"), print)
     replays.roll_back(world.journal.find("0001"), print)
     holds(world, OLD)
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Nobody waits for another command."""
+    monkeypatch.setattr(journal, "_WAIT_SECONDS", 0)
+
+
+def meanwhile(monkeypatch, module, name, other):
+    """Have `other` happen once, when somebody calls that function, before it does anything."""
+    call = getattr(module, name)
+    left = [other]
+
+    def called(*arguments, **more):
+        if left:
+            left.pop()()
+        return call(*arguments, **more)
+
+    monkeypatch.setattr(module, name, called)
+
+
+def test_a_replay_that_is_being_dropped_is_not_promoted(
+    replays, world, flink, monkeypatch, at_once
+):
+    stale = world.journal.find("0001")
+
+    def promote_it():
+        with pytest.raises(
+            ReplayBusy, match=r"^replay 0001: `headwater replay drop`, process \d+ of "
+        ):
+            opened(world, flink).promote(stale, print)
+
+    meanwhile(monkeypatch, holdings, "drop_branch", promote_it)
+    replays.drop(stale)
+    holds(world, OLD)
+    with pytest.raises(SettingsError, match="no replay '0001'"):
+        replays.promote(stale, print)
+    with pytest.raises(SettingsError, match="no replay '0001'"):
+        replays.resume(replace(stale, state="paused"), print)
+
+
+def test_prune_leaves_what_was_promoted_since_it_looked(replays, world, flink, monkeypatch):
+    second, values = another(world, "0002")
+    for one in (world.replay, second):
+        world.journal.write(replace(one, begun="2013-01-01T00:00:00+00:00"))
+    other = opened(world, flink)
+    promote_it = lambda: other.promote(world.journal.find("0002"), print)  # noqa: E731
+    meanwhile(monkeypatch, holdings, "drop_branch", promote_it)
+    assert [one.id for one in replays.prune(0, dry=False)] == ["0001"]
+    holds(world, values)
+    assert world.journal.find("0002").state == "promoted"
+    other.roll_back(world.journal.find("0002"), print)
+    holds(world, OLD)
+
+
+def test_prune_leaves_what_another_command_works_on(replays, world):
+    world.journal.write(replace(world.replay, begun="2013-01-01T00:00:00+00:00"))
+    with world.journal.alone(world.replay):
+        assert replays.prune(0, dry=False) == []
+    assert [one.id for one in replays.prune(0, dry=False)] == ["0001"]
+
+
+def test_two_replays_of_a_view_are_promoted_one_after_the_other(
+    replays, world, flink, monkeypatch, at_once
+):
+    second, values = another(world, "0002")
+
+    def promote_it():
+        with pytest.raises(ReplayBusy, match="replays: `headwater replay promote`, process"):
+            opened(world, flink).promote(second, print)
+
+    meanwhile(monkeypatch, promotion, "commit_together", promote_it)
+    replays.promote(world.replay, print)
+    assert world.journal.find("0002").state == "done"
+    holds(world, NEW)
+    replays.promote(second, print)
+    holds(world, values)
+
+
+def test_a_promotion_that_broke_off_comes_before_another(replays, world, monkeypatch):
+    second, _ = another(world, "0002")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(promotion, "_switch_values", killed)
+        with pytest.raises(KeyboardInterrupt):
+            replays.promote(world.replay, print)
+    offline = world.offline()
+    with pytest.raises(PromotionError, match=r"replay 0001 of .* is promoting: finish that first"):
+        replays.promote(second, print)
+    assert (world.journal.find("0002").state, world.offline()) == ("done", offline)
+    replays.promote(world.journal.find("0001"), print)
+    holds(world, NEW)
+
+
+def test_a_switch_of_another_replay_is_seen_before_the_tables_change(replays, world):
+    world.client.hset(switch_key("flights"), VIEWS[0].name, "flights~0009")
+    with pytest.raises(PromotionError, match="another replay is being switched"):
+        replays.promote(world.replay, print)
+    assert world.offline() == all_of(OLD)
+    assert world.journal.find("0001").state == "done"
+
+
+def test_what_a_command_read_before_it_had_to_wait_is_not_written_back(replays, world):
+    stale = world.journal.find("0001")
+    replays.promote(stale, print)
+    assert replays.set_rate(stale, 100).state == "promoted"
+    assert replays.cancel(stale).state == "promoted"
+
+
+def test_a_lock_is_free_when_its_process_is_gone_and_no_sooner(world, at_once):
+    script = (
+        "import sys, time; from pathlib import Path;"
+        " from headwater.replays.journal import Journal;"
+        " journal = Journal(Path(sys.argv[1]));"
+        " lock = journal.alone(journal.find('0001'), 'resume'); lock.__enter__();"
+        " print('locked', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", script, str(world.folder / "replays")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
+    try:
+        assert process.stdout.readline() == b"locked\n"
+        whose = f"`headwater replay resume`, process {process.pid}"
+        with pytest.raises(ReplayBusy, match=whose), world.journal.alone(world.replay):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    with world.journal.alone(world.replay) as lock, world.journal.alone(world.replay) as again:
+        assert lock == again

@@ -6,13 +6,16 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from platform import node
+from typing import TextIO
 
 from iceberg.filters import instant
-from schemas import EVENT_TIME, SettingsError
+from schemas import EVENT_TIME, HeadwaterError, SettingsError
 
 STATES = (
     *("starting", "running", "following", "paused", "done", "failed", "cancelled"),
@@ -21,6 +24,15 @@ STATES = (
 """Done and following can be promoted; following reads on until it is stopped."""
 GOING = ("starting", "running", "following")
 """Its jobs run, or should."""
+
+_WAIT_SECONDS = 60
+"""For another command that works on the same replay: to submit jobs takes about half of it."""
+
+
+class ReplayBusy(HeadwaterError):
+    """Another command works on a replay; the text says which."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,8 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._held: dict[Path, int] = {}
+        """The locks that this process has, and their open files."""
 
     def all(self) -> list[Replay]:
         """Every replay, oldest first."""
@@ -132,9 +146,16 @@ class Journal:
             raise SettingsError(f"no replay {id_!r}; choices: {known}")
         return _read(path)
 
-    def next_id(self) -> str:
-        """An id that no replay has had: a number of four digits."""
-        return f"{self._newest() + 1:04}"
+    def reserve(self) -> str:
+        """An id that no replay has had or will get: a number of four digits."""
+        number = self._newest()
+        while True:
+            number += 1
+            try:
+                (self._folder / f"{number:04}").mkdir(parents=True)  # by one of all that try
+                return f"{number:04}"
+            except FileExistsError:
+                pass
 
     def _newest(self) -> int:
         """The highest number that a replay has, or has had."""
@@ -154,16 +175,45 @@ class Journal:
         return replay
 
     @contextmanager
-    def alone(self, replay: Replay) -> Iterator[int]:
-        """Waits until nobody else starts jobs of a replay; the open file that is locked.
+    def alone(
+        self, replay: Replay, command: str = "run", seconds: float | None = None
+    ) -> Iterator[int]:
+        """Nobody else changes a replay or starts its jobs meanwhile; the open file that is locked.
 
-        A process that inherits the file keeps the lock, should this one be killed.
+        Whoever does is waited for, not long, and named by ReplayBusy then. Who has it may enter
+        again. A process that inherits the file keeps the lock, should this one be killed.
         """
-        folder = self.folder(replay)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield lock.fileno()
+        name = f"replay {replay.id}"
+        with self._locked(self._lock(replay), name, command, seconds) as lock:
+            yield lock
+
+    @contextmanager
+    def switching(self, command: str) -> Iterator[None]:
+        """Nobody else promotes a replay, or takes one back, meanwhile; otherwise as `alone`."""
+        with self._locked(self._folder / "switch.lock", "the values of replays", command):
+            yield
+
+    @contextmanager
+    def _locked(
+        self, path: Path, name: str, command: str, seconds: float | None = None
+    ) -> Iterator[int]:
+        if path in self._held:
+            yield self._held[path]
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as lock:
+            _await(lock, name, _WAIT_SECONDS if seconds is None else seconds)
+            lock.truncate(0)
+            lock.write(f"`headwater replay {command}`, process {os.getpid()} of {node()}")
+            lock.flush()
+            self._held[path] = lock.fileno()
+            try:
+                yield lock.fileno()
+            finally:
+                del self._held[path]
+
+    def _lock(self, replay: Replay) -> Path:
+        return self._folder / f"{replay.id}.lock"
 
     def set_state(self, replay: Replay, state: str) -> Replay:
         """The same replay in another state, kept."""
@@ -175,6 +225,24 @@ class Journal:
         _write(self._folder / ".newest.new", had, self._folder / "newest")
         shutil.rmtree(self.folder(replay), ignore_errors=True)
         (self._folder / f"{replay.id}.json").unlink(missing_ok=True)
+        self._lock(replay).unlink(missing_ok=True)
+
+
+def _await(lock: TextIO, name: str, seconds: float) -> None:
+    """Lock an open file; ReplayBusy says who has it, if that is not given up in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                lock.seek(0)
+                raise ReplayBusy(
+                    f"{name}: {lock.read() or 'another command'} is at work; try again when it"
+                    " has ended"
+                ) from None
+        time.sleep(0.1)
 
 
 def _write(partial: Path, text: str, path: Path) -> None:

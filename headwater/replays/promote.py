@@ -140,6 +140,7 @@ def promote(
 ) -> dict[str, Moved]:
     """Switch to the replay's values; what moved, by view. Where it is refused, nothing changes."""
     check_together(catalog)
+    _check_finished(journal, replay)
     _check_switch(online, project, views, replay)
     for view in views:
         _check_branch(_table(catalog, view), view.name, replay)
@@ -163,6 +164,7 @@ def roll_back(
     Where it is refused, nothing changes.
     """
     check_together(catalog)
+    _check_finished(journal, replay)
     _check_switch(online, project, views, replay)
     for view in views:
         table = _table(catalog, view)
@@ -347,6 +349,16 @@ def _files(table: Table, snapshot: int | None) -> dict[str, DataFile]:
     """The data files of a snapshot, the current one for None, by path."""
     scan = table.scan() if snapshot is None else table.scan(snapshot_id=snapshot)
     return {task.file.file_path: task.file for task in scan.plan_files()}
+
+
+def _check_finished(journal: Journal, replay: Replay) -> None:
+    """PromotionError if the switch of another replay of the same views was begun, and broke off."""
+    for other in journal.all():
+        begun = other.state in ("promoting", "rolling back")
+        if begun and other.id != replay.id and set(other.views) & set(replay.views):
+            raise PromotionError(
+                f"replay {other.id} of {', '.join(other.views)} is {other.state}: finish that first"
+            )
 
 
 def _check_switch(

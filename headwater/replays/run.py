@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flink_jobs.replay import Isolation, Span, replay_sql
 from flink_jobs.rest import FlinkError
+from flink_jobs.sql import Job
 from headwater.jobs import Report
 from headwater.replays.context import Context, job_name
 from headwater.replays.following import Follower
 from headwater.replays.handover import Handover
 from headwater.replays.holdings import Freed, Holdings
 from headwater.replays.jobs import ENDED, ReplayJobs
-from headwater.replays.journal import GOING, Replay
+from headwater.replays.journal import GOING, Replay, ReplayBusy
 from headwater.replays.live import Live
 from headwater.replays.plan import Plan, ReplayError, Wanted, expected, now
 from headwater.replays.progress import Gauges, Progress, records
@@ -63,7 +65,7 @@ class Replays:
             raise ReplayError(plan.gap)
         chosen = planner.jobs(wanted.views)
         begun = Replay(
-            id=self.journal.next_id(),
+            id=self.journal.reserve(),
             views=tuple(view.name for job in chosen for view in job.views),
             start=wanted.start,
             end=wanted.end,
@@ -76,23 +78,27 @@ class Replays:
             begun=now(),
         )
         begun = replace(begun, jobs={job_name(begun, job): "" for job in chosen})
+        with self.journal.alone(begun, "run"):
+            self._write_scripts(begun, chosen, plan)
+            self.journal.write(begun)
+            # A feature that is new has no column yet.
+            create_tables(self._context.tables, self._context.views(begun))
+            return self._launch(begun, report)
+
+    def _write_scripts(self, begun: Replay, chosen: Iterable[Job], plan: Plan) -> None:
         readings = {one.source: one.reading for one in plan.sources}
-        folder = self.journal.folder(begun)
-        folder.mkdir(parents=True, exist_ok=True)
+        project = self._context.repository.name
         for job in chosen:
             name = job_name(begun, job)
-            apart = Isolation(
-                name,
-                begun.branch,
-                begun.version(self._context.repository.name),
-                begun.pace(self._context.repository.name),
-            )
+            apart = Isolation(name, begun.branch, begun.version(project), begun.pace(project))
             sql = replay_sql(job, apart, Span(begun.start, begun.end), readings, begun.keys)
-            (folder / f"{name}.sql").write_text(sql, "utf-8")
-        self.journal.write(begun)
-        # A feature that is new has no column yet.
-        create_tables(self._context.tables, self._context.views(begun))
-        return self._launch(begun, report)
+            (self.journal.folder(begun) / f"{name}.sql").write_text(sql, "utf-8")
+
+    @contextmanager
+    def _alone(self, replay: Replay, command: str) -> Iterator[Replay]:
+        """Nobody else changes a replay meanwhile; the replay as it is then."""
+        with self.journal.alone(replay, command):
+            yield self.journal.find(replay.id)
 
     def resume(self, replay: Replay, report: Report) -> Replay:
         """Bring a replay's jobs to life again, from their savepoints or last checkpoints.
@@ -100,9 +106,10 @@ class Replays:
         What runs is left alone and what has ended well stays ended, so that it can be asked of
         any replay: after a pause, a cancellation, or the loss of the command or of the cluster.
         """
-        if replay.state in ("done", "promoting", "promoted", "rolling back", "rolled back"):
-            raise ReplayError(f"replay {replay.id} is {replay.state}: nothing is left to run")
-        return self._launch(replay, report)
+        with self._alone(replay, "resume") as found:
+            if found.state in ("done", "promoting", "promoted", "rolling back", "rolled back"):
+                raise ReplayError(f"replay {found.id} is {found.state}: nothing is left to run")
+            return self._launch(found, report)
 
     def _launch(self, replay: Replay, report: Report) -> Replay:
         with self._context.lookups_first(replay):  # its first seconds are the compiler's
@@ -110,27 +117,30 @@ class Replays:
 
     def set_rate(self, replay: Replay, rate: float | None) -> Replay:
         """At most `rate` records a second from now on, while it runs."""
-        self._jobs.pace(replay, rate)
-        return self.journal.write(replace(replay, rate=rate))
+        with self._alone(replay, "rate") as found:
+            self._jobs.pace(found, rate)
+            return self.journal.write(replace(found, rate=rate))
 
     def pause(self, replay: Replay, report: Report) -> Replay:
         """Stop its jobs with savepoints that `resume` goes on from."""
-        if replay.state not in GOING:
-            raise ReplayError(f"replay {replay.id} is {replay.state}: it does not run")
-        self._jobs.stop(replay, report)
-        known = self._jobs.known(replay)
-        if all(self._jobs.is_done(replay, name, known.get(name)) for name in replay.jobs):
-            return self._ended(replay, "done")
-        return self.journal.set_state(replay, "paused")
+        with self._alone(replay, "pause") as found:
+            if found.state not in GOING:
+                raise ReplayError(f"replay {found.id} is {found.state}: it does not run")
+            self._jobs.stop(found, report)
+            known = self._jobs.known(found)
+            if all(self._jobs.is_done(found, name, known.get(name)) for name in found.jobs):
+                return self._ended(found, "done")
+            return self.journal.set_state(found, "paused")
 
     def cancel(self, replay: Replay) -> Replay:
         """End its jobs; what it has written stays until it is dropped."""
-        for job in self._jobs.known(replay).values():
-            if job["state"] not in ENDED:
-                self._context.cluster.cancel(job["jid"])
-        if replay.state in (*GOING, "paused", "failed"):
-            return self.journal.set_state(replay, "cancelled")
-        return replay
+        with self._alone(replay, "cancel") as found:
+            for job in self._jobs.known(found).values():
+                if job["state"] not in ENDED:
+                    self._context.cluster.cancel(job["jid"])
+            if found.state in (*GOING, "paused", "failed"):
+                return self.journal.set_state(found, "cancelled")
+            return found
 
     def follow(self, replay: Replay) -> Iterator[Progress]:
         """How far it is, about twice a second, until it is done or has caught up.
@@ -154,36 +164,35 @@ class Replays:
         ReplayError unless it has come to its end, or follows and has caught up. Doing it again
         finishes what was begun.
         """
-        if replay.state == "following":
-            replay = self._handover.end(replay, report)
-        if replay.state == "promoted":
-            return {}
-        if replay.state not in ("done", "rolled back", "promoting"):
-            raise ReplayError(f"replay {replay.id} is {replay.state}: it cannot be promoted")
-        if replay.end is not None and replay.state != "promoting":
-            self._live.await_end(replay, report)
-        with self._context.online() as online:
-            return promote(
-                self.journal,
-                self._context.tables,
-                online,
-                self._context.repository.name,
-                self._context.views(replay),
-                replay,
-            )
+        with self._alone(replay, "promote") as found:
+            if found.state == "following":
+                found = self._handover.end(found, report)
+            if found.state == "promoted":
+                return {}
+            if found.state not in ("done", "rolled back", "promoting"):
+                raise ReplayError(f"replay {found.id} is {found.state}: it cannot be promoted")
+            if found.end is not None and found.state != "promoting":
+                self._live.await_end(found, report)
+            return self._switch(found, "promote", promote)
 
     def roll_back(self, replay: Replay, report: Report) -> dict[str, Moved]:
         """Put back what live values were before the promotion; what moved, by view."""
-        if replay.state == "rolled back":
-            return {}
-        if replay.state not in ("promoted", "promoting", "rolling back"):
-            raise ReplayError(f"replay {replay.id} is {replay.state}: there is nothing to undo")
-        if replay.state == "promoting":
-            report(f"replay {replay.id} was being promoted: that is finished first")
-            self.promote(replay, report)
-            replay = self.journal.find(replay.id)
-        with self._context.online() as online:
-            return roll_back(
+        with self._alone(replay, "rollback") as found:
+            if found.state == "rolled back":
+                return {}
+            if found.state not in ("promoted", "promoting", "rolling back"):
+                raise ReplayError(f"replay {found.id} is {found.state}: there is nothing to undo")
+            if found.state == "promoting":
+                report(f"replay {found.id} was being promoted: that is finished first")
+                self.promote(found, report)
+                found = self.journal.find(found.id)
+            return self._switch(found, "rollback", roll_back)
+
+    def _switch(
+        self, replay: Replay, command: str, way: Callable[..., dict[str, Moved]]
+    ) -> dict[str, Moved]:
+        with self.journal.switching(command), self._context.online() as online:
+            return way(
                 self.journal,
                 self._context.tables,
                 online,
@@ -201,16 +210,20 @@ class Replays:
 
         Of one that was promoted, its values stay where they are, and can no longer be taken back.
         """
-        if replay.state in ("promoting", "rolling back"):
-            raise ReplayError(f"replay {replay.id} is {replay.state}: finish that first")
-        self.cancel(replay)
-        self._jobs.await_end(replay)
-        freed = self._holdings.drop(replay)
-        self.journal.remove(replay)
-        return freed
+        with self._alone(replay, "drop") as found:
+            if found.state in ("promoting", "rolling back"):
+                raise ReplayError(f"replay {found.id} is {found.state}: finish that first")
+            self.cancel(found)
+            self._jobs.await_end(found)
+            freed = self._holdings.drop(found)
+            self.journal.remove(found)
+            return freed
 
     def prune(self, older_than_seconds: float, dry: bool) -> list[Freed]:
-        """Drop the replays that have ended and began that long ago; what that frees."""
+        """Drop the replays that have ended and began that long ago; what that frees.
+
+        One that another command works on, or has changed since, is left.
+        """
         limit = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
         ended = ("done", "failed", "cancelled", "promoted", "rolled back")
         old = [
@@ -218,7 +231,15 @@ class Replays:
             for one in self.journal.all()
             if one.state in ended and datetime.fromisoformat(one.begun) <= limit
         ]
-        return [self.holds(one) if dry else self.drop(one) for one in old]
+        freed = []
+        for one in old:
+            if dry:
+                freed.append(self.holds(one))
+                continue
+            with suppress(ReplayBusy), self.journal.alone(one, "prune", 0):
+                if one in self.journal.all():
+                    freed.append(self.drop(one))
+        return freed
 
     def failure(self, replay: Replay) -> str:
         """Why its jobs failed, the first line of each; empty if none did."""
@@ -229,18 +250,18 @@ class Replays:
         return self._handover.upgrade(replay, report)
 
     def _ended(self, replay: Replay, state: str) -> Replay:
-        current = self.journal.find(replay.id)
-        if current.state not in GOING:
-            return current  # somebody else was quicker
-        if state == "done":
-            seconds = 0.0
-            rows = 0
-            for job in self._jobs.known(replay).values():
-                described = self._context.cluster.get(f"/jobs/{job['jid']}")
-                rows += records(described)
-                seconds = max(seconds, described["duration"] / 1000)
-            current = replace(current, rows=rows, seconds=seconds)
-        return self.journal.write(replace(current, state=state))
+        with self._alone(replay, "follow") as current:
+            if current.state not in GOING:
+                return current  # somebody else was quicker
+            if state == "done":
+                seconds = 0.0
+                rows = 0
+                for job in self._jobs.known(replay).values():
+                    described = self._context.cluster.get(f"/jobs/{job['jid']}")
+                    rows += records(described)
+                    seconds = max(seconds, described["duration"] / 1000)
+                current = replace(current, rows=rows, seconds=seconds)
+            return self.journal.write(replace(current, state=state))
 
     def _rates(self) -> list[float]:
         """Records a second of the replays that were measured and not held back."""
