@@ -1,4 +1,4 @@
-"""What the archive of a stream holds: which offsets, and since when they are known."""
+"""What the archive of a stream holds: which offsets, since when they are known, and for whom."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 
 from iceberg.bounds import bounds
 from iceberg.catalog import ARCHIVE
+from iceberg.commits import commit_beside_others
 from iceberg.filters import instant
 from iceberg.tables import ARCHIVED_AT, OFFSET, PARTITION
 from schemas import EVENT_TIME
@@ -133,6 +134,34 @@ class StreamArchive:
             partition, _ = bounds(self._table.schema(), file, PARTITION)
             first, last = bounds(self._table.schema(), file, OFFSET)
             yield _File(partition, first, last, file.record_count, file.file_size_in_bytes)
+
+
+def keep(catalog: Catalog, stream: str, snapshot: int, name: str) -> None:
+    """Keep a snapshot of a stream's archive from expiry until `release` of that name."""
+    table = catalog.load_table(f"{ARCHIVE}.{stream}")
+    tag = f"{name}_{snapshot}"  # two jobs may read the stream as of two snapshots
+
+    def change() -> None:
+        table.refresh().manage_snapshots().create_tag(snapshot, tag).commit()
+
+    commit_beside_others(f"{ARCHIVE}.{stream}", change)
+
+
+def release(catalog: Catalog, name: str) -> None:
+    """Let go of what was kept under that name, of all streams."""
+    if not catalog.namespace_exists(ARCHIVE):
+        return
+    for identifier in catalog.list_tables(ARCHIVE):
+        table = catalog.load_table(identifier)
+
+        def change(table: Table = table) -> None:
+            changes = table.refresh().manage_snapshots()
+            for tag in table.refs():
+                if tag.startswith(f"{name}_"):
+                    changes = changes.remove_tag(tag)
+            changes.commit()
+
+        commit_beside_others(".".join(identifier), change)
 
 
 def _range(file: _File) -> str:

@@ -16,13 +16,14 @@ import pytest
 
 from connectors.promotion import switch_key
 from feature_repo.flights.repository import repository
-from headwater.replays import holdings, journal, live
+from headwater.replays import holdings, journal, live, run
 from headwater.replays import promote as promotion
+from headwater.replays.jobs import ReplayJobs
 from headwater.replays.journal import Replay, ReplayBusy
-from headwater.replays.plan import Planner, ReplayError, Wanted
+from headwater.replays.plan import Planner, ReplayError, SourcePlan, Wanted
 from headwater.replays.promote import PromotionError, promote
 from headwater.replays.run import Replays
-from iceberg.catalog import empty_branch
+from iceberg.catalog import create_archive, empty_branch
 from iceberg.maintenance import Care, expire
 from iceberg.together import CommitError
 from schemas import SettingsError
@@ -450,3 +451,36 @@ def test_a_lock_is_free_when_its_process_is_gone_and_no_sooner(world, at_once):
         process.stdout.close()
     with world.journal.alone(world.replay) as lock, world.journal.alone(world.replay) as again:
         assert lock == again
+
+
+def test_what_a_replay_reads_of_the_archive_is_kept_until_it_is_dropped(
+    replays, world, monkeypatch
+):
+    stream = next(one for one in repository.streams if one.name == "arrivals")
+    name = f"raw.{stream.name}"
+    create_archive(world.catalog, [stream])
+
+    def archive():
+        table = world.catalog.load_table(name)
+        table.append(table.schema().as_arrow().empty_table())
+        return table.current_snapshot().snapshot_id
+
+    def cared_for():
+        expire(world.catalog, name, Care(), datetime.now(UTC) + timedelta(days=6))
+        return {one.snapshot_id for one in world.catalog.load_table(name).snapshots()}
+
+    read = [archive(), archive()]
+    sources = [SourcePlan(stream.name, "t", [], 0, {0: (0, 1)}, one, {}, 1, 1, "") for one in read]
+    sources.append(SourcePlan("planes", "t", [], 0, {}, None, {}, 1, 1, ""))
+    monkeypatch.setattr(Planner, "sources", lambda *_: sources)
+    monkeypatch.setattr(ReplayJobs, "launch", lambda _, replay, __: replay)
+    monkeypatch.setattr(run, "replay_sql", lambda *_: "")
+    monkeypatch.setattr(run, "create_tables", lambda *_: [])
+    begun = replays.start(Wanted((VIEWS[0].name,), START, END, {}), print)
+    other = replays.start(Wanted((VIEWS[0].name,), START, END, {}), print)
+    newest = [archive(), archive()][1]
+    assert cared_for() == {*read, newest}
+    replays.drop(begun)
+    assert cared_for() == {*read, newest}, "the other still reads it"
+    replays.drop(other)
+    assert cared_for() == {newest}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from headwater.replays.context import Context
 from headwater.replays.journal import Replay
 from headwater.replays.promote import mark
+from iceberg.archive import release
 from iceberg.catalog import NAMESPACE, branch_files, drop_branch
 
 _SAMPLED_KEYS = 200
@@ -62,6 +63,7 @@ class Holdings:
             table = tables.load_table(f"{NAMESPACE}.{name}")
             taken_over = mark(replay) in table.properties
             drop_branch(table, replay.branch, replay.tags, delete_files=not taken_over)
+        release(tables, replay.read)
         self._drop_keys(replay)
         shutil.rmtree(self._context.checkpoints(replay), ignore_errors=True)
         return freed

@@ -82,6 +82,11 @@ class Replay:
         return f"replay_{self.id}"
 
     @property
+    def read(self) -> str:
+        """What the tags begin with that keep what it reads of the archives."""
+        return f"replay_{self.id}"
+
+    @property
     def kept(self) -> str:
         """The tag that keeps a table's rows from before the promotion."""
         return f"before_replay_{self.id}"

@@ -24,6 +24,7 @@ from headwater.replays.progress import Gauges, Progress, records
 from headwater.replays.promote import Moved, promote, roll_back
 from headwater.replays.verify import ViewReport, verify
 from headwater.settings import Settings
+from iceberg.archive import keep
 from iceberg.catalog import create_tables
 from schemas import Repository
 
@@ -81,6 +82,9 @@ class Replays:
         with self.journal.alone(begun, "run"):
             self._write_scripts(begun, chosen, plan)
             self.journal.write(begun)
+            for one in plan.sources:
+                if one.snapshot is not None:  # the scripts name it, however late it is resumed
+                    keep(self._context.tables, one.source, one.snapshot, begun.read)
             # A feature that is new has no column yet.
             create_tables(self._context.tables, self._context.views(begun))
             return self._launch(begun, report)
