@@ -16,6 +16,7 @@ import pytest
 
 from connectors.promotion import switch_key
 from feature_repo.flights.repository import repository
+from flink_jobs.rest import FlinkError
 from headwater.replays import holdings, journal, live, run
 from headwater.replays import promote as promotion
 from headwater.replays.jobs import ReplayJobs
@@ -42,13 +43,16 @@ class Flink:
         self.jobs = {}
         """Name of a job, and by view the watermarks it tells, one each time; the last one stays."""
         self.checkpoints = 0
-        answer = self.answer
+        self.status = 200
+        flink = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                body = json.dumps(answer(self.command, self.path.strip("/").split("/"))).encode()
-                self.send_response(200)
+                body = json.dumps(
+                    flink.answer(self.command, self.path.strip("/").split("/"))
+                ).encode()
+                self.send_response(flink.status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -186,6 +190,16 @@ def test_a_live_job_that_reads_nothing_since_it_started_again_is_judged_by_its_r
     replays.roll_back(world.journal.find("0001"), print)
     cut_live(world)
     with pytest.raises(ReplayError, match=f"{JOB} has no watermark yet"):
+        replays.promote(world.journal.find("0001"), print)
+
+
+def test_of_a_cluster_that_does_not_answer_the_tables_tell(replays, flink, world, brief):
+    flink.status = 503
+    replays.promote(world.replay, print)
+    holds(world, NEW)
+    replays.roll_back(world.journal.find("0001"), print)
+    cut_live(world)
+    with pytest.raises(FlinkError):
         replays.promote(world.journal.find("0001"), print)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from flink_jobs.rest import FlinkError
 from flink_jobs.sql import Job
 from headwater.jobs import Report
 from headwater.replays.context import Context
@@ -31,8 +32,17 @@ class Live:
 
         What they were still to write there would come on top of the replay's rows, and the online
         store would refuse it. ReplayError if they do not get there. A job that does not run is not
-        waited for, nor a view that its job does not compute yet.
+        waited for, nor a view that its job does not compute yet; of a cluster that does not
+        answer, the tables tell.
         """
+        try:
+            self._await_watermarks(replay, report)
+            self._await_commits(replay)
+        except FlinkError:
+            if not all(self._is_committed(replay, one) for one in self._context.views(replay)):
+                raise
+
+    def _await_watermarks(self, replay: Replay, report: Report) -> None:
         deadline = time.monotonic() + _PASS_SECONDS
         said = ""
         while behind := self._behind(replay):
@@ -45,6 +55,8 @@ class Live:
                 report(f"waiting for live to come to {_end(replay)}: {behind}")
                 said = behind
             time.sleep(_AGAIN_SECONDS)
+
+    def _await_commits(self, replay: Replay) -> None:
         ids = [
             id_
             for job, id_ in self._running(replay)
