@@ -70,7 +70,12 @@ class _Link(asyncio.Protocol):
     def ask(
         self, data: bytes, replies: int, seconds: float, preamble: Preamble = _NONE
     ) -> asyncio.Future[Any]:
-        """The last of `replies` to `data`."""
+        """The last of `replies` to `data`; RedisLost at once if the connection is gone.
+
+        Whoever waited for it finds it gone where the server closed it as soon as it was made.
+        """
+        if not self.open:
+            raise RedisLost(self._why)
         future: asyncio.Future[Any] = self._loop.create_future()
         self._due.append(_Batch(future, replies, self._loop.time() + seconds, preamble))
         if self._watch is None:

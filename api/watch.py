@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from contextlib import suppress
+
+_log = logging.getLogger(__name__)
 
 
 class Watch(ABC):
@@ -16,10 +19,10 @@ class Watch(ABC):
 
     @abstractmethod
     async def look(self) -> None:
-        """Look once; what it raises would end the watch."""
+        """Look once; what it raises is logged, and the next look comes all the same."""
 
     async def start(self) -> None:
-        """Look now, and from now on."""
+        """Look now, and from now on; an error of this first look is the caller's."""
         await self.look()
         self._task = asyncio.get_running_loop().create_task(self._look_on())
 
@@ -33,4 +36,7 @@ class Watch(ABC):
     async def _look_on(self) -> None:
         while True:
             await asyncio.sleep(self._seconds)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                _log.exception("%s could not look", type(self).__name__)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 
-from api.resp import Preamble, Redis, RedisRefused
+from api.resp import Preamble, Redis, RedisLost, RedisRefused, command_bytes
+from api.watch import Watch
 
 QUEUED = Preamble(b"+OK\r\n+QUEUED\r\n+QUEUED\r\n", 3)
 EXEC = b"*2\r\n*1\r\n$1\r\na\r\n*2\r\n$-1\r\n$3\r\nb\r\n\r\n"
@@ -59,3 +62,87 @@ def test_a_batch_that_is_refused_is_not_taken_for_one_that_is_not():
 
 def test_every_byte_alone():
     assert asyncio.run(answered([GOOD[at : at + 1] for at in range(len(GOOD))], 1)) == [FOUND]
+
+
+@asynccontextmanager
+async def connected(serve):
+    """A client of a server that does `serve` with each connection."""
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    redis = Redis(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", 1.0, 2.0)
+    try:
+        yield redis
+    finally:
+        await redis.close()
+        server.close()
+        await server.wait_closed()
+
+
+class Looking(Watch):
+    """Counts the looks, and those that were answered."""
+
+    def __init__(self, redis):
+        super().__init__(0.005)
+        self.redis = redis
+        self.looks = self.answered = 0
+
+    async def look(self):
+        self.looks += 1
+        await self.redis.ask(command_bytes("PING"), 1)
+        self.answered += 1
+
+
+RUNS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+FULL = b"-ERR max number of clients reached\r\n"
+
+
+@RUNS
+@pytest.mark.parametrize("greeting", [b"", FULL], ids=["silent", "full"])
+def test_a_server_that_closes_what_it_accepts_is_lost_and_never_anything_else(run, greeting):
+    async def close(_, writer):
+        writer.write(greeting)
+        writer.close()
+
+    async def asked():
+        found = []
+        async with connected(close) as redis:
+            for _ in range(20):
+                several = [redis.ask(command_bytes("PING"), 1) for _ in range(3)]
+                found += await asyncio.wait_for(
+                    asyncio.gather(*several, return_exceptions=True), 1.0
+                )
+        return found
+
+    assert {type(error) for error in run(asked())} == {RedisLost}
+
+
+@RUNS
+def test_a_watch_goes_on_whatever_happens_and_notices_that_the_server_is_back(run, caplog):
+    well = asyncio.Event()
+
+    async def serve(reader, writer):
+        if not well.is_set():
+            writer.write(FULL)
+        elif await reader.read(100):
+            writer.write(b"+PONG\r\n")
+        writer.close()
+
+    async def looked():
+        async with connected(serve) as redis, asyncio.timeout(5):
+            watch = Looking(redis)
+            with pytest.raises(RedisLost):
+                await watch.start()
+            well.set()
+            await watch.start()
+            well.clear()
+            seen = watch.looks
+            while watch.looks < seen + 10:
+                await asyncio.sleep(0.01)
+            well.set()
+            seen = watch.answered
+            while watch.answered < seen + 3:
+                await asyncio.sleep(0.01)
+            await watch.stop()
+
+    run(looked())
+    assert "Looking could not look" in caplog.text
+    assert "RedisLost" in caplog.text
