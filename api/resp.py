@@ -194,7 +194,7 @@ class Redis:
             link = await self._connected()
             reply = await link.ask(data, replies, self._reply_seconds, preamble)
         if isinstance(reply, hiredis.ReplyError):
-            raise RedisRefused(str(reply))
+            raise RedisRefused(_without_arguments(reply))
         return reply
 
     def leave(self) -> None:
@@ -234,13 +234,18 @@ class Redis:
                     reply = await link.ask(command_bytes(*command), 1, self._connect_seconds)
                     if isinstance(reply, hiredis.ReplyError):
                         link.close("refused")
-                        raise RedisRefused(str(reply))
+                        raise RedisRefused(_without_arguments(reply))
         except TimeoutError:
             raise RedisLost("no connection in time") from None
         except OSError as error:
             raise RedisLost(error.strerror or str(error)) from error
         self._link = link
         return link
+
+
+def _without_arguments(error: hiredis.ReplyError) -> str:
+    """What Redis said, but for the arguments of a command it does not know: a password or keys."""
+    return str(error).partition(", with args")[0]
 
 
 def command_bytes(*words: str | bytes) -> bytes:

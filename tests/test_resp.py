@@ -65,10 +65,10 @@ def test_every_byte_alone():
 
 
 @asynccontextmanager
-async def connected(serve):
+async def connected(serve, user=""):
     """A client of a server that does `serve` with each connection."""
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    redis = Redis(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", 1.0, 2.0)
+    redis = Redis(f"redis://{user}127.0.0.1:{server.sockets[0].getsockname()[1]}", 1.0, 2.0)
     try:
         yield redis
     finally:
@@ -146,3 +146,22 @@ def test_a_watch_goes_on_whatever_happens_and_notices_that_the_server_is_back(ru
     run(looked())
     assert "Looking could not look" in caplog.text
     assert "RedisLost" in caplog.text
+
+
+@pytest.mark.parametrize("quoted", ["`api`, `s3cret`, ", "'api' 's3cret' "])
+def test_a_redis_that_repeats_what_it_does_not_know_gives_no_password_away(quoted):
+    async def serve(reader, writer):
+        while await reader.read(100):
+            writer.write(
+                f"-ERR unknown command `X`, with args beginning with: {quoted}\r\n".encode()
+            )
+        writer.close()
+
+    async def refused(user):
+        async with connected(serve, user) as redis:
+            with pytest.raises(RedisRefused) as error:
+                await redis.ask(command_bytes("X", "api", "s3cret"), 1)
+        return str(error.value)
+
+    for user in ("api:s3cret@", ""):
+        assert asyncio.run(refused(user)) == "ERR unknown command `X`"
