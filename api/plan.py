@@ -19,7 +19,7 @@ import msgspec
 
 from api.computation import Computation, computed
 from api.errors import RequestError
-from api.texts import Room, Texts
+from api.texts import LONGEST_KEY, Room, Texts
 from connectors.redis_codec import (
     CodecError,
     Value,
@@ -266,7 +266,7 @@ Encoder = tuple[tuple[str, ...], Callable[[Any], bytes]]
 
 
 class _Sized(dict[Any, bytes]):
-    """Keys with their length before them; it is emptied when it is full."""
+    """Keys with their length before them, but for long ones; it is emptied when it is full."""
 
     def __init__(self, encode: Callable[..., bytes], count: int) -> None:
         super().__init__()
@@ -275,9 +275,11 @@ class _Sized(dict[Any, bytes]):
 
     def __missing__(self, key: Any) -> bytes:
         data = self._encode(key) if self._alone else self._encode(*key)
-        if len(self) >= _KEYS:
-            self.clear()
-        self[key] = sized = b"%d\r\n%b" % (len(data), data)
+        sized = b"%d\r\n%b" % (len(data), data)
+        if len(data) <= LONGEST_KEY:
+            if len(self) >= _KEYS:
+                self.clear()
+            self[key] = sized
         return sized
 
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
+from weakref import WeakSet
+
+LONGEST_KEY = 256
+"""Nothing is kept by a longer key, of characters or bytes: one may fill a request."""
 
 Reply = list[bytes | None]
 """The fields of one entity's hash."""
@@ -18,41 +22,45 @@ Make = Callable[[Sequence[Reply]], tuple[Sequence[bytes], Collection[int]]]
 
 
 class Room:
-    """How many texts may be kept by all that share it; what is full is emptied."""
+    """How many texts may be kept by all that share it; when it is full all of them are emptied."""
 
-    __slots__ = ("_size", "left", "times")
+    __slots__ = ("_shared_by", "_size", "left")
 
     def __init__(self, size: int) -> None:
         self._size = size
+        self._shared_by: WeakSet[Texts] = WeakSet()
         self.left = size
-        self.times = 0
-        """How often it was emptied."""
+
+    def share(self, texts: Texts) -> None:
+        """Have one more share it."""
+        self._shared_by.add(texts)
 
     def take(self, count: int) -> None:
-        """Room for so many more."""
+        """Room for so many more, which are emptied with the others if there is none."""
         self.left -= count
         if self.left < 0:
             self.left = self._size
-            self.times += 1
+            for texts in self._shared_by:
+                texts.clear()
 
 
 class Texts:
     """The texts of some columns, by entity."""
 
-    __slots__ = ("_known", "_room", "_times")
+    __slots__ = ("__weakref__", "_known", "_room")
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self._times = room.times
         self._known: dict[Any, tuple[Reply, bytes]] = {}
+        room.share(self)
+
+    def clear(self) -> None:
+        """Keep none."""
+        self._known.clear()
 
     def of(self, entities: Iterable[Any], replies: Sequence[Reply], make: Make) -> list[bytes]:
         """The text of each reply, which `make` is asked for where it is not known."""
-        if self._times != self._room.times:
-            self._times = self._room.times
-            self._known.clear()
-        known = self._known
-        found = list(map(known.get, entities))
+        found = list(map(self._known.get, entities))
         texts = [
             held[1] if held is not None and held[0] == reply else None
             for held, reply in zip(found, replies, strict=True)
@@ -70,10 +78,19 @@ class Texts:
     ) -> None:
         changed = [at for at, text in enumerate(texts) if text is None]
         made, unkept = make([replies[at] for at in changed])
-        names = list(entities)
-        before = len(self._known)
+        names, known = list(entities), self._known
+        before = len(known)
         for place, (at, text) in enumerate(zip(changed, made, strict=True)):
             texts[at] = text
-            if place not in unkept:
-                self._known[names[at]] = (replies[at], text)
-        self._room.take(len(self._known) - before)
+            name = names[at]
+            if place not in unkept and (name in known or _is_short(name)):
+                known[name] = (replies[at], text)
+        self._room.take(len(known) - before)
+
+
+def _is_short(entity: Any) -> bool:
+    """Whether each key of an entity is an integer or no longer than LONGEST_KEY."""
+    kind = type(entity)
+    if kind is str:
+        return len(entity) <= LONGEST_KEY
+    return kind is int or all(map(_is_short, entity))

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.plan import Plan
 from api.texts import Reply, Room, Texts
+from connectors.redis_codec import entity_key
+from connectors.registered import served
+from tests.test_api import SHOP, VISITS
 
 VALUES = st.one_of(st.none(), st.binary(max_size=2))
 LOOKUPS = st.lists(
@@ -26,6 +31,11 @@ class Maker:
         self.made += replies
         unkept = {place for place, reply in enumerate(replies) if b"\xff" in reply}
         return [repr(reply).encode() for reply in replies], unkept
+
+
+def kept(*texts: Texts) -> int:
+    """How many texts are kept in all."""
+    return sum(len(one._known) for one in texts)
 
 
 @given(LOOKUPS, st.integers(1, 8))
@@ -53,11 +63,51 @@ def test_what_is_not_to_be_kept_is_made_each_time():
     assert maker.made == [[b"\xff"], [b"1"], [b"\xff"]]
 
 
-def test_room_is_shared_and_emptied_when_it_is_full():
+def test_room_is_shared_and_all_are_emptied_when_it_is_full():
     room = Room(3)
     one, other, maker = Texts(room), Texts(room), Maker()
     one.of("ab", [[b"1"], [b"2"]], maker)
     other.of("cd", [[b"3"], [b"4"]], maker)
-    assert room.times == 1
+    assert (kept(one, other), room.left) == (0, 3)
     one.of("ab", [[b"1"], [b"2"]], maker)
     assert len(maker.made) == 6
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), LOOKUPS), max_size=10), st.integers(1, 8))
+def test_all_that_share_a_room_never_keep_more_than_it_holds(lookups, size):
+    room = Room(size)
+    sharing = [Texts(room) for _ in range(4)]
+    for which, several in lookups:
+        for lookup in several:
+            sharing[which].of(lookup, list(lookup.values()), Maker())
+            assert kept(*sharing) <= size
+
+
+def test_lists_that_are_asked_for_no_more_leave_room():
+    room = Room(1000)
+    sharing = [Texts(room) for _ in range(64)]
+    for texts in sharing:
+        texts.of(range(1000), [[b"1"]] * 1000, Maker())
+    assert kept(*sharing) <= 1000
+
+
+@pytest.mark.parametrize("long", ["k" * (1 << 20), (7, "k" * (1 << 20)), ("k" * (1 << 20), "x")])
+def test_nothing_is_kept_by_a_long_key(long):
+    texts, maker = Texts(Room(10)), Maker()
+    for _ in range(2):
+        assert texts.of([long, (7, "k" * 256)], [[b"1"], [b"2"]], maker) == [b"[b'1']", b"[b'2']"]
+    assert maker.made == [[b"1"], [b"2"], [b"1"]]
+    assert kept(texts) == 1
+
+
+def test_a_key_is_encoded_the_same_whether_it_is_kept_or_not():
+    (group,) = Plan(served(SHOP)).features(["visits:count_1h"]).groups
+    kept = group.encode.__self__
+    for page, sizes in (("k" * (1 << 20), [0, 0]), ("k" * 200, [1, 1])):
+        key = entity_key("shop", VISITS.entities, {"user": 7, "page": page})
+        entity = group.key_of({"user": 7, "page": page})
+        found = []
+        for _ in range(2):
+            assert group.encode(entity) == b"%d\r\n%b" % (len(key), key)
+            found.append(len(kept))
+        assert found == sizes
