@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from api import problems
 from api.answers import FeatureAnswers
 from api.auth import Gatekeeper, Open
-from api.door import Door, Entrance, Gate
+from api.door import Arrivals, Door, Entrance, Gate
 from api.failover import Failover
 from api.feast import FeastAnswers
 from api.feature_log import KafkaFeatureLog, Unlogged
@@ -57,13 +57,16 @@ class Limits:
     """What the API takes on, and puts up with."""
 
     at_once: int = 64
-    """Lookups answered at once; more are refused with 503."""
+    """Lookups answered at once; more are refused with 503. Twice as many bodies are waited for."""
 
     traced: float = 1.0
     """The share of requests whose spans are recorded, of those whose caller did not decide."""
 
     behind_seconds: float = 0.0
     """How long ago a replica of Redis may have heard of its primary and still be read."""
+
+    body_seconds: float = 10.0
+    """How long a body may be on its way; then it is refused with 408."""
 
 
 def create_app(
@@ -98,11 +101,14 @@ def create_app(
     failover = Failover(redis, store, limits.behind_seconds, metrics)
     noted = KafkaFeatureLog(repository.name, log.access, log.share, metrics) if log else Unlogged()
     lookup = FeatureLookup(serving, store, switch, clock, metrics, noted)
-    gate = Gate(limits.at_once, metrics)
-    features = Door("/v1/features", FeatureAnswers(lookup).answer, gatekeeper, gate, trace, metrics)
-    feast = Door(
-        "/get-online-features", FeastAnswers(lookup).answer, gatekeeper, gate, trace, metrics
+    gate = Gate(limits.at_once, "lookups are being answered")
+    metrics.in_flight.set_function(lambda: gate.within)
+    arrivals = Arrivals(
+        Gate(2 * limits.at_once, "bodies are being waited for"), limits.body_seconds
     )
+    common = (gatekeeper, gate, arrivals, trace, metrics)
+    features = Door("/v1/features", FeatureAnswers(lookup).answer, *common)
+    feast = Door("/get-online-features", FeastAnswers(lookup).answer, *common)
     rpc = grpc and GrpcDoor(lookup, store, gatekeeper, gate, trace, metrics, grpc)
     services = {
         "serving": serving,

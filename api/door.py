@@ -7,6 +7,7 @@ lookup. The errors, headers, metrics and traces are those of every other route.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,10 +18,10 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from opentelemetry.trace import use_span
 
 from api.auth import Gatekeeper, Principal
-from api.errors import Overloaded, TooLarge
+from api.errors import Overloaded, TooLarge, TooSlow
 from api.problems import MEDIA_TYPE, problem_of
 from api.telemetry import Trace, Traces
-from api.together import TOGETHER
+from api.together import TOGETHER, WHOLE
 from observability.logs import TRACE_ID
 from observability.metrics import ApiMetrics
 
@@ -31,31 +32,54 @@ _PROBLEM = (b"content-type", MEDIA_TYPE.encode())
 Answer = Callable[[bytes, bytes, Trace, Principal], Awaitable[bytes]]
 """From the body and the query string to the answer's JSON; errors become problem documents."""
 
-_REFUSALS = {401: "unauthenticated", 403: "forbidden", 413: "size", 429: "rate"}
+_REFUSALS = {401: "unauthenticated", 403: "forbidden", 408: "slow", 413: "size", 429: "rate"}
 
 _log = logging.getLogger(__name__)
 
 
 class Gate:
-    """How many lookups may be answered at once, over all doors.
+    """How many requests may be that far at once, over all doors; `what` says how far.
 
     More than that are refused at once: they would wait for each other, until all were late.
     """
 
-    def __init__(self, limit: int, metrics: ApiMetrics) -> None:
+    def __init__(self, limit: int, what: str) -> None:
         self.limit = limit
         self.within = 0
-        metrics.in_flight.set_function(lambda: self.within)
+        self._what = what
 
     def enter(self) -> None:
         """Overloaded if it is full; else leave it by `leave`."""
         if self.within >= self.limit:
-            raise Overloaded(self.limit)
+            raise Overloaded(self.limit, self._what)
         self.within += 1
 
     def leave(self) -> None:
         """Make room for another."""
         self.within -= 1
+
+
+class Arrivals:
+    """Waits for bodies that are still on their way: for `gate.limit` at once, `seconds` for each.
+
+    A body is read before its lookup takes one of the places of those that are answered, or whoever
+    sends slowly would have them all.
+    """
+
+    def __init__(self, gate: Gate, seconds: float) -> None:
+        self._gate = gate
+        self._seconds = seconds
+
+    async def body(self, receive: Receive) -> bytes:
+        """The whole body; TooSlow, TooLarge or Overloaded if it is not waited for."""
+        self._gate.enter()
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await _body(receive)
+        except TimeoutError:
+            raise TooSlow(self._seconds) from None
+        finally:
+            self._gate.leave()
 
 
 class Door:
@@ -67,6 +91,7 @@ class Door:
         answer: Answer,
         gatekeeper: Gatekeeper,
         gate: Gate,
+        arrivals: Arrivals,
         traces: Traces,
         metrics: ApiMetrics,
     ) -> None:
@@ -74,6 +99,7 @@ class Door:
         self.route = route
         self._answer = answer
         self._gate = gate
+        self._arrivals = arrivals
         self._traces = traces
         self._good = metrics.requests.labels("POST", route, 200)
         self._seconds = metrics.request_seconds.labels("POST", route)
@@ -93,9 +119,10 @@ class Door:
         try:
             principal = await self._gatekeeper.principal(request["headers"])
             principal.spend()
+            query = request["query_string"]
+            data = await (_body(receive) if WHOLE in request else self._arrivals.body(receive))
             self._gate.enter()
             try:
-                data, query = await _body(receive), request["query_string"]
                 if trace.span is None:
                     body = await self._answer(data, query, trace, principal)
                 else:

@@ -5,6 +5,7 @@ HeadwaterError
 ├── Unauthenticated    nobody who may ask                               -> 401
 ├── Forbidden          a caller who may not read this                  -> 403
 ├── TooMany            more often than the caller may                  -> 429
+├── TooSlow            its body does not come in time                  -> 408
 ├── TooLarge           its body is larger than the API reads           -> 413
 ├── Overloaded         more at once than can be answered in good time  -> 503
 └── StoreUnavailable   Redis does not answer                           -> 503
@@ -54,6 +55,14 @@ class TooMany(HeadwaterError):
         super().__init__(f"more than {rate:g} requests a second")
 
 
+class TooSlow(HeadwaterError):
+    """A body that was not there within `limit` seconds."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        super().__init__(f"the body was not there within {limit:g} seconds")
+
+
 class TooLarge(HeadwaterError):
     """A body of more than `limit` bytes."""
 
@@ -63,11 +72,11 @@ class TooLarge(HeadwaterError):
 
 
 class Overloaded(HeadwaterError):
-    """`limit` requests are being answered already; more would only wait."""
+    """`limit` requests are that far already, as `what` says; more would only wait."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, what: str) -> None:
         self.limit = limit
-        super().__init__(f"{limit} lookups are being answered already; try again in a second")
+        super().__init__(f"{limit} {what} already; try again in a second")
 
 
 class StoreUnavailable(HeadwaterError):

@@ -20,6 +20,7 @@ from api.errors import (
     StoreUnavailable,
     TooLarge,
     TooMany,
+    TooSlow,
     Unauthenticated,
 )
 from schemas import HeadwaterError
@@ -59,6 +60,9 @@ def problem_of(error: Exception) -> Problem:
             status = HTTPStatus.TOO_MANY_REQUESTS
             retry = {"retry-after": str(math.ceil(error.retry_seconds))}
             return _problem(status, "too-many", str(error), {"limit": error.rate}, retry)
+        case TooSlow():
+            status, close = HTTPStatus.REQUEST_TIMEOUT, {"connection": "close"}
+            return _problem(status, "too-slow", str(error), {"limit": error.limit}, close)
         case TooLarge():
             more = {"limit": error.limit}
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE

@@ -47,6 +47,7 @@ _REFUSED = {
 _PROBLEMS = {
     400: _problem("The request does not fit: the document names path, value and choices"),
     **_REFUSED,
+    408: _problem("The body did not come in time"),
     413: _problem("The body is too large"),
     503: _problem("Redis does not answer, or there is more to do than can be done in good time"),
 }

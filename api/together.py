@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with answers that leave in one piece.
+"""uvicorn's HTTP protocol, with answers that leave in one piece, and word of what has come in one.
 
 uvicorn writes the head of an answer and its body one after the other, and uvloop sends each at
 once: two calls of the system and two packets, of which the first wakes the client for nothing.
@@ -13,6 +13,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 TOGETHER = "headwater.together"
 """Of a request's scope, where the server can: call it before the first of two messages of an
 answer, and they leave together."""
+
+WHOLE = "headwater.whole"
+"""In a request's scope once the server has all of its body: whoever reads it need not wait."""
 
 
 class _Transport:
@@ -53,3 +56,8 @@ class Protocol(HttpToolsProtocol):
         """Begin a request."""
         super().on_message_begin()
         self.scope[TOGETHER] = self.transport.keep  # type: ignore[attr-defined, literal-required]
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        super().on_message_complete()
+        self.scope[WHOLE] = True  # type: ignore[literal-required]

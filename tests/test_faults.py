@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 import struct
+import time
+from contextlib import contextmanager
 from threading import Thread
 
 import pytest
+import uvicorn
 from litestar.testing import TestClient
 
 from api import create_app
-from api.app import Limits
+from api.app import Limits, entrance
 from api.breaker import Breaker
 from api.resp import Redis
 from api.store import FAILURES, connect
+from api.together import Protocol
 from schemas import SettingsError
 from tests.conftest import eventually
 from tests.test_api import BADGE, NOW, SHOP, RedisServer, ask_lean
+from tests.test_together import question, whole
 
 ASK = {"features": ["badge:member"]}
 
@@ -91,6 +97,67 @@ def test_more_lookups_than_can_be_answered_are_refused_at_once(server):
         assert ask_lean(client, {"user": 7}, **ASK).status_code == 200
         text = client.get("/metrics").text
     assert 'headwater_api_refused_requests_total{reason="overload"} 1.0' in text
+
+
+@contextmanager
+def listening(app):
+    """`app` behind the server that it has in production; the port it listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        config = uvicorn.Config(
+            entrance(app), http=Protocol, log_config=None, timeout_graceful_shutdown=1
+        )
+        running = uvicorn.Server(config)
+        thread = Thread(target=running.run, kwargs={"sockets": [bound]})
+        thread.start()
+        try:
+            assert eventually(lambda: running.started, 10)
+            yield bound.getsockname()[1]
+        finally:
+            running.should_exit = True
+            thread.join(10)
+
+
+def answered(*pieces, port, seconds=0.0):
+    """The status of the answer to a request that is sent in pieces, so long after each other."""
+    with socket.create_connection(("127.0.0.1", port), 10) as one:
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            one.sendall(piece)
+            time.sleep(seconds)
+        ((status, _),), _ = whole(one.recv(1 << 16))
+    return status
+
+
+def test_bodies_that_do_not_come_keep_nobody_else_from_an_answer(server):
+    """There are more of them than are waited for; those that are end with 408."""
+    limits = Limits(at_once=2, body_seconds=3.0)
+    head, _, body = question().partition(b"{")
+    with listening(create_app(SHOP, connect(server.url), lambda: NOW, limits=limits)) as port:
+        slow = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(8)]
+        for place, one in enumerate(slow):
+            one.sendall(head + b"{" * (place % 2))
+        assert eventually(lambda: len(select.select(slow, [], [], 0)[0]) == 4, 2.5)
+        assert answered(head + b"{" + body, port=port) == 200
+        statuses = []
+        for one in slow:
+            with one:
+                ((status, told),), left = whole(one.recv(1 << 16))
+                statuses.append(status)
+                if status == 408:
+                    assert (left, one.recv(1)) == (b"", b""), "and its connection ends"
+                    assert b"too-slow" in told and b'"limit":3.0' in told
+        assert sorted(statuses) == [408] * 4 + [503] * 4
+        assert answered(head, b"{" + body, port=port, seconds=0.05) == 200
+
+
+def test_a_body_that_is_still_coming_is_put_together(server):
+    with listening(create_app(SHOP, connect(server.url), lambda: NOW)) as port:
+        asked = question()
+        for cut in (10, len(asked) - 5):
+            assert answered(asked[:cut], asked[cut:], port=port, seconds=0.05) == 200
+        size = len(asked.partition(b"{")[2]) + 1
+        large = asked.replace(b"content-length: %d" % size, b"content-length: 2000000")
+        assert answered(large, b" " * 1_100_000, port=port) == 413
 
 
 def test_a_redis_that_is_loading_or_wants_a_password_is_a_503_that_says_so(server):
