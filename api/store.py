@@ -21,6 +21,8 @@ OPEN_SECONDS = 1.0
 _PING = command_bytes("PING")
 _MULTI = command_bytes("MULTI")
 _EXEC = command_bytes("EXEC")
+_NO_HASH = "WRONGTYPE"
+"""How Redis begins to refuse what is no hash; all else that it refuses is about itself."""
 
 
 def connect(url: str, reply_seconds: float = REPLY_SECONDS) -> Redis:
@@ -90,9 +92,11 @@ class OnlineStore:
                     b"".join((_MULTI, *data, _EXEC)), count + 2, _queued(count)
                 )
         except (RedisLost, RedisRefused) as error:
-            self._breaker.failed()
-            self._metrics.redis_errors.inc()
-            raise StoreUnavailable("redis", str(error)) from error
+            if count > 1 or not str(error).startswith(_NO_HASH):
+                self._breaker.failed()
+                self._metrics.redis_errors.inc()
+                raise StoreUnavailable("redis", str(error)) from error
+            found = [error]  # as it would stand in a transaction's reply
         except BaseException:  # its caller has gone: that says nothing of Redis
             self._breaker.abandoned()
             raise

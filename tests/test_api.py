@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from api import create_app
 from api.plan import Plan
 from api.server import ServerSettings
-from api.store import connect
+from api.store import FAILURES, connect
 from connectors.redis_codec import (
     encode_event_time,
     encode_value,
@@ -288,6 +288,13 @@ def test_a_key_that_holds_no_hash_is_unreadable_and_no_other_suffers(server, cli
     answer = ask(client, {"user": 7}, {"user": 8}, features=["badge:member"]).json()
     found = [row["features"]["badge:member"]["status"] for row in answer["rows"]]
     assert found == ["unreadable", "present"]
+    for _ in range(FAILURES + 1):
+        answer = ask(client, {"user": 7}, features=["badge:member"])
+        assert answer.status_code == 200, answer.text
+        (row,) = answer.json()["rows"]
+        assert row["features"]["badge:member"]["status"] == "unreadable"
+        assert ask_lean(client, {"user": 7}, features=["badge:member"]).json()["rows"] == [[None]]
+    assert ask_lean(client, {"user": 8}, features=["badge:member"]).json()["rows"] == [[True]]
 
 
 def test_an_answer_has_four_shapes_and_the_same_values(server, client):
