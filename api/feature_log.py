@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from api.lookup import Found, event_time
 from api.plan import Key
@@ -120,7 +120,7 @@ class KafkaFeatureLog:
                 timestamp=event[EVENT_TIME],
                 on_delivery=self._delivered,
             )
-        except BufferError:
+        except (BufferError, KafkaException):  # the queue is full, or the event is too long
             self._metrics.logged.labels("dropped").inc()
 
     def _delivered(self, error: KafkaError | None, _: Message) -> None:

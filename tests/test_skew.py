@@ -167,8 +167,9 @@ class Full:
         on_delivery("timed out", None)
 
 
-@pytest.mark.parametrize("full", [True, False])
-def test_what_the_log_cannot_take_is_dropped_and_counted(full):
+@pytest.mark.parametrize("producer", [Full(True), Full(False), None], ids=["full", "late", "long"])
+def test_what_the_log_cannot_take_is_dropped_and_counted(producer):
+    """A queue that is full, a Kafka that does not answer, and an event that no producer takes."""
     metrics = ApiMetrics()
 
     def dropped():
@@ -178,6 +179,6 @@ def test_what_the_log_cannot_take_is_dropped_and_counted(full):
     # Where Feast was imported first, metrics of one name share their values.
     metrics.logged.labels("dropped")
     before = dropped()
-    log = KafkaFeatureLog("flights", KafkaAccess("nowhere:1"), 1.0, metrics, Full(full))
-    log._send({"event_time": 1, "trace_id": "1"})
+    log = KafkaFeatureLog("flights", KafkaAccess("nowhere:1"), 1.0, metrics, producer)
+    log._send({"event_time": 1, "trace_id": "1", "entity": "k" * (1 << 20)})
     assert dropped() - before == 1
