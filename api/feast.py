@@ -7,6 +7,7 @@ Feast's server calls it present and null.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,9 +18,9 @@ from api.door import decoder
 from api.errors import RequestError
 from api.lookup import FeatureLookup, Part
 from api.messages import FeastColumn, FeastMetadata, FeastReply, FeastRequest
-from api.plan import Key, Selection
+from api.plan import Key, Selection, Slot
 from api.telemetry import Trace
-from connectors.redis_codec import CodecError, decode_event_time
+from connectors.redis_codec import CodecError, Value, decode_event_time
 
 _NEVER = "1970-01-01T00:00:00Z"
 
@@ -53,10 +54,9 @@ class FeastAnswers:
         described: list[Any] = [None] * len(columns)
         if rows:
             for part in found.parts:
-                views = {view.time_at: _times(part, view.time_at) for view in part.group.views}
+                times = {view.time_at: _times(part, view.time_at) for view in part.group.views}
                 for slot in part.group.slots:
-                    times, statuses = views[slot.time_at]
-                    described[slot.at] = FeastColumn(columns[slot.at], statuses, times)
+                    described[slot.at] = _column(part, slot, columns[slot.at], times[slot.time_at])
         else:
             described = [FeastColumn((), [], []) for _ in columns]
         return _encode(
@@ -93,12 +93,22 @@ def _names(selection: Selection, full: bool) -> list[str]:
     return names
 
 
-def _times(part: Part, at: int) -> tuple[list[str], list[str]]:
-    """Event times and statuses of the rows."""
-    data = part.by_field[at]
-    times = [_time(one) for one in data]
-    statuses = ["NOT_FOUND" if one is None else "PRESENT" for one in data]
-    return list(part.rows(times)), list(part.rows(statuses))
+def _times(part: Part, at: int) -> list[str]:
+    """A view's event times of the rows; Feast tells them also where a feature is not there."""
+    return list(part.rows([_time(one) for one in part.by_field[at]]))
+
+
+def _column(part: Part, slot: Slot, values: Sequence[Value], times: list[str]) -> FeastColumn:
+    """One feature: what has no field, as after a delete, or no time is not there."""
+    fields, moments = part.by_field[slot.value_at], part.by_field[slot.time_at]
+    if None not in fields and None not in moments:
+        return FeastColumn(values, ["PRESENT"] * len(values), times)
+    there = part.rows([None not in pair for pair in zip(fields, moments, strict=True)])
+    return FeastColumn(
+        [value if here else None for value, here in zip(values, there, strict=True)],
+        ["PRESENT" if here else "NOT_FOUND" for here in there],
+        times,
+    )
 
 
 def _time(data: bytes | None) -> str:

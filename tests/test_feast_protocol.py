@@ -12,6 +12,7 @@ import requests
 from feast.feature_server_utils import convert_response_to_dict
 from feast.types import Bool, Float64, Int64
 
+from connectors.redis_codec import entity_key, feature_field, timestamp_field
 from tests.served import served
 from tests.test_api import BADGE, NOW, SPEND, VISITS, RedisServer
 
@@ -119,6 +120,33 @@ def test_what_we_answer_is_what_feasts_server_would(stores, api_url):
         ["PRESENT", "PRESENT", "NOT_FOUND"],
         ["PRESENT", "NOT_FOUND", "NOT_FOUND"],
     ]
+
+
+def test_a_feature_that_is_not_there_is_not_found_whatever_its_view_has(redis_server, api_url):
+    """As after a delete, which keeps the view's time, or of a feature that was just declared."""
+    key = entity_key("shop", SPEND.entities, {"user": 20})
+    redis_server.write(SPEND, {"user": 20}, NOW, price_mean_1h=None)
+    assert redis_server.client.hget(key, feature_field("spend", "price_mean_1h")) == b""
+    redis_server.write(SPEND, {"user": 21}, NOW)
+    redis_server.write(SPEND, {"user": 22}, NOW, count_1h=3)
+    timeless = entity_key("shop", SPEND.entities, {"user": 22})
+    redis_server.client.hdel(timeless, timestamp_field("spend"))
+    names = ["spend:price_mean_1h", "spend:count_1h"]
+    users = [20, 21, 22, 20]
+    asked = {"features": names, "entities": {"user": users}}
+    _, *results = requests.post(f"{api_url}/get-online-features", json=asked, timeout=5).json()[
+        "results"
+    ]
+    found = [list(zip(r["statuses"], r["values"], strict=True)) for r in results]
+    there, absent = ("PRESENT", None), ("NOT_FOUND", None)
+    assert found == [[there, absent, absent, there], [absent] * 4]
+    rows = requests.post(
+        f"{api_url}/v1/features?include=metadata&orient=columns",
+        json={"features": names, "entities": [{"user": user} for user in users]},
+        timeout=5,
+    ).json()["columns"]
+    missing = [[status == "missing" for status in column["statuses"]] for column in rows]
+    assert missing == [[one == absent for one in column] for column in found]
 
 
 def test_names_that_collide_are_refused_as_feast_refuses_them(api_url):
