@@ -10,7 +10,7 @@ from flink_jobs.replay import restart_sql
 from flink_jobs.sql import Job
 from headwater.jobs import Jobs, Report
 from headwater.replays.context import Context, job_name
-from headwater.replays.jobs import ReplayJobs
+from headwater.replays.jobs import ENDED, ReplayJobs
 from headwater.replays.journal import Replay
 from headwater.replays.plan import ReplayError, Wanted
 from headwater.replays.progress import Gauges
@@ -35,21 +35,59 @@ class Handover:
         """End a replay that follows the log, at a point that live has passed as well.
 
         Each view's span ends where both have computed everything before: live's rows from there
-        on stay, so that none is lost and none is there twice.
+        on stay, so that none is lost and none is there twice. ReplayError, and the replay is
+        paused, if one of its jobs has ended in another way than by being stopped.
         """
         jobs_ = self._context.planner.jobs(replay.views)
+        if self._gauges.of(replay).state == "failed":
+            raise self._paused(replay)
+        time.sleep(_FRESH_SECONDS)
         if not replay.ends:
-            self._gauges.of(replay)
-            time.sleep(_FRESH_SECONDS)
             ends = self._common_ends(replay, jobs_)
             replay = self._context.journal.write(replace(replay, ends=ends))
             report(f"replay {replay.id} ends at {Replay.iso(min(ends.values()))}")
         self._await_commits([job.name for job in jobs_])
+        self._check_reached(replay, jobs_)
         self._jobs.stop(replay, report)
-        tables = self._context.tables
-        for view, end in replay.ends.items():
-            cut_branch(tables.load_table(f"{NAMESPACE}.{view}"), replay.branch, Replay.iso(end))
+        # Its last rows may be in a savepoint alone: they are in the tables once a job has ended.
+        self._jobs.await_end(replay)
+        if self._jobs.unfinished(replay):
+            raise self._paused(replay)
         return self._context.journal.set_state(replay, "done")
+
+    def cut(self, replay: Replay) -> None:
+        """Take from a replay that has been ended what it wrote after its end; also once more."""
+        for view, end in replay.ends.items():
+            table = self._context.tables.load_table(f"{NAMESPACE}.{view}")
+            cut_branch(table, replay.branch, Replay.iso(end))
+
+    def _paused(self, replay: Replay) -> ReplayError:
+        """Keep it as one that goes on from its last state, to another end; what to say of it."""
+        told = ", ".join(
+            f"{name} is {state}" for name, state in self._jobs.unfinished(replay).items()
+        )
+        self._context.journal.write(replace(replay, ends={}, state="paused"))
+        return ReplayError(
+            f"replay {replay.id}: {told}, and what it had to write may not be in the tables;"
+            f" `headwater replay resume {replay.id}` goes on from its last savepoint or checkpoint,"
+            " then promote it again"
+        )
+
+    def _check_reached(self, replay: Replay, jobs_: Iterable[Job]) -> None:
+        """Raise ReplayError if a job is before its end: it has gone on from a checkpoint since."""
+        known = self._jobs.known(replay)
+        for job in jobs_:
+            found = known[job_name(replay, job)]
+            views = [view.name for view in job.views]
+            end = max(replay.ends[view] for view in views)
+            if (
+                found["state"] not in ENDED
+                and self._gauges.watermark(found["jid"], views) < end - 1
+            ):
+                raise ReplayError(
+                    f"{found['name']} has started again and is not back at {Replay.iso(end)} yet;"
+                    " try again"
+                )
 
     def _common_ends(self, replay: Replay, jobs_: Iterable[Job]) -> dict[str, int]:
         known = self._jobs.known(replay)

@@ -58,7 +58,10 @@ class ReplayJobs:
         if scripts:
             platform = Jobs(self._context.settings, self._context.repository)
             ids |= platform.submit_scripts(scripts, report, configuration, (lock,))
-        return self._context.journal.write(replace(replay, jobs=replay.jobs | ids, state="running"))
+        return self._context.journal.write(
+            # Where it was to end holds for the jobs that had come so far.
+            replace(replay, jobs=replay.jobs | ids, state="running", ends={})
+        )
 
     def stop(self, replay: Replay, report: Report) -> None:
         """Stop those that run, each with a savepoint that `launch` goes on from."""
@@ -91,6 +94,12 @@ class ReplayJobs:
             ):
                 found[name] = job
         return found
+
+    def unfinished(self, replay: Replay) -> dict[str, str]:
+        """The state of those jobs that have not committed all that they let out, by name."""
+        known = self.known(replay)
+        states = {name: known[name]["state"] if name in known else "gone" for name in replay.jobs}
+        return {name: state for name, state in states.items() if state != "FINISHED"}
 
     def is_done(self, replay: Replay, name: str, job: dict[str, Any] | None) -> bool:
         """Whether a job has come to its end: one that was stopped has left a savepoint."""

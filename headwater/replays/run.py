@@ -171,6 +171,8 @@ class Replays:
         with self._alone(replay, "promote") as found:
             if found.state == "following":
                 found = self._handover.end(found, report)
+            if found.state == "done":
+                self._handover.cut(found)
             if found.state == "promoted":
                 return {}
             if found.state not in ("done", "rolled back", "promoting"):

