@@ -66,6 +66,17 @@ class Jobs:
         """The repository's jobs that have not ended, by name."""
         return {job.name: job for job in self.cluster.jobs() if job.name in self.known}
 
+    def settled(self) -> dict[str, RunningJob]:
+        """The jobs that have not ended, by name; what each was submitted with is kept.
+
+        It is not yet where whoever submitted a job was killed after Flink had taken it.
+        """
+        running = self.running()
+        for name, job in running.items():
+            if self._kept(self.known[name], "asked").exists():
+                self._remember(self.known[name], job.id)
+        return running
+
     def submit(
         self,
         names: Iterable[str],
@@ -84,7 +95,7 @@ class Jobs:
         wanted = self._select(names)
         if savepoint is not None and len(wanted) != 1:
             raise SettingsError("a savepoint is of one job: name that job")
-        running = self.running()
+        running = self.settled()
         for job in wanted:
             if job.name in running:
                 report(f"{job.name} runs already ({running[job.name].state})")
@@ -95,6 +106,10 @@ class Jobs:
             self._tell_outage(missing, savepoint, report)
         if missing:
             self._run([self._request(job, report, savepoint, anew) for job in missing], report)
+
+    def was_submitted(self, job: Job) -> bool:
+        """Whether Flink has ever taken it."""
+        return self._kept(job, "declared.sql").exists()
 
     def changes(self, job: Job) -> list[str]:
         """Why a job cannot go on from the state of its last submission; empty if it can."""
@@ -109,11 +124,12 @@ class Jobs:
     def restart(self, job: Job, sql: str, report: Report) -> str:
         """End a job and submit it with the script `sql`, from no state; Flink's id of it.
 
-        Later submissions that the declarations are unchanged for take the same script.
+        Later submissions that the declarations are unchanged for take the same script. The state
+        that it had counts no more, whether it comes to be submitted or not.
         """
         self.cancel(job)
-        self._savepoint(job).unlink(missing_ok=True)
-        self._keep(job, sql)
+        for known in (self._savepoint(job), self._kept(job, "json")):
+            known.unlink(missing_ok=True)
         return self._run([self._script(job.name, sql)], report)[job.name]
 
     def cancel(self, job: Job) -> None:
@@ -145,7 +161,7 @@ class Jobs:
 
     def stop(self, names: Iterable[str], report: Report) -> None:
         """Stop running jobs, each with a savepoint that the next submit goes on from."""
-        running = self.running()
+        running = self.settled()
         for job in self._select(names):
             if job.name not in running:
                 report(f"{job.name} does not run")
@@ -172,12 +188,20 @@ class Jobs:
     def _savepoint(self, job: Job) -> Path:
         return self._kept(job, "savepoint")
 
-    def _keep(self, job: Job, sql: str) -> None:
-        """Remember what a job was submitted with, and the declarations it was made of."""
-        for what, text in (("sql", sql), ("declared.sql", job_sql(job))):
-            path = self._kept(job, what)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
+    def _ask(self, job: Job, request: Mapping[str, object]) -> None:
+        """Note what a job is submitted with, and the declarations it was made of.
+
+        That counts from when Flink has taken it: until then what it was submitted with before does.
+        """
+        asked = {
+            "sql": request["sql"],
+            "declared": job_sql(job),
+            "from": _begun_from(request),
+            "outage": self.settings.outage_seconds,
+        }
+        path = self._kept(job, "asked")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, json.dumps(asked))
 
     def _request(
         self, job: Job, report: Report, savepoint: str | None, anew: bool
@@ -210,7 +234,6 @@ class Jobs:
             configuration[RECOVERY] = savepoint
         elif not anew:
             check_anew(catalog(self.settings), tables)
-        self._keep(job, sql)
         return self._script(job.name, sql, configuration)
 
     def _tell_outage(self, missing: Iterable[Job], savepoint: str | None, report: Report) -> None:
@@ -243,16 +266,15 @@ class Jobs:
         found = newest_checkpoint(self.settings.state / "checkpoints", last["id"])
         return found or last["from"]
 
-    def _remember(self, job: Job, id_: str, requests: list[dict[str, object]]) -> None:
-        known = self._kept(job, "json")
-        known.parent.mkdir(parents=True, exist_ok=True)
-        told = {
-            "id": id_,
-            "from": _begun_from(requests, job.name),
-            "outage": self.settings.outage_seconds,
-        }
-        known.write_text(json.dumps(told), "utf-8")
+    def _remember(self, job: Job, id_: str) -> None:
+        """Keep what a job was submitted with: Flink has taken it, as `id_`."""
+        asked = json.loads(self._kept(job, "asked").read_text("utf-8"))
+        told = {"id": id_, "from": asked["from"], "outage": asked["outage"]}
+        _write(self._kept(job, "json"), json.dumps(told))
+        _write(self._kept(job, "sql"), asked["sql"])
+        _write(self._kept(job, "declared.sql"), asked["declared"])
         self._savepoint(job).unlink(missing_ok=True)
+        self._kept(job, "asked").unlink()  # the last: killed before, all this is done again
 
     def _script(
         self, name: str, sql: str, configuration: Mapping[str, str] | None = None
@@ -294,18 +316,25 @@ class Jobs:
             },
             "jobs": requests,
         }
+        for asked in requests:
+            if job := self.known.get(str(asked["name"])):
+                self._ask(job, asked)
         ids: dict[str, str] = {}
-        for job in submitted(settings, request, held):
-            report(f"{job['name']} is submitted as {job['id']}")
-            ids[job["name"]] = job["id"]
-            if job["name"] in self.known:
-                self._remember(self.known[job["name"]], job["id"], requests)
+        for told in submitted(settings, request, held):
+            report(f"{told['name']} is submitted as {told['id']}")
+            ids[told["name"]] = told["id"]
+            if told["name"] in self.known:
+                self._remember(self.known[told["name"]], told["id"])
         return ids
 
 
-def _begun_from(requests: list[dict[str, object]], name: str) -> object:
-    for request in requests:
-        configuration = request["configuration"]
-        if request["name"] == name and isinstance(configuration, dict):
-            return configuration.get(RECOVERY)
-    return None
+def _begun_from(request: Mapping[str, object]) -> object:
+    configuration = request["configuration"]
+    return configuration.get(RECOVERY) if isinstance(configuration, dict) else None
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole of it or nothing."""
+    partial = path.with_name(f".{path.name}.new")
+    partial.write_text(text, "utf-8")
+    partial.replace(path)

@@ -120,15 +120,20 @@ class Handover:
 
         A job whose state fits goes on from a savepoint. Another starts with no state, reads its
         windows' length of the log and writes from the end of the replay on. The job of the archive
-        comes with them: what a source means has changed for it, too.
+        comes with them: what a source means has changed for it, too. One that is as declared, and
+        was lost, goes on as well.
         """
         platform = Jobs(self._context.settings, self._context.repository)
         known = {job.name: job for job in platform.known.values()}
+        running = platform.settled()
         upgraded = []
         archives = (job for job in known.values() if not job.views)
         for narrowed in (*self._context.planner.jobs(replay.views), *archives):
             job = known[narrowed.name]
             if not platform.is_changed(job):
+                if platform.was_submitted(job) and job.name not in running:
+                    upgraded.append(job.name)
+                    platform.submit([job.name], report)
                 continue
             reasons = platform.changes(job)
             upgraded.append(job.name)

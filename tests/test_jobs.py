@@ -1,0 +1,172 @@
+"""Live jobs are submitted once, and what is known of them is what Flink has taken."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+
+from feature_repo.flights.repository import repository
+from flink_jobs.sql import job_sql
+from headwater import jobs as module
+from headwater.jobs import RECOVERY, Jobs
+from headwater.replays import context, handover
+from headwater.replays.context import Context
+from headwater.replays.handover import Handover
+from headwater.replays.journal import Replay
+from headwater.settings import Settings
+from tests.conftest import free_ports
+from tests.flink import listening
+
+NAME = "flights-departures"
+VIEW = "aircraft_delays"
+ANEW = "a script that begins with no state"
+
+
+class Killed(BaseException):
+    """The command ends here, whoever submits for it may go on."""
+
+
+class Submitter:
+    """What submits jobs to a Flink, as told: `kill` is whether Flink has taken the job by then."""
+
+    def __init__(self, flink):
+        self.flink = flink
+        self.requests = []
+        self.kill = None
+
+    def submitted(self, settings, request, held):
+        for job in request["jobs"]:
+            if self.kill is False:
+                raise Killed
+            self.requests.append(job)
+            id_ = f"{len(self.requests):032x}"
+            self.flink.add(id_, job["name"])
+            if self.kill:
+                raise Killed
+            yield {"name": job["name"], "id": id_}
+
+
+class World:
+    """Commands on one job of a repository, and the Flink that it runs on."""
+
+    def __init__(self, settings, flink):
+        self.settings, self.flink = settings, flink
+        self.submitter = Submitter(flink)
+        self.job = self.jobs().find(NAME)
+
+    def jobs(self):
+        """As another command has them."""
+        return Jobs(self.settings, repository)
+
+    def kept(self, what):
+        return self.settings.state / "jobs" / f"{NAME}.{what}"
+
+    def declare(self, sql):
+        """It was submitted last when that was declared."""
+        self.kept("declared.sql").write_text(sql, "utf-8")
+
+    def begin(self):
+        """It runs, and makes a checkpoint."""
+        self.jobs().submit([NAME], print)
+        id_ = json.loads(self.kept("json").read_text("utf-8"))["id"]
+        checkpoint = self.settings.state / "checkpoints" / id_ / "chk-7"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "_metadata").touch()
+        return checkpoint
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    settings = Settings.read(free_ports() | {"HEADWATER_STATE": str(tmp_path / "state")})
+    settings.password_file.parent.mkdir(parents=True)
+    settings.password_file.write_text("password=secret\n", "utf-8")
+    tables = SqlCatalog("headwater", uri=f"sqlite:///{tmp_path}/c", warehouse=str(tmp_path))
+    with listening(settings.ports.flink) as flink:
+        found = World(settings, flink)
+        monkeypatch.setattr(module, "submitted", found.submitter.submitted)
+        monkeypatch.setattr(module, "check_transactions", lambda *_: None)
+        monkeypatch.setattr(module, "check_savepoint", lambda *_: None)
+        for one in (module, context):
+            monkeypatch.setattr(one, "catalog", lambda _: tables)
+        monkeypatch.setattr(handover.Handover, "_sum_up_anew", lambda *_: None)
+        yield found
+
+
+def wider(job):
+    """Its declarations with a window that is another one: their state does not fit."""
+    return job_sql(job).replace("3600000", "7200000")
+
+
+def stricter(job):
+    """Its declarations with an option that is another one: their state fits."""
+    return job_sql(job).replace("'86400 s'", "'43200 s'")
+
+
+def test_a_restart_that_is_killed_leaves_no_state_to_the_new_script(world):
+    world.begin()
+    world.declare(wider(world.job))
+    world.submitter.kill = False
+    with pytest.raises(Killed):
+        world.jobs().restart(world.job, ANEW, print)
+    assert world.jobs().changes(world.job)
+    assert world.jobs().is_changed(world.job)
+    world.submitter.kill = None
+    world.jobs().submit([NAME], print)
+    assert RECOVERY not in world.submitter.requests[-1]["configuration"]
+
+
+def test_a_submission_that_is_killed_changes_nothing_of_what_the_state_is_of(world):
+    checkpoint = world.begin()
+    world.flink.lose()
+    world.declare(old := stricter(world.job))
+    world.submitter.kill = False
+    with pytest.raises(Killed):
+        world.jobs().submit([NAME], print)
+    assert world.kept("declared.sql").read_text("utf-8") == old
+    world.submitter.kill = None
+    world.jobs().submit([NAME], print)
+    assert world.submitter.requests[-1]["configuration"][RECOVERY] == str(checkpoint)
+    assert not world.jobs().is_changed(world.job)
+
+
+def test_a_job_that_flink_took_from_a_killed_command_is_known_with_its_script(world):
+    world.begin()
+    world.declare(wider(world.job))
+    world.submitter.kill = True
+    with pytest.raises(Killed):
+        world.jobs().restart(world.job, ANEW, print)
+    world.submitter.kill = None
+    world.jobs().stop([NAME], print)
+    assert not world.jobs().is_changed(world.job)
+    world.jobs().submit([NAME], print)
+    assert world.submitter.requests[-1]["sql"] == ANEW
+    assert "savepoint-" in world.submitter.requests[-1]["configuration"][RECOVERY]
+
+
+def upgrade(world):
+    there = Context(world.settings, repository)
+    replay = Replay("0001", (VIEW,), 0, 1, state="promoted", ends={VIEW: 1})
+    return Handover(there, None, None).upgrade(replay, print)
+
+
+def test_an_upgrade_submits_a_job_that_is_as_declared_and_was_lost(world):
+    checkpoint = world.begin()
+    assert upgrade(world) == []
+    world.flink.lose()
+    assert upgrade(world) == [NAME]
+    assert world.submitter.requests[-1]["configuration"][RECOVERY] == str(checkpoint)
+    assert [job["name"] for job in world.submitter.requests] == [NAME, NAME]
+
+
+def test_an_upgrade_that_is_killed_is_done_by_the_next(world):
+    world.begin()
+    world.declare(stricter(world.job))
+    world.submitter.kill = False
+    with pytest.raises(Killed):
+        upgrade(world)
+    world.submitter.kill = None
+    assert upgrade(world) == [NAME]
+    assert NAME in world.jobs().running()
+    assert upgrade(world) == []
