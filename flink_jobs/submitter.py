@@ -42,16 +42,16 @@ def started_from() -> list[tuple[str, int, int]]:
     return [(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats]
 
 
-def read(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """A request and the files that came with it."""
-    text, files = b"", list[int]()
+def read(connection: socket.socket, files: list[int]) -> bytes:
+    """A request; the files that come with it are added to `files`, whatever becomes of it."""
+    text = b""
     while not text.endswith(b"\n"):
         chunk, more, _, _ = socket.recv_fds(connection, _CHUNK, _MOST_FILES)
         files += more
         if not chunk:
             break
         text += chunk
-    return text, files
+    return text
 
 
 def answer(connection: socket.socket, text: bytes) -> None:
@@ -70,6 +70,12 @@ def answer(connection: socket.socket, text: bytes) -> None:
             raise SystemExit("the JVM has ended") from error
 
 
+def close(files: list[int]) -> None:
+    """Let go of them, and of the locks that they hold."""
+    while files:
+        os.close(files.pop())
+
+
 def main() -> None:
     """Answer requests until stopped."""
     path = Path(sys.argv[1])
@@ -86,16 +92,16 @@ def main() -> None:
             connection.settimeout(_SECONDS)
             files: list[int] = []
             with connection, suppress(OSError):  # whoever asked has gone
-                text, files = read(connection)
+                text = read(connection, files)
                 if text and began != started_from():
                     connection.sendall(b'{"changed": true}\n')
                     connection.close()
+                    close(files)  # or they would be open for ever
                     again = (sys.executable, "-m", "flink_jobs.submitter", str(path))
                     os.execv(sys.executable, again)
                 if text:
                     answer(connection, text)
-            for file in files:
-                os.close(file)
+            close(files)
             gc.collect()  # what Python drops, the JVM may drop
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from connectors.ddl import late_topic
@@ -66,8 +68,30 @@ class Jobs:
         """The repository's jobs that have not ended, by name."""
         return {job.name: job for job in self.cluster.jobs() if job.name in self.known}
 
-    def settled(self) -> dict[str, RunningJob]:
-        """The jobs that have not ended, by name; what each was submitted with is kept.
+    @contextmanager
+    def _alone(self, report: Report) -> Iterator[int]:
+        """Waits until nobody else submits or stops live jobs; the open file that is locked.
+
+        Two jobs of one name would each write all that comes. A process that inherits the file
+        keeps the lock, should this one be killed.
+        """
+        folder = self.settings.state / "jobs"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                report("waits for another command, which submits or stops jobs")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield lock.fileno()
+
+    def settled(self, report: Report) -> dict[str, RunningJob]:
+        """The jobs that have not ended, by name, once none is being submitted or stopped."""
+        with self._alone(report):
+            return self._settled()
+
+    def _settled(self) -> dict[str, RunningJob]:
+        """The same; what each was submitted with is kept.
 
         It is not yet where whoever submitted a job was killed after Flink had taken it.
         """
@@ -95,17 +119,19 @@ class Jobs:
         wanted = self._select(names)
         if savepoint is not None and len(wanted) != 1:
             raise SettingsError("a savepoint is of one job: name that job")
-        running = self.settled()
-        for job in wanted:
-            if job.name in running:
-                report(f"{job.name} runs already ({running[job.name].state})")
-        missing = [job for job in wanted if job.name not in running]
-        if any(job.late for job in missing):
-            check_transactions(self.settings.kafka_access, self.settings.outage_seconds)
-        if not anew:
-            self._tell_outage(missing, savepoint, report)
-        if missing:
-            self._run([self._request(job, report, savepoint, anew) for job in missing], report)
+        with self._alone(report) as lock:
+            running = self._settled()
+            for job in wanted:
+                if job.name in running:
+                    report(f"{job.name} runs already ({running[job.name].state})")
+            missing = [job for job in wanted if job.name not in running]
+            if any(job.late for job in missing):
+                check_transactions(self.settings.kafka_access, self.settings.outage_seconds)
+            if not anew:
+                self._tell_outage(missing, savepoint, report)
+            if missing:
+                requests = [self._request(job, report, savepoint, anew) for job in missing]
+                self._run(requests, report, (lock,))
 
     def was_submitted(self, job: Job) -> bool:
         """Whether Flink has ever taken it."""
@@ -127,13 +153,18 @@ class Jobs:
         Later submissions that the declarations are unchanged for take the same script. The state
         that it had counts no more, whether it comes to be submitted or not.
         """
-        self.cancel(job)
-        for known in (self._savepoint(job), self._kept(job, "json")):
-            known.unlink(missing_ok=True)
-        return self._run([self._script(job.name, sql)], report)[job.name]
+        with self._alone(report) as lock:
+            self._cancel(job)
+            for known in (self._savepoint(job), self._kept(job, "json")):
+                known.unlink(missing_ok=True)
+            return self._run([self._script(job.name, sql)], report, (lock,))[job.name]
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: Job, report: Report) -> None:
         """End a job, without a savepoint, if it runs."""
+        with self._alone(report):
+            self._cancel(job)
+
+    def _cancel(self, job: Job) -> None:
         running = self.running()
         if job.name in running:
             self.cluster.cancel(running[job.name].id)
@@ -161,16 +192,15 @@ class Jobs:
 
     def stop(self, names: Iterable[str], report: Report) -> None:
         """Stop running jobs, each with a savepoint that the next submit goes on from."""
-        running = self.settled()
-        for job in self._select(names):
-            if job.name not in running:
-                report(f"{job.name} does not run")
-                continue
-            savepoint = self.cluster.stop(running[job.name].id)
-            kept = self._savepoint(job)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(savepoint + "\n", "utf-8")
-            report(f"{job.name} is stopped; savepoint {savepoint}")
+        with self._alone(report):
+            running = self._settled()
+            for job in self._select(names):
+                if job.name not in running:
+                    report(f"{job.name} does not run")
+                    continue
+                savepoint = self.cluster.stop(running[job.name].id)
+                self._savepoint(job).write_text(savepoint + "\n", "utf-8")
+                report(f"{job.name} is stopped; savepoint {savepoint}")
 
     def _select(self, names: Iterable[str]) -> list[Job]:
         wanted = list(names) or list(self.known)
@@ -199,9 +229,7 @@ class Jobs:
             "from": _begun_from(request),
             "outage": self.settings.outage_seconds,
         }
-        path = self._kept(job, "asked")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, json.dumps(asked))
+        _write(self._kept(job, "asked"), json.dumps(asked))
 
     def _request(
         self, job: Job, report: Report, savepoint: str | None, anew: bool
@@ -335,6 +363,7 @@ def _begun_from(request: Mapping[str, object]) -> object:
 
 def _write(path: Path, text: str) -> None:
     """The whole of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.new")
     partial.write_text(text, "utf-8")
     partial.replace(path)

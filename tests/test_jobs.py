@@ -1,8 +1,11 @@
-"""Live jobs are submitted once, and what is known of them is what Flink has taken."""
+"""Live jobs are submitted once each, and what is known of them is what Flink has taken."""
 
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
@@ -170,3 +173,59 @@ def test_an_upgrade_that_is_killed_is_done_by_the_next(world):
     assert upgrade(world) == [NAME]
     assert NAME in world.jobs().running()
     assert upgrade(world) == []
+
+
+class Told(Event):
+    """Set when a command says that it waits, or that it has nothing to do."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts = []
+
+    def __call__(self, text):
+        self.texts.append(text)
+        self.set()
+
+
+def test_of_two_commands_that_submit_a_job_the_second_waits_and_finds_it(world, monkeypatch):
+    begun, told = Event(), Told()
+
+    def slowly(*given):
+        begun.set()
+        told.wait(10)
+        yield from world.submitter.submitted(*given)
+
+    monkeypatch.setattr(module, "submitted", slowly)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(world.jobs().submit, [NAME], print)
+        assert begun.wait(10)
+        second = pool.submit(world.jobs().submit, [NAME], told)
+        first.result(30)
+        second.result(30)
+    assert len(world.submitter.requests) == 1
+    assert told.texts == [
+        "waits for another command, which submits or stops jobs",
+        f"{NAME} runs already (RUNNING)",
+    ]
+
+
+def test_a_job_that_is_submitted_for_a_killed_command_is_waited_for(world, monkeypatch):
+    told, files = Told(), []
+
+    def inherited(settings, request, held):
+        files.extend(os.dup(file) for file in held)  # as whoever submits for it has them
+        raise Killed
+
+    monkeypatch.setattr(module, "submitted", inherited)
+    with pytest.raises(Killed):
+        world.jobs().submit([NAME], print)
+    monkeypatch.setattr(module, "submitted", world.submitter.submitted)
+    with ThreadPoolExecutor() as pool:
+        second = pool.submit(world.jobs().submit, [NAME], told)
+        assert told.wait(10)
+        world.flink.add("0" * 32, NAME)
+        for file in files:
+            os.close(file)
+        second.result(30)
+    assert world.submitter.requests == []
+    assert told.texts[-1] == f"{NAME} runs already (RUNNING)"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from flink_jobs.rest import FlinkError
 from headwater.local.submitter import submitted
-from tests.conftest import eventually
+from tests.conftest import ROOT, eventually
 
 NOTHING = {"flink": {}, "jobs": []}
 WRONG = {
@@ -25,6 +28,12 @@ BEGIN STATEMENT SET;
 INSERT INTO nowhere SELECT n FROM numbers;
 END;
 """
+
+STUBS = {
+    "pyflink/java_gateway.py": "def get_gateway(): pass\n",
+    "pyflink/table.py": "EnvironmentSettings = StatementSet = TableEnvironment = None\n",
+    "py4j/protocol.py": "Py4JError = Py4JJavaError = ArithmeticError\n",
+}
 
 
 @pytest.fixture
@@ -81,6 +90,34 @@ def test_what_it_was_started_from_has_changed_and_so_it_starts_anew(running, pro
         assert process.find() == began
     finally:
         jar.unlink()
+
+
+def test_one_that_starts_itself_anew_keeps_no_lock(tmp_path):
+    """What it keeps awake is not there: a request that it does not carry out needs none of it."""
+    for module, text in STUBS.items():
+        file = tmp_path / "stubs" / module
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, "utf-8")
+    (jars := tmp_path / "jars").mkdir()
+    path, lock = tmp_path / "socket", tmp_path / "lock"
+    environ = os.environ | {"FLINK_LIB_DIR": str(jars)}
+    environ["PYTHONPATH"] = f"{tmp_path / 'stubs'}:{ROOT}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flink_jobs.submitter", str(path)], env=environ
+    )
+    try:
+        assert eventually(path.exists, 30)
+        (jars / "another.jar").touch()
+        with socket.socket(socket.AF_UNIX) as asked, lock.open("w") as held:
+            asked.connect(str(path))
+            fcntl.flock(held, fcntl.LOCK_EX)
+            socket.send_fds(asked, [b"{}\n"], [held.fileno()])
+            assert asked.makefile().readline() == '{"changed": true}\n'
+        with lock.open("w") as another:
+            assert eventually(lambda: _is_free(another), 5)
+    finally:
+        process.kill()
+        process.wait(10)
 
 
 def test_without_it_jobs_are_submitted_by_a_process_of_their_own(running, process):

@@ -39,6 +39,8 @@ def _jobs() -> Jobs:
 def submit(names: tuple[str, ...], savepoint: str | None, anew: bool) -> None:
     """Submit the jobs called NAMES (all if none is named), each from where it was last.
 
+    It waits while another command submits or stops jobs: each job runs once.
+
     What would write rows to Iceberg again is refused: a savepoint from before the job's last
     commit, and a job that wrote and left no trace of where it was. Of a job that was lost for so
     long that Kafka may have dropped late rows of it that is said.

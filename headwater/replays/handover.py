@@ -125,7 +125,7 @@ class Handover:
         """
         platform = Jobs(self._context.settings, self._context.repository)
         known = {job.name: job for job in platform.known.values()}
-        running = platform.settled()
+        running = platform.settled(report)
         upgraded = []
         archives = (job for job in known.values() if not job.views)
         for narrowed in (*self._context.planner.jobs(replay.views), *archives):
@@ -148,7 +148,7 @@ class Handover:
             if gap := "; ".join(f"{one.topic}: {one.gap}" for one in sources if one.gap):
                 raise ReplayError(gap)
             readings = {one.source: one.reading for one in sources}
-            platform.cancel(job)
+            platform.cancel(job, report)
             self._sum_up_anew(job, since)
             platform.restart(job, restart_sql(job, since, readings), report)
         return upgraded
