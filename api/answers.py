@@ -40,8 +40,7 @@ class FeatureAnswers:
         StoreUnavailable if there is none."""
         shape = _shape(query) if query else _LEAN
         request: LookupRequest = _decode(body)
-        selection = self._lookup.selection(request.service, request.features)
-        principal.check(selection.views)
+        selection = self._lookup.selection(request.service, request.features, principal)
         found = await self._lookup.find(selection, request.entities, trace)
         if selection.computation is not None:
             return _computed(selection.computation, found, request, shape)

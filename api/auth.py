@@ -69,6 +69,10 @@ class Principal:
         self._tokens = max(rate, 1.0) if rate else 0.0
         self._filled = clock()
 
+    def may_read(self, views: frozenset[str]) -> bool:
+        """Whether it may read all of `views`."""
+        return self.views is None or views <= self.views
+
     def check(self, views: frozenset[str]) -> None:
         """Forbidden unless it may read all of `views`."""
         if self.views is not None and not views <= self.views:

@@ -39,10 +39,9 @@ class FeastAnswers:
         StoreUnavailable if there is none."""
         request: FeastRequest = _decode(body)
         if request.feature_service:
-            selection = self._lookup.stored(request.feature_service, None)
+            selection = self._lookup.stored(request.feature_service, None, principal)
         else:
-            selection = self._lookup.stored(None, request.features)
-        principal.check(selection.views)
+            selection = self._lookup.stored(None, request.features, principal)
         names = _names(selection, request.full_feature_names)
         rows = _rows(request.entities)
         found = await self._lookup.find(selection, rows, trace)

@@ -157,8 +157,7 @@ class GrpcDoor:
         except DecodeError:
             raise RequestError("$", "not a LookUpRequest", len(data)) from None
         service = request.service or None
-        selection = self._lookup.stored(service, list(request.features) or None)
-        principal.check(selection.views)
+        selection = self._lookup.stored(service, list(request.features) or None, principal)
         rows = _rows(request.keys)
         found = await self._lookup.find(selection, rows, trace)
         columns = _described(found) if request.include_metadata else _lean(found)

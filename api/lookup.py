@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from api.auth import Principal
 from api.errors import RequestError
 from api.messages import MISSING, FeatureValue, Status
 from api.plan import BAD_ROW, Group, Key, Run, Selection, Slot
@@ -204,20 +205,27 @@ class FeatureLookup:
         self._metrics = metrics
         self._log = log
 
-    def stored(self, service: str | None, features: Sequence[str] | None) -> Selection:
+    def stored(
+        self, service: str | None, features: Sequence[str] | None, principal: Principal
+    ) -> Selection:
         """A selection of stored features alone; RequestError if one is computed on demand."""
-        selection = self.selection(service, features)
+        selection = self.selection(service, features, principal)
         if selection.computation is not None:
             name = selection.computation.first
             raise RequestError("$", "computed on demand, ask POST /v1/features for it", name)
         return selection
 
-    def selection(self, service: str | None, features: Sequence[str] | None) -> Selection:
-        """The columns of a service or of a list; RequestError unless just one is asked for."""
+    def selection(
+        self, service: str | None, features: Sequence[str] | None, principal: Principal
+    ) -> Selection:
+        """The columns of a service or of a list; RequestError unless just one is asked for.
+
+        Forbidden if `principal` may not read all of them.
+        """
         if service is not None and features is None:
-            return self._serving.plan.service(service)
+            return self._serving.plan.service(service, principal)
         if features and service is None:
-            return self._serving.plan.features(features)
+            return self._serving.plan.features(features, principal)
         raise RequestError(
             "$",
             "needs one of service and features",

@@ -17,7 +17,8 @@ from typing import Any
 
 import msgspec
 
-from api.computation import Computation, computed
+from api.auth import ANYONE, Principal
+from api.computation import Computation, ComputedColumn, computed
 from api.errors import RequestError
 from api.texts import LONGEST_KEY, Room, Texts
 from connectors.redis_codec import (
@@ -175,7 +176,10 @@ BAD_ROW = (KeyError, AttributeError, CodecError, UnicodeEncodeError, StructError
 
 
 class Plan:
-    """Every lookup that what is served allows."""
+    """Every lookup that what is served allows.
+
+    A caller is told of no more than it may read: the choices of an error are its own.
+    """
 
     def __init__(self, what: Served) -> None:
         self.project = what.project
@@ -192,22 +196,31 @@ class Plan:
         }
         self._lists: dict[tuple[str, ...], Selection] = {}
 
-    def service(self, name: str) -> Selection:
-        """The columns of a service; RequestError if there is none of that name."""
-        if name not in self._services:
-            raise RequestError("$.service", "unknown feature service", name, self._services)
-        return self._services[name]
+    def service(self, name: str, principal: Principal = ANYONE) -> Selection:
+        """The columns of a service; RequestError if there is none of that name, or Forbidden."""
+        if (selection := self._services.get(name)) is None:
+            own = [n for n, one in self._services.items() if principal.may_read(one.views)]
+            raise RequestError("$.service", "unknown feature service", name, own)
+        principal.check(selection.views)
+        return selection
 
-    def features(self, names: Iterable[str]) -> Selection:
-        """The columns called `view:feature`, each once; RequestError for an unknown one."""
+    def features(self, names: Iterable[str], principal: Principal = ANYONE) -> Selection:
+        """The columns called `view:feature`, each once; RequestError for an unknown one, or
+        Forbidden."""
         asked = tuple(names)
-        if (known := self._lists.get(asked)) is not None:
-            return known
+        if (selection := self._lists.get(asked)) is None:
+            selection = self._list(asked, principal)
+        principal.check(selection.views)
+        return selection
+
+    def _list(self, asked: tuple[str, ...], principal: Principal) -> Selection:
+        known: dict[str, FeatureColumn | ComputedColumn] = {**self._columns, **self._computed}
         for position, name in enumerate(asked):
-            if name not in self._columns and name not in self._computed:
-                path = f"$.features[{position}]"
-                choices = (*self._columns, *self._computed)
-                raise RequestError(path, "unknown feature", name, choices)
+            if name not in known:
+                own = [n for n, one in known.items() if principal.may_read(frozenset((one.view,)))]
+                raise RequestError(f"$.features[{position}]", "unknown feature", name, own)
+        # Before anything is told of how they go together.
+        principal.check(frozenset(known[name].view for name in asked))
         selection = self._select(dict.fromkeys(asked))
         if len(self._lists) >= _LISTS:  # whoever asks for another list each time gains nothing
             self._lists.clear()

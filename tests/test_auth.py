@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import grpc
 import jwt
 import pytest
 from cryptography import x509
@@ -35,15 +37,29 @@ from api.auth import (
     read_principals,
 )
 from api.errors import TooMany
+from api.grpc_door import GrpcAddress
+from api.protocol import features_pb2 as pb
 from api.server import ServerSettings, fetch_json
 from api.store import connect
-from schemas import SettingsError
+from schemas import (
+    Column,
+    Computed,
+    FeatureService,
+    OnDemandView,
+    Repository,
+    SettingsError,
+    Type,
+    given,
+    stored,
+)
 from tests.conftest import free_ports
-from tests.test_api import BADGE, NOW, SHOP, RedisServer
+from tests.test_api import BADGE, NOW, SHOP, SPEND, VISITS, RedisServer
+from tests.test_grpc import look_up
 
 ROOT = Path(__file__).parent.parent
 KEY = new_key()
 ASK = {"features": ["badge:member"], "entities": [{"user": 7}]}
+PRICE = Column("price", Type.FLOAT64)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +132,18 @@ def client(redis_server, issuer):
         yield running
 
 
+@pytest.fixture(scope="module")
+def guarded(redis_server):
+    """A client over HTTP and a channel of an API whose one caller may read one view."""
+    gatekeeper = Guarded([PrincipalDocument("model", ["badge"], key_hash(KEY))])
+    address = f"127.0.0.1:{free_ports()['HEADWATER_GRPC_PORT']}"
+    app = create_app(
+        WIDE, connect(redis_server.url), gatekeeper=gatekeeper, grpc=GrpcAddress(address)
+    )
+    with TestClient(app) as running, grpc.insecure_channel(address) as channel:
+        yield running, channel
+
+
 def ask(client, body=ASK, path="/v1/features", **headers):
     return client.post(
         path, json=body, headers={k.replace("_", "-"): v for k, v in headers.items()}
@@ -160,6 +188,58 @@ def test_a_view_that_is_not_named_is_forbidden_and_the_answer_says_which_are_not
     assert ask(client, {"service": "buys", "entities": []}, x_api_key=KEY).status_code == 403
     feast = {"features": ["visits:count_1h"], "entities": {"user": [], "page": []}}
     assert ask(client, feast, "/get-online-features", x_api_key=KEY).status_code == 403
+
+
+OFFER = OnDemandView(
+    "offer", (Computed("dear", given("price") > stored("spend:price_mean_1h")),), (PRICE,)
+)
+RAISE = OnDemandView(
+    "raise", (Computed("dearer", given("price") > 1),), (replace(PRICE, type=Type.INT64),)
+)
+WIDE = Repository(
+    "shop",
+    (SPEND, BADGE, VISITS),
+    (
+        FeatureService("buys", (SPEND, VISITS)),
+        FeatureService("badges", (BADGE,)),
+        FeatureService("offers", (BADGE,), on_demand=(OFFER,)),
+    ),
+    on_demand=(OFFER, RAISE),
+)
+HIDDEN = ("count_1h", "price", "offer:dear", "raise:dearer", "buys", "offers")
+
+
+@pytest.mark.parametrize(
+    ("what", "status", "choices"),
+    [
+        ({"service": "buy"}, 400, ["badges"]),
+        ({"service": "offer"}, 400, ["badges"]),
+        ({"service": "badge"}, 400, ["badges"]),
+        ({"features": ["spend:count_1"]}, 400, ["badge:member"]),
+        ({"features": ["badge:member", "offer:dea"]}, 400, ["badge:member"]),
+        ({"features": ["badge:membr"]}, 400, ["badge:member"]),
+        ({"features": ["offer:dear", "raise:dearer"]}, 403, ["badge"]),
+        ({"service": "offers"}, 403, ["badge"]),
+        ({"service": "badges"}, 200, None),
+    ],
+)
+def test_an_error_tells_of_no_view_that_the_caller_may_not_read(guarded, what, status, choices):
+    client, channel = guarded
+    answer = ask(client, what | {"entities": []}, x_api_key=KEY)
+    feast = {"feature_service": what["service"]} if "service" in what else what
+    feast = ask(client, feast | {"entities": {"user": []}}, "/get-online-features", x_api_key=KEY)
+    assert (answer.status_code, feast.status_code) == (status, status)
+    assert answer.json().get("choices") == feast.json().get("choices") == choices
+    told = [answer.text, feast.text]
+    try:
+        look_up(channel, pb.LookUpRequest(**what), x_api_key=KEY)
+        assert status == 200
+    except grpc.RpcError as error:
+        assert (error.code() is grpc.StatusCode.INVALID_ARGUMENT) == (status == 400)
+        told.append(error.details())
+    asked = [what.get("service", ""), *what.get("features", [])]
+    hidden = [name for name in HIDDEN if name not in asked]
+    assert not [(name, text) for name in hidden for text in told if name in text]
 
 
 def test_the_catalog_shows_what_the_caller_may_read(client, issuer):
