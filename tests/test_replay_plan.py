@@ -259,6 +259,15 @@ def test_a_replay_of_a_traced_stream_is_in_no_trace():
     assert live.count("DECODE(`_headers`['traceparent'], 'UTF-8')") == 1
 
 
+@pytest.mark.parametrize("end", [9, None])
+def test_a_replay_reads_kafka_whole_or_fails_and_a_live_job_goes_on(end):
+    readings = {source.name: Reading("t", {0: (0, 9)}) for source in JOB.sources}
+    script = replay_sql(JOB, Isolation("replay", "b", "flights~r", "pace"), Span(0, end), readings)
+    assert "'connector' = 'kafka-replay'" in script
+    assert "'connector' = 'kafka',\n  'topic' = 'flights.departures',\n" not in script
+    assert "'connector' = 'kafka-replay'" not in restart_sql(JOB, 0, readings)
+
+
 def test_the_other_version_counts_unless_live_is_newer():
     assert other_wins(b"0:5", b"0:5", None)
     assert other_wins(b"0:4", b"0:5", None)

@@ -45,7 +45,8 @@ final class AlignedReader<T> implements SourceReader<T, KafkaPartitionSplit> {
         read(SplitFetcherManager.class, "fetchers", manager);
   }
 
-  private static Object read(Class<?> declaring, String name, Object from) {
+  /** A field of Flink's that it shows nobody. */
+  static Object read(Class<?> declaring, String name, Object from) {
     try {
       Field field = declaring.getDeclaredField(name);
       field.setAccessible(true);
@@ -108,7 +109,11 @@ final class AlignedReader<T> implements SourceReader<T, KafkaPartitionSplit> {
 
   @Override
   public InputStatus pollNext(ReaderOutput<T> output) throws Exception {
-    return kafka.pollNext(output);
+    try {
+      return kafka.pollNext(output);
+    } catch (RuntimeException e) {
+      throw Deleted.within(e).<RuntimeException>map(told -> told).orElse(e);
+    }
   }
 
   @Override

@@ -44,7 +44,8 @@ final class Ending implements Source<RowData, KafkaPartitionSplit, KafkaSourceEn
   }
 
   /** The same provider with its source within one of these. */
-  static ScanRuntimeProvider provider(ScanRuntimeProvider kafka, LogEnd logEnd) {
+  static ScanRuntimeProvider provider(
+      ScanRuntimeProvider kafka, LogEnd logEnd, boolean passesByWhatIsDeleted) {
     DataStreamScanProvider provider = (DataStreamScanProvider) kafka;
     return new DataStreamScanProvider() {
       @Override
@@ -54,6 +55,9 @@ final class Ending implements Source<RowData, KafkaPartitionSplit, KafkaSourceEn
         SourceTransformation<RowData, KafkaPartitionSplit, KafkaSourceEnumState> made =
             (SourceTransformation<RowData, KafkaPartitionSplit, KafkaSourceEnumState>)
                 provider.produceDataStream(context, environment).getTransformation();
+        if (!passesByWhatIsDeleted) {
+          Deleted.failReadersOf(made.getSource());
+        }
         DataStreamSource<RowData> stream =
             new DataStreamSource<>(
                 environment,

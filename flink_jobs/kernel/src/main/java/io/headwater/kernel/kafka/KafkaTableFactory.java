@@ -35,6 +35,14 @@ public abstract class KafkaTableFactory implements DynamicTableSourceFactory {
     return declared;
   }
 
+  /**
+   * Whether its reader goes on from the log's beginning where Kafka has deleted what comes next; if
+   * not, the job fails.
+   */
+  protected boolean passesByWhatIsDeleted() {
+    return true;
+  }
+
   private static DynamicTableSourceFactory kafka(ClassLoader loader) {
     return FactoryUtil.discoverFactory(loader, DynamicTableSourceFactory.class, "kafka");
   }
@@ -58,13 +66,15 @@ public abstract class KafkaTableFactory implements DynamicTableSourceFactory {
   public final DynamicTableSource createDynamicTableSource(DynamicTableFactory.Context context) {
     DynamicTableSource kafka = kafka(context.getClassLoader()).createDynamicTableSource(context);
     LogEnd logEnd = new LogEnd(context.getCatalogTable().getOptions());
-    return new Table(identifier, (ScanTableSource) kafka, logEnd, this::watermarks);
+    return new Table(
+        identifier, (ScanTableSource) kafka, logEnd, passesByWhatIsDeleted(), this::watermarks);
   }
 
   private record Table(
       String identifier,
       ScanTableSource kafka,
       LogEnd logEnd,
+      boolean passesByWhatIsDeleted,
       BiFunction<WatermarkStrategy<RowData>, LogEnd, WatermarkStrategy<RowData>> watermarks)
       implements ScanTableSource, SupportsReadingMetadata, SupportsWatermarkPushDown {
 
@@ -99,12 +109,13 @@ public abstract class KafkaTableFactory implements DynamicTableSourceFactory {
 
     @Override
     public ScanRuntimeProvider getScanRuntimeProvider(ScanContext context) {
-      return Ending.provider(kafka.getScanRuntimeProvider(context), logEnd);
+      return Ending.provider(kafka.getScanRuntimeProvider(context), logEnd, passesByWhatIsDeleted);
     }
 
     @Override
     public DynamicTableSource copy() {
-      return new Table(identifier, (ScanTableSource) kafka.copy(), logEnd, watermarks);
+      return new Table(
+          identifier, (ScanTableSource) kafka.copy(), logEnd, passesByWhatIsDeleted, watermarks);
     }
 
     @Override

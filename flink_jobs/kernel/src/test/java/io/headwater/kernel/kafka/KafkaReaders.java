@@ -1,11 +1,13 @@
 package io.headwater.kernel.kafka;
 
 import java.lang.reflect.Proxy;
+import java.util.Map;
 import org.apache.flink.api.common.serialization.SimpleStringSchema;
 import org.apache.flink.api.connector.source.SourceReader;
 import org.apache.flink.api.connector.source.SourceReaderContext;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.connector.kafka.source.KafkaSource;
+import org.apache.flink.connector.kafka.source.enumerator.initializer.OffsetsInitializer;
 import org.apache.flink.connector.kafka.source.split.KafkaPartitionSplit;
 import org.apache.flink.metrics.MetricGroup;
 import org.apache.flink.runtime.metrics.groups.InternalSourceReaderMetricGroup;
@@ -20,16 +22,20 @@ final class KafkaReaders {
   private KafkaReaders() {}
 
   static SourceReader<String, KafkaPartitionSplit> reader() throws Exception {
+    return source().createReader(context());
+  }
+
+  static KafkaSource<String> source() {
     return KafkaSource.<String>builder()
         .setBootstrapServers(NOBODY)
         .setTopics("planes")
         .setGroupId("headwater")
+        .setStartingOffsets(OffsetsInitializer.offsets(Map.of()))
         .setValueOnlyDeserializer(new SimpleStringSchema())
-        .build()
-        .createReader(context());
+        .build();
   }
 
-  private static SourceReaderContext context() {
+  static SourceReaderContext context() {
     MetricGroup metrics = UnregisteredMetricGroups.createUnregisteredOperatorMetricGroup();
     return (SourceReaderContext)
         Proxy.newProxyInstance(
