@@ -16,7 +16,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class Principal:
         self._tokens = max(rate, 1.0) if rate else 0.0
         self._filled = clock()
 
-    def may_read(self, views: frozenset[str]) -> bool:
+    def may_read(self, views: Set[str]) -> bool:
         """Whether it may read all of `views`."""
         return self.views is None or views <= self.views
 

@@ -41,10 +41,7 @@ class Catalog:
 
     def services_of(self, principal: Principal) -> list[ServiceDocument]:
         """The services of which it may read all."""
-        may = principal.views
-        if may is None:
-            return self.services
-        return [service for service in self.services if self._services[service.name] <= may]
+        return [one for one in self.services if principal.may_read(self._services[one.name])]
 
 
 def _view(view: ServedView) -> ViewDocument:

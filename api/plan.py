@@ -194,6 +194,7 @@ class Plan:
             )
             for service in what.services
         }
+        self._known: dict[str, FeatureColumn | ComputedColumn] = self._columns | self._computed
         self._lists: dict[tuple[str, ...], Selection] = {}
 
     def service(self, name: str, principal: Principal = ANYONE) -> Selection:
@@ -214,10 +215,10 @@ class Plan:
         return selection
 
     def _list(self, asked: tuple[str, ...], principal: Principal) -> Selection:
-        known: dict[str, FeatureColumn | ComputedColumn] = {**self._columns, **self._computed}
+        known = self._known
         for position, name in enumerate(asked):
             if name not in known:
-                own = [n for n, one in known.items() if principal.may_read(frozenset((one.view,)))]
+                own = [n for n, one in known.items() if principal.may_read({one.view})]
                 raise RequestError(f"$.features[{position}]", "unknown feature", name, own)
         # Before anything is told of how they go together.
         principal.check(frozenset(known[name].view for name in asked))

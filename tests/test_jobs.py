@@ -20,7 +20,7 @@ from headwater.replays.handover import Handover
 from headwater.replays.journal import Replay
 from headwater.settings import Settings
 from tests.conftest import free_ports
-from tests.flink import listening
+from tests.flink import Flink, listening
 
 NAME = "flights-departures"
 VIEW = "aircraft_delays"
@@ -86,7 +86,7 @@ def world(tmp_path, monkeypatch):
     settings.password_file.parent.mkdir(parents=True)
     settings.password_file.write_text("password=secret\n", "utf-8")
     tables = SqlCatalog("headwater", uri=f"sqlite:///{tmp_path}/c", warehouse=str(tmp_path))
-    with listening(settings.ports.flink) as flink:
+    with listening(Flink(), settings.ports.flink) as flink:
         found = World(settings, flink)
         monkeypatch.setattr(module, "submitted", found.submitter.submitted)
         monkeypatch.setattr(module, "check_transactions", lambda *_: None)
@@ -107,15 +107,20 @@ def stricter(job):
     return job_sql(job).replace("'86400 s'", "'43200 s'")
 
 
+def killed(world, taken, command, *arguments):
+    """A command dies as it submits: after Flink has taken the job, or before."""
+    world.submitter.kill = taken
+    with pytest.raises(Killed):
+        command(*arguments, print)
+    world.submitter.kill = None
+
+
 def test_a_restart_that_is_killed_leaves_no_state_to_the_new_script(world):
     world.begin()
     world.declare(wider(world.job))
-    world.submitter.kill = False
-    with pytest.raises(Killed):
-        world.jobs().restart(world.job, ANEW, print)
+    killed(world, False, world.jobs().restart, world.job, ANEW)
     assert world.jobs().changes(world.job)
     assert world.jobs().is_changed(world.job)
-    world.submitter.kill = None
     world.jobs().submit([NAME], print)
     assert RECOVERY not in world.submitter.requests[-1]["configuration"]
 
@@ -124,11 +129,8 @@ def test_a_submission_that_is_killed_changes_nothing_of_what_the_state_is_of(wor
     checkpoint = world.begin()
     world.flink.lose()
     world.declare(old := stricter(world.job))
-    world.submitter.kill = False
-    with pytest.raises(Killed):
-        world.jobs().submit([NAME], print)
+    killed(world, False, world.jobs().submit, [NAME])
     assert world.kept("declared.sql").read_text("utf-8") == old
-    world.submitter.kill = None
     world.jobs().submit([NAME], print)
     assert world.submitter.requests[-1]["configuration"][RECOVERY] == str(checkpoint)
     assert not world.jobs().is_changed(world.job)
@@ -137,10 +139,7 @@ def test_a_submission_that_is_killed_changes_nothing_of_what_the_state_is_of(wor
 def test_a_job_that_flink_took_from_a_killed_command_is_known_with_its_script(world):
     world.begin()
     world.declare(wider(world.job))
-    world.submitter.kill = True
-    with pytest.raises(Killed):
-        world.jobs().restart(world.job, ANEW, print)
-    world.submitter.kill = None
+    killed(world, True, world.jobs().restart, world.job, ANEW)
     world.jobs().stop([NAME], print)
     assert not world.jobs().is_changed(world.job)
     world.jobs().submit([NAME], print)
@@ -151,7 +150,7 @@ def test_a_job_that_flink_took_from_a_killed_command_is_known_with_its_script(wo
 def upgrade(world):
     there = Context(world.settings, repository)
     replay = Replay("0001", (VIEW,), 0, 1, state="promoted", ends={VIEW: 1})
-    return Handover(there, None, None).upgrade(replay, print)
+    return Handover(there, None, None, None).upgrade(replay, print)
 
 
 def test_an_upgrade_submits_a_job_that_is_as_declared_and_was_lost(world):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -29,6 +26,7 @@ from iceberg.maintenance import Care, expire
 from iceberg.together import CommitError
 from schemas import SettingsError
 from tests.conftest import ROOT
+from tests.flink import listening
 from tests.test_promote import END, NEW, OLD, START, VIEWS, World, all_of, holds, no_readers, server
 
 __all__ = ["no_readers", "server"]
@@ -44,29 +42,10 @@ class Flink:
         """Name of a job, and by view the watermarks it tells, one each time; the last one stays."""
         self.checkpoints = 0
         self.status = 200
-        flink = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                body = json.dumps(
-                    flink.answer(self.command, self.path.strip("/").split("/"))
-                ).encode()
-                self.send_response(flink.status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_POST = do_GET
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def answer(self, method, path):
-        match (method, path[1:]):
+    def answer(self, method, path, _):
+        """What it says to a request."""
+        match (method, path.strip("/").split("/")[1:]):
             case ("GET", ["overview"]):
                 return {
                     "jobs": [
@@ -88,17 +67,11 @@ class Flink:
                 return {"status": {"id": "COMPLETED"}, "operation": {}}
         raise AssertionError((method, path))
 
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server.server_port}"
-
 
 @pytest.fixture
 def flink():
-    found = Flink()
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
+    with listening(Flink()) as found:
+        yield found
 
 
 @pytest.fixture

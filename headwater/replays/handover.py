@@ -12,13 +12,13 @@ from headwater.jobs import Jobs, Report
 from headwater.replays.context import Context, job_name
 from headwater.replays.jobs import ENDED, ReplayJobs
 from headwater.replays.journal import Replay
+from headwater.replays.live import Live
 from headwater.replays.plan import ReplayError, Wanted
 from headwater.replays.progress import Gauges
 from iceberg.catalog import NAMESPACE, create_quality, cut_branch
 from iceberg.quality import forget
 from schemas.expectations import of_view
 
-_COMMIT_SECONDS = 120
 _FRESH_SECONDS = 2.0
 """After a question Flink asks its tasks anew for the next one: the answer is as old as the last."""
 
@@ -26,10 +26,11 @@ _FRESH_SECONDS = 2.0
 class Handover:
     """Where a replay ends and live goes on."""
 
-    def __init__(self, context: Context, jobs: ReplayJobs, gauges: Gauges) -> None:
+    def __init__(self, context: Context, jobs: ReplayJobs, gauges: Gauges, live: Live) -> None:
         self._context = context
         self._jobs = jobs
         self._gauges = gauges
+        self._live = live
 
     def end(self, replay: Replay, report: Report) -> Replay:
         """End a replay that follows the log, at a point that live has passed as well.
@@ -46,7 +47,8 @@ class Handover:
             ends = self._common_ends(replay, jobs_)
             replay = self._context.journal.write(replace(replay, ends=ends))
             report(f"replay {replay.id} ends at {Replay.iso(min(ends.values()))}")
-        self._await_commits([job.name for job in jobs_])
+        names = {job.name for job in jobs_}
+        self._live.commit([job.id for job in self._context.cluster.jobs() if job.name in names])
         self._check_reached(replay, jobs_)
         self._jobs.stop(replay, report)
         # Its last rows may be in a savepoint alone: they are in the tables once a job has ended.
@@ -105,15 +107,6 @@ class Handover:
             # At a watermark, all rows up to and with it have been let out.
             ends |= {view.name: min(marks) + 1 for view in job.views}
         return ends
-
-    def _await_commits(self, names: Iterable[str]) -> None:
-        """Return when running live jobs have committed what they had let out on the call."""
-        ids = [job.id for job in self._context.cluster.jobs() if job.name in set(names)]
-        # The tables of the first are committed after it is complete, and before a second one is.
-        if behind := self._context.cluster.checkpoint(ids, 2, _COMMIT_SECONDS):
-            raise ReplayError(
-                f"job {', '.join(behind)} makes no checkpoints: try again when it does"
-            )
 
     def upgrade(self, replay: Replay, report: Report) -> list[str]:
         """Bring the live jobs of its views to the declarations as they are; the jobs' names.

@@ -14,6 +14,7 @@ from pathlib import Path
 from platform import node
 from typing import TextIO
 
+from headwater.files import write_whole
 from iceberg.filters import instant
 from schemas import EVENT_TIME, HeadwaterError, SettingsError
 
@@ -174,9 +175,8 @@ class Journal:
 
     def write(self, replay: Replay) -> Replay:
         """Keep it, whole or not at all."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(asdict(replay), indent=1) + "\n"
-        _write(self._folder / f".{replay.id}.new", text, self._folder / f"{replay.id}.json")
+        write_whole(self._folder / f"{replay.id}.json", text)
         return replay
 
     @contextmanager
@@ -227,7 +227,7 @@ class Journal:
     def remove(self, replay: Replay) -> None:
         """Forget it, but for its id, which no other gets."""
         had = str(max(self._newest(), int(replay.id)))
-        _write(self._folder / ".newest.new", had, self._folder / "newest")
+        write_whole(self._folder / "newest", had)
         shutil.rmtree(self.folder(replay), ignore_errors=True)
         (self._folder / f"{replay.id}.json").unlink(missing_ok=True)
         self._lock(replay).unlink(missing_ok=True)
@@ -248,15 +248,6 @@ def _await(lock: TextIO, name: str, seconds: float) -> None:
                     " has ended"
                 ) from None
         time.sleep(0.1)
-
-
-def _write(partial: Path, text: str, path: Path) -> None:
-    """On the disk before it has its name: a power cut leaves the old text or the new one."""
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _read(path: Path) -> Replay:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from flink_jobs.rest import FlinkError
 from flink_jobs.sql import Job
@@ -62,9 +63,16 @@ class Live:
             for job, id_ in self._running(replay)
             if not all(self._is_committed(replay, view) for view in self._computed(job, id_))
         ]
+        if ids:
+            self.commit(ids)
+
+    def commit(self, ids: Sequence[str]) -> None:
+        """Return when running jobs, by Flink's ids, have committed what they had let out."""
         # The tables of the first are committed after it is complete, and before a second one is.
-        if ids and (left := self._context.cluster.checkpoint(ids, 2, _COMMIT_SECONDS)):
-            raise ReplayError(f"job {', '.join(left)} makes no checkpoints: try again when it does")
+        if behind := self._context.cluster.checkpoint(ids, 2, _COMMIT_SECONDS):
+            raise ReplayError(
+                f"job {', '.join(behind)} makes no checkpoints: try again when it does"
+            )
 
     def _behind(self, replay: Replay) -> str:
         """Which live jobs have not come to its end, and where they are; empty if all have."""

@@ -139,9 +139,7 @@ def promote(
     replay: Replay,
 ) -> dict[str, Moved]:
     """Switch to the replay's values; what moved, by view. Where it is refused, nothing changes."""
-    check_together(catalog)
-    _check_finished(journal, replay)
-    _check_switch(online, project, views, replay)
+    _check_free(journal, catalog, online, project, views, replay)
     for view in views:
         _check_branch(_table(catalog, view), view.name, replay)
     journal.set_state(replay, "promoting")
@@ -163,9 +161,7 @@ def roll_back(
 
     Where it is refused, nothing changes.
     """
-    check_together(catalog)
-    _check_finished(journal, replay)
-    _check_switch(online, project, views, replay)
+    _check_free(journal, catalog, online, project, views, replay)
     for view in views:
         table = _table(catalog, view)
         if _state(table, replay) != _ROLLED_BACK:  # a command that was killed had come this far
@@ -349,6 +345,20 @@ def _files(table: Table, snapshot: int | None) -> dict[str, DataFile]:
     """The data files of a snapshot, the current one for None, by path."""
     scan = table.scan() if snapshot is None else table.scan(snapshot_id=snapshot)
     return {task.file.file_path: task.file for task in scan.plan_files()}
+
+
+def _check_free(
+    journal: Journal,
+    catalog: Catalog,
+    online: redis.Redis,
+    project: str,
+    views: Sequence[FeatureView],
+    replay: Replay,
+) -> None:
+    """Raise where the views cannot be switched at all, or another replay is in the middle of it."""
+    check_together(catalog)
+    _check_finished(journal, replay)
+    _check_switch(online, project, views, replay)
 
 
 def _check_finished(journal: Journal, replay: Replay) -> None:

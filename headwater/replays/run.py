@@ -37,9 +37,9 @@ class Replays:
         self.journal = context.journal
         self._jobs = ReplayJobs(context)
         self._gauges = Gauges(context, self._jobs)
-        self._handover = Handover(context, self._jobs, self._gauges)
-        self._holdings = Holdings(context)
         self._live = Live(context, self._gauges)
+        self._handover = Handover(context, self._jobs, self._gauges, self._live)
+        self._holdings = Holdings(context)
 
     def plan(self, wanted: Wanted, rate: float | None = None) -> Plan:
         """What a replay would do; changes nothing."""
