@@ -11,6 +11,7 @@ from pyiceberg.table import Table
 from requests import RequestException
 
 from iceberg.commits import commit_beside_others
+from iceberg.evaluators import repair
 from iceberg.tables import (
     archive_order,
     archive_partitions,
@@ -63,6 +64,7 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
     latter's token from its own variable PYICEBERG_CATALOG__HEADWATER__TOKEN. CatalogUnavailable if
     it does not answer.
     """
+    repair()
     if uri.startswith(("http://", "https://")):
         try:
             return load_catalog(CATALOG, type="rest", uri=uri, warehouse=warehouse)

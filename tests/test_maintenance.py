@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
@@ -77,6 +78,21 @@ def test_small_files_become_one_a_partition_and_no_row_changes(catalog):
     assert len(files(catalog)) == 3, "a partition of one file stays"
     assert catalog.load_table(NAME).scan().to_arrow().sort_by("event_time") == before
     assert compact(catalog, NAME, Care()) == (0, 0)
+
+
+def test_a_commit_finds_the_files_that_are_to_go_whenever_its_threads_take_turns(catalog):
+    for day in range(1, 21):
+        append(catalog, 0, day=day)
+    table, there = catalog.load_table(NAME), files(catalog)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(40):
+            with table.transaction().update_snapshot().overwrite() as change:
+                for file in there[::3]:
+                    change.delete_data_file(file)
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_rows_that_come_meanwhile_stay(catalog):
