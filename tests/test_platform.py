@@ -20,7 +20,7 @@ import requests
 from confluent_kafka import Consumer
 
 from connectors.ddl import late_topic
-from connectors.producer import between, produce
+from connectors.producer import produce
 from feature_repo.flights.history import history
 from feature_repo.flights.repository import repository
 from feature_repo.registration import feature_store
@@ -29,11 +29,9 @@ from headwater.local.redis import redis_server
 from headwater.settings import Settings
 from headwater.stores import catalog, registry
 from tests.conftest import ROOT, eventually, free_ports
+from tests.recorded import DAY, FIRST, STREAMS, of_days
 
-DAY = 86_400_000
-FIRST = int(datetime(2013, 1, 1, tzinfo=UTC).timestamp() * 1000)
 VIEWS = {view.name: view for view in repository.views}
-STREAMS = {stream.name: stream for stream in repository.streams}
 REFITTED = []
 """The rows of the register that a test has changed, true since a day that is still to come."""
 
@@ -64,10 +62,7 @@ def value(running, entity, feature):
 
 def days(start, end):
     """The recorded events of those days of 2013, by stream."""
-    return {
-        stream: between(history.streams[name](), FIRST + start * DAY, FIRST + end * DAY)
-        for name, stream in STREAMS.items()
-    }
+    return of_days(FIRST, start, end)
 
 
 def send(running, recorded):

@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from pyiceberg.exceptions import CommitFailedException
 
-from connectors.producer import between, produce
+from connectors.producer import produce
 from connectors.redis_codec import (
     decode_event_time,
     encode_value,
@@ -28,7 +28,6 @@ from connectors.redis_codec import (
     feature_field,
     timestamp_field,
 )
-from feature_repo.flights.history import history
 from feature_repo.flights.repository import repository
 from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arrival
 from flink_jobs.rest import FlinkCluster
@@ -38,7 +37,8 @@ from headwater.stores import catalog
 from schemas import Type
 from tests import runbooks
 from tests.conftest import ROOT, eventually, produce_awake
-from tests.test_platform import DAY, FIRST, STREAMS, disordered, headwater, value
+from tests.recorded import DAY, FIRST, STREAMS, of_days
+from tests.test_platform import disordered, headwater, value
 
 VIEWS = [view.name for view in repository.views if view.source in STREAMS.values()]
 SPAN = ("--from", "2013-02-02", "--to", "2013-02-04")
@@ -46,11 +46,7 @@ SPAN = ("--from", "2013-02-02", "--to", "2013-02-04")
 
 def days(start, end):
     """The recorded events of those days of February 2013, by stream."""
-    february = FIRST + 31 * DAY
-    return {
-        stream: between(history.streams[name](), february + start * DAY, february + end * DAY)
-        for name, stream in STREAMS.items()
-    }
+    return of_days(FIRST + 31 * DAY, start, end)
 
 
 def bounds(running, topic):

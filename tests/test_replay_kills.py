@@ -18,11 +18,10 @@ import pyarrow as pa
 import pytest
 from pyiceberg.exceptions import CommitFailedException
 
-from connectors.producer import between
-from feature_repo.flights.history import history
 from headwater.stores import catalog
 from tests.conftest import ROOT, eventually, produce_awake
-from tests.test_platform import DAY, FIRST, STREAMS, headwater
+from tests.recorded import DAY, FIRST, of_days
+from tests.test_platform import headwater
 from tests.test_replay import equal_in_every_row, kill, newest, state
 
 KILLS = int(os.environ.get("HEADWATER_KILLS", "3"))
@@ -34,10 +33,7 @@ SPAN = ("--from", "2013-02-16", "--to", "2013-02-17")
 
 def days(start, end):
     """The recorded events of those days of February 2013, from the 15th on, by stream."""
-    return {
-        stream: between(history.streams[name](), START + start * DAY, START + end * DAY)
-        for name, stream in STREAMS.items()
-    }
+    return of_days(START, start, end)
 
 
 def rows(running, view):

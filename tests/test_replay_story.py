@@ -17,13 +17,11 @@ from threading import Event, Thread
 import pytest
 import requests
 
-from connectors.producer import between
-from feature_repo.flights.history import history
 from feature_repo.flights.repository import repository
 from headwater.recompute import matches, recompute
 from tests.conftest import ROOT, eventually, produce_awake
 from tests.planted import repository as planted
-from tests.test_platform import DAY, FIRST, STREAMS
+from tests.recorded import DAY, FIRST, STREAMS, of_stream
 
 MARCH = FIRST + 59 * DAY
 ORIGIN = {"origin": "JFK"}
@@ -46,9 +44,7 @@ def command(running, *arguments, **more):
 
 def flights(start, end):
     """The departures of those days of March 2013."""
-    stream = STREAMS["departures"]
-    events = history.streams["departures"]()
-    return {stream: between(events, MARCH + start * DAY, MARCH + end * DAY)}
+    return {STREAMS["departures"]: of_stream("departures", MARCH, start, end)}
 
 
 def served(running):

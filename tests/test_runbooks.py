@@ -20,9 +20,8 @@ from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import jobs
 from tests import runbooks
 from tests.conftest import ROOT, command, eventually, platform_of
+from tests.recorded import FIRST, STREAMS
 from tests.test_platform import (
-    FIRST,
-    STREAMS,
     VIEWS,
     ask,
     caught_up,

@@ -12,15 +12,14 @@ import requests
 
 from api.feature_log import KafkaFeatureLog
 from connectors.access import KafkaAccess
-from connectors.producer import between
 from connectors.redis_codec import encode_value, entity_key, feature_field
-from feature_repo.flights.history import history
 from feature_repo.flights.views.origin_delays import origin_delays
 from headwater.stores import catalog
 from observability.metrics import ApiMetrics
 from schemas import Type
 from tests.conftest import eventually, produce_awake
-from tests.test_platform import DAY, FIRST, STREAMS, headwater
+from tests.recorded import DAY, FIRST, of_days
+from tests.test_platform import headwater
 
 MAY = FIRST + 120 * DAY
 FEATURES = [
@@ -32,10 +31,7 @@ ORIGINS = ("JFK", "LGA", "EWR")
 
 def days(start, end):
     """The recorded events of those days of May 2013, by stream."""
-    return {
-        stream: between(history.streams[name](), MAY + start * DAY, MAY + end * DAY)
-        for name, stream in STREAMS.items()
-    }
+    return of_days(MAY, start, end)
 
 
 def look_up(running, trace_id=None):
