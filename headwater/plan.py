@@ -100,9 +100,10 @@ def _fate(reasons: list[str], script: str) -> str:
         return "goes on from its savepoint"
     if f"INTO headwater.`{ARCHIVE}`" in script:
         return f"goes on where its tables end: {'; '.join(reasons)}"
+    to = "" if "WATERMARK FOR" in script else " --to T"  # captured tables alone have none
     return (
         f"cannot go on from its savepoint: {'; '.join(reasons)}. `headwater replay run VIEW…"
-        " --from T --promote` computes the past anew and starts it from there"
+        f" --from T{to} --promote` computes the past anew and starts it from there"
     )
 
 

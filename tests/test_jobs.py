@@ -18,6 +18,7 @@ from headwater.replays import context, handover
 from headwater.replays.context import Context
 from headwater.replays.handover import Handover
 from headwater.replays.journal import Replay
+from headwater.replays.plan import Planner, SourcePlan
 from headwater.settings import Settings
 from tests.conftest import free_ports
 from tests.flink import Flink, listening
@@ -172,6 +173,24 @@ def test_an_upgrade_that_is_killed_is_done_by_the_next(world):
     assert upgrade(world) == [NAME]
     assert NAME in world.jobs().running()
     assert upgrade(world) == []
+
+
+def test_a_job_of_captured_tables_begins_anew_with_all_changes_whatever_their_event_times(
+    world, monkeypatch
+):
+    """A row that comes tomorrow may be true since last year."""
+    name, view = "flights-tables", "aircraft_facts"
+    job = world.jobs().find(name)
+    world.jobs().submit([name], print)
+    narrower = job_sql(job).replace("`after`.`seats` AS `seats`", "`after`.`engines` AS `seats`")
+    (world.settings.state / "jobs" / f"{name}.declared.sql").write_text(narrower, "utf-8")
+    source = SourcePlan("planes", "t", [], None, {}, None, {0: (0, 9)}, 9, 9, "")
+    monkeypatch.setattr(Planner, "sources", lambda *_: [source])
+    replay = Replay("0001", (view,), 0, 1_000, state="promoted")
+    there = Handover(Context(world.settings, repository), None, None, None)
+    assert there.upgrade(replay, print) == [name]
+    assert [asked["sql"] for asked in world.submitter.requests] == [job_sql(job)] * 2
+    assert RECOVERY not in world.submitter.requests[-1]["configuration"]
 
 
 class Told(Event):

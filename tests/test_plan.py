@@ -16,7 +16,7 @@ from feature_repo.flights import history
 from feature_repo.flights.repository import repository
 from feature_repo.flights.views.origin_delays import origin_delays
 from headwater.local.flink import environment, jobmanager
-from headwater.plan import derive, difference, write
+from headwater.plan import derive, difference, upgrades, write
 from headwater.settings import Settings
 from iceberg.tables import partition_spec, table_schema
 from schemas import EventError
@@ -50,6 +50,20 @@ def test_the_plan_says_which_job_cannot_go_on_from_its_savepoint_and_why(tmp_pat
     (told,) = [line for line in run.stdout.splitlines() if "savepoint" in line]
     assert told.startswith("flights-departures: cannot go on from its savepoint: origin_delays: ")
     assert "late_share_1h has changed (column was `dep_delay` > 15, is `dep_delay` > 900)" in told
+
+
+def test_the_plan_asks_for_an_end_where_a_replay_cannot_follow(tmp_path):
+    files = derive(repository)
+    write(files, tmp_path)
+    for job, span in (
+        ("departures", "--from T --promote"),
+        ("tables", "--from T --to T --promote"),
+    ):
+        path = f"feature_repo/flights/plan/jobs/flights-{job}.sql"
+        changed = files[path].replace("COALESCE(", "IFNULL(").replace("3600000", "7200000")
+        (told,) = upgrades({path: changed}, tmp_path)
+        assert "cannot go on from its savepoint: " in told
+        assert f"`headwater replay run VIEW… {span}`" in told
 
 
 def test_an_unknown_repository_is_named(tmp_path):

@@ -123,6 +123,14 @@ def test_a_span_that_has_not_come_yet_is_not_planned():
         Planner(repository, None, None).sources(wanted)
 
 
+def test_a_captured_table_is_not_followed_since_nothing_says_where_that_ends(replays, world):
+    wanted = Wanted(("aircraft_delays", "aircraft_facts"), START, None, {})
+    for begin in (replays.plan, lambda wanted: replays.start(wanted, print)):
+        with pytest.raises(SettingsError, match=r"^--to: needed for aircraft_facts: .* watermark"):
+            begin(wanted)
+    assert world.journal.all() == [world.replay]
+
+
 def test_a_replay_is_not_promoted_where_live_has_not_come_to_its_end(replays, flink, world, brief):
     flink.jobs = at(END - 2)
     with pytest.raises(ReplayError, match=f"live has not come there: {JOB} is at 2013-01-01T12:59"):

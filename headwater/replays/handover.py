@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from flink_jobs.replay import restart_sql
-from flink_jobs.sql import Job
+from flink_jobs.sql import Job, job_sql
 from headwater.jobs import Jobs, Report
 from headwater.replays.context import Context, job_name
 from headwater.replays.jobs import ENDED, ReplayJobs
@@ -112,9 +112,9 @@ class Handover:
         """Bring the live jobs of its views to the declarations as they are; the jobs' names.
 
         A job whose state fits goes on from a savepoint. Another starts with no state, reads its
-        windows' length of the log and writes from the end of the replay on. The job of the archive
-        comes with them: what a source means has changed for it, too. One that is as declared, and
-        was lost, goes on as well.
+        windows' length of the log and writes from the end of the replay on; that of captured tables
+        reads and writes all their changes again. The job of the archive comes with them: what a
+        source means has changed for it, too. One that is as declared, and was lost, goes on too.
         """
         platform = Jobs(self._context.settings, self._context.repository)
         known = {job.name: job for job in platform.known.values()}
@@ -143,7 +143,9 @@ class Handover:
             readings = {one.source: one.reading for one in sources}
             platform.cancel(job, report)
             self._sum_up_anew(job, since)
-            platform.restart(job, restart_sql(job, since, readings), report)
+            # Event times of a captured table's changes are in no order: all of them count again.
+            sql = job_sql(job) if job.late is None else restart_sql(job, since, readings)
+            platform.restart(job, sql, report)
         return upgraded
 
     def _sum_up_anew(self, job: Job, since: int) -> None:

@@ -26,7 +26,7 @@ from headwater.replays.verify import ViewReport, verify
 from headwater.settings import Settings
 from iceberg.archive import keep
 from iceberg.catalog import create_tables
-from schemas import Repository
+from schemas import Repository, SettingsError
 
 
 class Replays:
@@ -42,8 +42,18 @@ class Replays:
         self._holdings = Holdings(context)
 
     def plan(self, wanted: Wanted, rate: float | None = None) -> Plan:
-        """What a replay would do; changes nothing."""
+        """What a replay would do; changes nothing.
+
+        SettingsError for a captured table without an end: its changes carry times in no order, so
+        that nothing says when a replay that follows has come as far as live.
+        """
         planner = self._context.planner
+        endless = [view for view in self._context.repository.named(wanted.views) if not view.stream]
+        if endless and wanted.end is None:
+            raise SettingsError(
+                f"--to: needed for {', '.join(view.name for view in endless)}: a captured table has"
+                " no watermark, so that a replay of it cannot follow the log"
+            )
         planner.keys(wanted)
         names = [job.name for job in planner.jobs(wanted.views)]
         return expected(planner.sources(wanted), self._rates(), rate, self._state_bytes(names))
