@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH
 from requests import RequestException
 
 from iceberg.commits import commit_beside_others
@@ -108,10 +109,10 @@ def create_tables(catalog: Catalog, views: Iterable[FeatureView]) -> list[str]:
             table = catalog.create_table(
                 name, schema, partition_spec=partition_spec(schema), properties=_PROPERTIES
             )
-            _mark_empty(table)
             changed.append(name)
-        elif _add_columns(catalog.load_table(name), schema, name):
+        elif _add_columns(table := catalog.load_table(name), schema, name):
             changed.append(name)
+        _begin(table)  # whoever made it may have been killed before
     return changed
 
 
@@ -222,12 +223,18 @@ def _own_snapshots(table: Table, name: str) -> list[int]:
     return found
 
 
-def _mark_empty(table: Table) -> None:
-    """A snapshot without rows, kept by a tag: where replays branch off."""
-    table.append(table.schema().as_arrow().empty_table())
-    snapshot = table.current_snapshot()
-    assert snapshot is not None
-    table.manage_snapshots().create_tag(snapshot.snapshot_id, _EMPTY).commit()
+def _begin(table: Table) -> None:
+    """A snapshot without rows, the first of a table, and one where replays branch off.
+
+    That is on a branch of its own, which is empty whatever rows the table has by then.
+    """
+
+    def change() -> None:
+        for branch in (MAIN_BRANCH, _EMPTY):
+            if branch not in table.refresh().refs():
+                table.append(table.schema().as_arrow().empty_table(), branch=branch)
+
+    _commit(table, change)
 
 
 def _add_columns(table: Table, wanted: Schema, name: str) -> bool:

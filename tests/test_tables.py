@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
+import pyarrow as pa
 import pytest
 
 from feature_repo.flights.views.origin_weather import origin_weather
-from iceberg.catalog import TableMismatch, create_tables, open_catalog
+from iceberg.catalog import TableMismatch, create_tables, empty_branch, open_catalog
 from schemas import latest
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -25,6 +29,32 @@ def test_a_second_run_changes_nothing(catalog):
     before = catalog.load_table("features.origin_weather").metadata_location
     assert create_tables(catalog, [origin_weather]) == []
     assert catalog.load_table("features.origin_weather").metadata_location == before
+
+
+@pytest.mark.parametrize("commits", [0, 1])
+def test_a_table_that_is_half_made_is_finished_by_the_next_command(catalog, monkeypatch, commits):
+    """Whoever made it was killed after so many commits, and a job has written to it since."""
+    left = [commits]
+
+    def killed(*given):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return commit(*given)
+
+    with monkeypatch.context() as patch:
+        commit = catalog.commit_table
+        patch.setattr(catalog, "commit_table", killed)
+        with pytest.raises(KeyboardInterrupt):
+            create_tables(catalog, [origin_weather])
+    table = catalog.load_table("features.origin_weather")
+    row = {"origin": "JFK", "event_time": NOON, "available_at": NOON}
+    table.append(pa.Table.from_pylist([row], table.schema().as_arrow()))
+    assert create_tables(catalog, [origin_weather]) == []
+    empty_branch(table, "replay_0001")
+    assert table.scan().to_arrow().num_rows == 1
+    replayed = table.refs()["replay_0001"].snapshot_id
+    assert table.scan(snapshot_id=replayed).to_arrow().num_rows == 0
 
 
 def test_an_added_feature_becomes_a_column_at_the_end(catalog):
