@@ -16,7 +16,13 @@ from iceberg.catalog import ARCHIVE
 from iceberg.commits import commit_beside_others
 from iceberg.filters import instant
 from iceberg.tables import ARCHIVED_AT, OFFSET, PARTITION
-from schemas import EVENT_TIME
+from schemas import EVENT_TIME, HeadwaterError
+
+
+class SnapshotGone(HeadwaterError):
+    """What is to be kept of an archive has expired; the text says of which, and what to do."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -137,12 +143,20 @@ class StreamArchive:
 
 
 def keep(catalog: Catalog, stream: str, snapshot: int, name: str) -> None:
-    """Keep a snapshot of a stream's archive from expiry until `release` of that name."""
+    """Keep a snapshot of a stream's archive from expiry until `release` of that name; also again.
+
+    SnapshotGone if it has expired.
+    """
     table = catalog.load_table(f"{ARCHIVE}.{stream}")
     tag = f"{name}_{snapshot}"  # two jobs may read the stream as of two snapshots
 
     def change() -> None:
-        table.refresh().manage_snapshots().create_tag(snapshot, tag).commit()
+        if table.refresh().snapshot_by_id(snapshot) is None:
+            raise SnapshotGone(
+                f"{ARCHIVE}.{stream}: snapshot {snapshot} has expired; drop the replay that was to"
+                " read it and run another"
+            )
+        table.manage_snapshots().create_tag(snapshot, tag).commit()
 
     commit_beside_others(f"{ARCHIVE}.{stream}", change)
 

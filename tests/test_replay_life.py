@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from pyiceberg.types import StringType
 
 from connectors.promotion import switch_key
 from feature_repo.flights.repository import repository
@@ -21,7 +22,8 @@ from headwater.replays.journal import Replay, ReplayBusy
 from headwater.replays.plan import Planner, ReplayError, SourcePlan, Wanted
 from headwater.replays.promote import PromotionError, promote
 from headwater.replays.run import Replays
-from iceberg.catalog import create_archive, empty_branch
+from iceberg.archive import SnapshotGone
+from iceberg.catalog import TableMismatch, create_archive, empty_branch
 from iceberg.maintenance import Care, expire
 from iceberg.together import CommitError
 from schemas import SettingsError
@@ -395,9 +397,6 @@ def test_two_replays_of_a_view_are_promoted_one_after_the_other(
 def test_a_promotion_that_broke_off_comes_before_another(replays, world, monkeypatch):
     second, _ = another(world, "0002")
 
-    def killed(*_):
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
         patch.setattr(promotion, "_switch_values", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -448,34 +447,108 @@ def test_a_lock_is_free_when_its_process_is_gone_and_no_sooner(world, at_once):
         assert lock == again
 
 
-def test_what_a_replay_reads_of_the_archive_is_kept_until_it_is_dropped(
-    replays, world, monkeypatch
-):
-    stream = next(one for one in repository.streams if one.name == "arrivals")
-    name = f"raw.{stream.name}"
-    create_archive(world.catalog, [stream])
+class Archive:
+    """The archive of a stream that replays of a view are planned to read."""
 
-    def archive():
-        table = world.catalog.load_table(name)
+    def __init__(self, world, monkeypatch):
+        stream = next(one for one in repository.streams if one.name == "arrivals")
+        self.stream, self.catalog = stream.name, world.catalog
+        create_archive(world.catalog, [stream])
+        monkeypatch.setattr(Planner, "sources", lambda *_: self.sources)
+        monkeypatch.setattr(ReplayJobs, "launch", lambda _, replay, __: replay)
+        monkeypatch.setattr(run, "replay_sql", lambda *_: "")
+        self.sources = []
+
+    def written(self):
+        """The snapshot after another commit."""
+        table = self.catalog.load_table(f"raw.{self.stream}")
         table.append(table.schema().as_arrow().empty_table())
         return table.current_snapshot().snapshot_id
 
-    def cared_for():
-        expire(world.catalog, name, Care(), datetime.now(UTC) + timedelta(days=6))
-        return {one.snapshot_id for one in world.catalog.load_table(name).snapshots()}
+    def plan(self, snapshots):
+        """That replays read those, and a captured table."""
+        self.sources = [
+            SourcePlan(self.stream, "t", [], 0, {0: (0, 1)}, one, {}, 1, 1, "") for one in snapshots
+        ]
+        self.sources.append(SourcePlan("planes", "t", [], 0, {}, None, {}, 1, 1, ""))
 
-    read = [archive(), archive()]
-    sources = [SourcePlan(stream.name, "t", [], 0, {0: (0, 1)}, one, {}, 1, 1, "") for one in read]
-    sources.append(SourcePlan("planes", "t", [], 0, {}, None, {}, 1, 1, ""))
-    monkeypatch.setattr(Planner, "sources", lambda *_: sources)
-    monkeypatch.setattr(ReplayJobs, "launch", lambda _, replay, __: replay)
-    monkeypatch.setattr(run, "replay_sql", lambda *_: "")
+    def cared_for(self):
+        """The snapshots that are left when the table was cared for at night."""
+        name = f"raw.{self.stream}"
+        expire(self.catalog, name, Care(), datetime.now(UTC) + timedelta(days=6))
+        return {one.snapshot_id for one in self.catalog.load_table(name).snapshots()}
+
+
+@pytest.fixture
+def archive(world, monkeypatch):
+    return Archive(world, monkeypatch)
+
+
+WANTED = Wanted((VIEWS[0].name,), START, END, {})
+
+
+def killed(*_):
+    raise KeyboardInterrupt
+
+
+def test_what_a_replay_reads_of_the_archive_is_kept_until_it_is_dropped(
+    replays, archive, monkeypatch
+):
     monkeypatch.setattr(run, "create_tables", lambda *_: [])
-    begun = replays.start(Wanted((VIEWS[0].name,), START, END, {}), print)
-    other = replays.start(Wanted((VIEWS[0].name,), START, END, {}), print)
-    newest = [archive(), archive()][1]
-    assert cared_for() == {*read, newest}
+    read = [archive.written(), archive.written()]
+    archive.plan(read)
+    begun = replays.start(WANTED, print)
+    other = replays.start(WANTED, print)
+    newest = [archive.written(), archive.written()][1]
+    assert archive.cared_for() == {*read, newest}
     replays.drop(begun)
-    assert cared_for() == {*read, newest}, "the other still reads it"
+    assert archive.cared_for() == {*read, newest}, "the other still reads it"
     replays.drop(other)
-    assert cared_for() == {newest}
+    assert archive.cared_for() == {newest}
+
+
+def test_what_a_replay_reads_of_the_archive_is_kept_by_the_command_that_brings_it_back(
+    replays, world, archive, monkeypatch
+):
+    monkeypatch.setattr(run, "create_tables", lambda *_: [])
+    read = archive.written()
+    archive.plan([read])
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "keep", killed)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                replays.start(WANTED, print)
+    begun, late = world.journal.all()[1:]
+    replays.resume(begun, print)
+    replays.resume(begun, print)
+    newest = archive.written()
+    assert archive.cared_for() == {read, newest}
+    replays.drop(begun)
+    assert archive.cared_for() == {newest}
+    with pytest.raises(SnapshotGone, match=rf"raw.arrivals: snapshot {read} has expired"):
+        replays.resume(late, print)
+
+
+def test_a_replay_whose_tables_do_not_fit_is_not_begun(replays, world, archive):
+    archive.plan([archive.written()])
+    table = world.catalog.load_table(f"features.{VIEWS[0].name}")
+    with table.update_schema() as update:
+        update.add_column("gone", StringType())
+    with pytest.raises(TableMismatch, match="gone: in the table and no longer declared"):
+        replays.start(WANTED, print)
+    assert world.journal.all() == [world.replay]
+    assert set(world.catalog.load_table("raw.arrivals").refs()) == {"main"}
+
+
+def test_prune_takes_what_was_begun_and_never_launched(replays, world, flink, archive, monkeypatch):
+    archive.plan([archive.written()])
+    monkeypatch.setattr(run, "now", lambda: "2013-01-01T00:00:00+00:00")
+    monkeypatch.setattr(ReplayJobs, "launch", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            replays.start(WANTED, print)
+    flink.jobs = {"replay-0003-flights-departures": {}}
+    world.journal.write(replace(world.replay, begun=datetime.now(UTC).isoformat()))
+    assert [one.id for one in replays.prune(0.0, dry=True)] == ["0001", "0002"]
+    assert [one.id for one in replays.prune(60.0, dry=False)] == ["0002"]
+    assert [one.id for one in world.journal.all()] == ["0001", "0003"], "its job runs"

@@ -77,6 +77,9 @@ class Replay:
     begun: str = ""
     """When, ISO 8601 UTC."""
 
+    archives: dict[str, list[int]] = field(default_factory=dict)
+    """The snapshots that its scripts read of a stream's archive, by the stream's name."""
+
     @property
     def branch(self) -> str:
         """The branch of the Iceberg tables that holds its rows and no others."""

@@ -75,6 +75,8 @@ class Replays:
         if plan.gap:
             raise ReplayError(plan.gap)
         chosen = planner.jobs(wanted.views)
+        # A feature that is new has no column yet; a table that does not fit is refused before.
+        create_tables(self._context.tables, [view for job in chosen for view in job.views])
         begun = Replay(
             id=self.journal.reserve(),
             views=tuple(view.name for job in chosen for view in job.views),
@@ -87,16 +89,13 @@ class Replays:
             max_lag=max_lag,
             planned=plan.rows,
             begun=now(),
+            archives=_archives(plan),
         )
         begun = replace(begun, jobs={job_name(begun, job): "" for job in chosen})
         with self.journal.alone(begun, "run"):
             self._write_scripts(begun, chosen, plan)
             self.journal.write(begun)
-            for one in plan.sources:
-                if one.snapshot is not None:  # the scripts name it, however late it is resumed
-                    keep(self._context.tables, one.source, one.snapshot, begun.read)
-            # A feature that is new has no column yet.
-            create_tables(self._context.tables, self._context.views(begun))
+            report(f"replay {begun.id} is begun")
             return self._launch(begun, report)
 
     def _write_scripts(self, begun: Replay, chosen: Iterable[Job], plan: Plan) -> None:
@@ -126,6 +125,9 @@ class Replays:
             return self._launch(found, report)
 
     def _launch(self, replay: Replay, report: Report) -> Replay:
+        for stream, snapshots in replay.archives.items():
+            for snapshot in snapshots:  # whoever began it may have been killed before
+                keep(self._context.tables, stream, snapshot, replay.read)
         with self._context.lookups_first(replay):  # its first seconds are the compiler's
             return self._jobs.launch(replay, report)
 
@@ -238,14 +240,17 @@ class Replays:
     def prune(self, older_than_seconds: float, dry: bool) -> list[Freed]:
         """Drop the replays that have ended and began that long ago; what that frees.
 
-        One that another command works on, or has changed since, is left.
+        So is one that was never launched, as its command was killed. One that another command works
+        on, or has changed since, is left.
         """
         limit = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
         ended = ("done", "failed", "cancelled", "promoted", "rolled back")
         old = [
             one
             for one in self.journal.all()
-            if one.state in ended and datetime.fromisoformat(one.begun) <= limit
+            if one.state in (*ended, "starting")
+            and datetime.fromisoformat(one.begun) <= limit
+            and (one.state in ended or not self._jobs.known(one))
         ]
         freed = []
         for one in old:
@@ -298,6 +303,14 @@ class Replays:
         except FlinkError:
             return None  # a plan needs no cluster
         return total
+
+
+def _archives(plan: Plan) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for one in plan.sources:
+        if one.snapshot is not None:
+            found.setdefault(one.source, []).append(one.snapshot)
+    return found
 
 
 def as_dict(plan: Plan) -> dict[str, Any]:
