@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from pyiceberg.catalog import Catalog, load_catalog
@@ -11,7 +12,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
 from requests import RequestException
 
-from iceberg.commits import commit_beside_others
+from iceberg.commits import commit_beside_others, expire_snapshots
 from iceberg.evaluators import repair
 from iceberg.tables import (
     archive_order,
@@ -196,17 +197,15 @@ def drop_branch(table: Table, name: str, tags: Iterable[str], delete_files: bool
                 changes = changes.remove_tag(tag)
         changes.commit()
 
-    def expire() -> None:
-        table.refresh().maintenance.expire_snapshots().by_ids(snapshots).commit()
-
     _commit(table, unname)
     if snapshots:
-        _commit(table, expire)
+        _commit(table, lambda: expire_snapshots(table.refresh(), snapshots))
     for path in files:
-        table.io.delete(path)
+        with suppress(FileNotFoundError):  # of no snapshot any more, it may be gone as an orphan
+            table.io.delete(path)
 
 
-def _commit(table: Table, change: Callable[[], None]) -> None:
+def _commit(table: Table, change: Callable[[], object]) -> None:
     commit_beside_others(".".join(table.name()), change)
 
 

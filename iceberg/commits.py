@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
 from tenacity import (
     RetryError,
     Retrying,
@@ -44,3 +45,19 @@ def commit_beside_others(name: str, change: Callable[[], _T]) -> _T:
             f"{name}: somebody else committed each of {ATTEMPTS} times that this was to be; try"
             " again, or stop the jobs that write it for the moment"
         ) from error.last_attempt.exception()
+
+
+def expire_snapshots(table: Table, ids: Iterable[int]) -> int:
+    """Forget those snapshots of a table that are there; how many. To be committed beside others.
+
+    Who expires one first says nothing by a conflict of commits, but makes PyIceberg find it gone.
+    """
+    there = [id_ for id_ in ids if table.snapshot_by_id(id_) is not None]
+    try:
+        if there:
+            table.maintenance.expire_snapshots().by_ids(there).commit()
+    except ValueError as error:
+        if all(table.refresh().snapshot_by_id(id_) is not None for id_ in there):
+            raise
+        raise CommitFailedException(str(error)) from error
+    return len(there)

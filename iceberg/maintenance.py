@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlparse
@@ -26,7 +27,7 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.transforms import IdentityTransform
 
-from iceberg.commits import commit_beside_others
+from iceberg.commits import commit_beside_others, expire_snapshots
 from iceberg.lineage import JOB, lineage
 from schemas import EVENT_TIME, HeadwaterError
 
@@ -151,9 +152,7 @@ def expire(catalog: Catalog, name: str, care: Care, now: datetime) -> int:
             for snapshot in table.snapshots()
             if snapshot.snapshot_id not in needed and snapshot.timestamp_ms < until
         ]
-        if going:
-            table.maintenance.expire_snapshots().by_ids(going).commit()
-        return len(going)
+        return expire_snapshots(table, going)
 
     return commit_beside_others(name, change)
 
@@ -201,7 +200,8 @@ def remove_orphans(catalog: Catalog, name: str, care: Care, now: datetime) -> in
     known = {_split(path)[2] for path in _referenced(catalog.load_table(name))}
     orphans = [path for path in listed if path not in known]
     for path in orphans:
-        files.delete_file(path)
+        with suppress(FileNotFoundError):  # who drops a replay removes its files as well
+            files.delete_file(path)
     return len(orphans)
 
 

@@ -10,10 +10,12 @@ from urllib.parse import urlparse
 
 import pyarrow as pa
 import pytest
+from pyiceberg.table.maintenance import MaintenanceTable
 
 from feature_repo.flights.views.origin_weather import origin_weather
 from iceberg import maintenance
-from iceberg.catalog import create_tables, open_catalog
+from iceberg.catalog import create_tables, drop_branch, empty_branch, open_catalog
+from iceberg.commits import expire_snapshots
 from iceberg.lineage import JOB
 from iceberg.maintenance import (
     Care,
@@ -211,6 +213,64 @@ def test_orphans_go_and_nothing_that_is_known_or_young(catalog):
     append(catalog, 60)
     assert maintain(catalog, NAME, AT_ONCE, NOW).orphans <= 3, "what the last ones left"
     assert times(catalog) == [row["event_time"] for row in rows(0, 70)]
+
+
+def first(monkeypatch, other):
+    """Have `other` happen once, right before somebody expires snapshots of a table as it was."""
+    call, left = MaintenanceTable.expire_snapshots, [other]
+
+    def expire_snapshots(table):
+        if left:
+            left.pop()()
+        return call(table)
+
+    monkeypatch.setattr(MaintenanceTable, "expire_snapshots", expire_snapshots)
+
+
+def branched(catalog):
+    """The table with a replay's branch, as it is to be dropped; and what drops it."""
+    table = catalog.load_table(NAME)
+    empty_branch(table, "replay_0001")
+    written = [dict.fromkeys(table.schema().as_arrow().names) | row for row in rows(0, 10)]
+    schema = table.schema().as_arrow()
+    table.append(pa.Table.from_pylist(written, schema=schema), branch="replay_0001")
+    return lambda: drop_branch(catalog.load_table(NAME), "replay_0001", [], delete_files=True)
+
+
+def left(catalog):
+    table = catalog.load_table(NAME)
+    return set(table.refs()), len(table.snapshots())
+
+
+def test_a_branch_that_is_dropped_while_the_table_is_cared_for_goes(catalog, monkeypatch):
+    drop = branched(catalog)
+    first(monkeypatch, lambda: maintain(catalog, NAME, AT_ONCE, NOW))
+    drop()
+    assert left(catalog) == ({"main", "empty"}, 2)
+
+
+def test_a_table_is_cared_for_while_a_branch_of_it_is_dropped(catalog, monkeypatch):
+    drop = branched(catalog)
+    append(catalog, 0)
+    append(catalog, 10)
+    first(monkeypatch, lambda: [drop(), expire(catalog, NAME, AT_ONCE, NOW)])
+    assert expire(catalog, NAME, AT_ONCE, NOW) == 0, "somebody else was quicker"
+    assert left(catalog) == ({"main", "empty"}, 2)
+
+
+def test_an_orphan_that_somebody_else_removes_is_gone(catalog, monkeypatch):
+    orphan = Path(urlparse(catalog.load_table(NAME).location()).path) / "left-behind.parquet"
+    orphan.write_bytes(b"x")
+    known = maintenance._referenced
+    removed = lambda table: orphan.unlink() or known(table)  # noqa: E731
+    monkeypatch.setattr(maintenance, "_referenced", removed)
+    assert maintain(catalog, NAME, AT_ONCE, NOW).orphans == 1
+
+
+def test_what_cannot_be_expired_is_no_conflict(catalog):
+    table = catalog.load_table(NAME)
+    with pytest.raises(ValueError, match="is protected"):
+        expire_snapshots(table, [table.current_snapshot().snapshot_id])
 
 
 def test_tables_are_metrics(catalog):
