@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.table import Table
 from tenacity import (
     RetryError,
@@ -20,6 +20,10 @@ from schemas import HeadwaterError
 _T = TypeVar("_T")
 
 ATTEMPTS = 30
+
+_CONFLICTS = (CommitFailedException, ValidationException)
+"""What PyIceberg says where somebody else was quicker: the second, where it tried again by itself
+and what came meanwhile is of what it changes."""
 
 
 class TableBusy(HeadwaterError):
@@ -36,15 +40,16 @@ def commit_beside_others(name: str, change: Callable[[], _T]) -> _T:
     """
     try:
         return Retrying(
-            retry=retry_if_exception_type(CommitFailedException),
+            retry=retry_if_exception_type(_CONFLICTS),
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.1, max=2),
         )(change)
     except RetryError as error:
+        last = error.last_attempt.exception()
         raise TableBusy(
             f"{name}: somebody else committed each of {ATTEMPTS} times that this was to be; try"
-            " again, or stop the jobs that write it for the moment"
-        ) from error.last_attempt.exception()
+            f" again, or stop the jobs that write it for the moment. Iceberg said last: {last}"
+        ) from last
 
 
 def expire_snapshots(table: Table, ids: Iterable[int]) -> int:

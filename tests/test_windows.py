@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from headwater.cli import headwater
 from headwater.commands import options
 from iceberg.catalog import create_quality, open_catalog
+from iceberg.quality import forget
 from iceberg.tables import quality_schema
 
 NOON = 1_767_268_800_000
@@ -94,6 +95,41 @@ def test_quality_looks_at_what_the_last_hours_broke(place, monkeypatch):
     assert windows("--last", "24h") == (2, 0, 0)
     assert windows("--last", "48h") == (3, 4, 1)
     assert windows("--last", "2h") == (1, 0, 0)
+
+
+def test_windows_are_forgotten_while_a_job_writes_more_of_them(place, monkeypatch):
+    """Its files hold windows of before and after, and come while the deletion is committed."""
+    create_quality(place, "shop")
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+    def write():
+        rows = [
+            {
+                "source": "view.visits",
+                "expectation": "fresh",
+                "event_time": noon + timedelta(minutes=minutes),
+                "until": noon + timedelta(minutes=minutes + 1),
+                "events": 10,
+                "broken": 0,
+            }
+            for minutes in (-1, 1)
+        ]
+        schema = quality_schema().as_arrow()
+        other = open_catalog(str(place.engine.url), place.properties["warehouse"])
+        other.load_table("quality.shop").append(pa.Table.from_pylist(rows, schema=schema))
+
+    write()
+    commit, later = place.commit_table, [write, write]
+
+    def meanwhile(*given):
+        if later:
+            later.pop()()
+        return commit(*given)
+
+    monkeypatch.setattr(place, "commit_table", meanwhile)
+    forget(place, "shop", ["view.visits"], round(noon.timestamp() * 1000))
+    left = place.load_table("quality.shop").scan().to_arrow()["event_time"].to_pylist()
+    assert left == [noon - timedelta(minutes=1)] * 3
 
 
 def test_where_nothing_is_checked_a_run_on_a_schedule_does_not_fail(place, monkeypatch):
