@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -11,8 +14,8 @@ from pyiceberg.catalog.sql import SqlCatalog
 from feature_repo.flights.repository import repository
 from feature_repo.flights.views.aircraft_delays import aircraft_delays
 from headwater.jobs import RECOVERY, Jobs
-from headwater.replays import context, handover, live
-from headwater.replays.journal import Replay
+from headwater.replays import context, handover, journal, live
+from headwater.replays.journal import Journal, Replay
 from headwater.replays.plan import ReplayError
 from headwater.replays.run import Replays
 from headwater.settings import Settings
@@ -156,6 +159,61 @@ def test_a_promotion_that_was_killed_once_its_jobs_had_ended_is_finished_by_the_
     world.flink.lose()
     world.promote()
     assert world.values() == {m: NEW if m <= 4 else OLD for m in range(11)}
+
+
+@pytest.fixture
+def followed(world):
+    """A replay that has not caught up, and the progress of one who follows it."""
+    world.flink.jobs["replayed"]["mark"] = at(5)
+    replay = world.journal.set_state(world.journal.find(ID), "running")
+    progress = world.replays.follow(replay)
+    assert next(progress).state == "running"
+    return progress
+
+
+def test_who_follows_a_replay_is_told_that_somebody_else_cancelled_it(world, followed):
+    other = Replays(world.replays._context.settings, repository)
+    other.cancel(other.journal.find(ID))
+    assert [now.state for now in followed] == ["cancelled"]
+
+
+def test_who_follows_a_replay_waits_until_it_is_paused_however_long_that_takes(
+    world, followed, monkeypatch
+):
+    other = Journal(world.journal._folder)
+    pause = other.alone(other.find(ID), "pause")
+    pause.__enter__()
+    world.replays._jobs.stop(other.find(ID), print)
+
+    def waited(_):
+        other.set_state(other.find(ID), "paused")
+        pause.__exit__(None, None, None)
+
+    monkeypatch.setattr(journal, "_WAIT_SECONDS", 0)
+    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=time.monotonic, sleep=waited))
+    assert [now.state for now in followed] == ["paused"]
+
+
+def test_who_follows_a_replay_goes_on_where_somebody_else_launched_it_again(
+    world, followed, monkeypatch
+):
+    world.flink.jobs["replayed"]["state"] = "CANCELED"
+
+    def again():
+        world.flink.add("again", JOB, [VIEW.name], at(10))
+        found = world.journal.find(ID)
+        world.journal.write(replace(found, jobs={JOB: "again"}))
+
+    alone = Journal.alone
+
+    def once(*given):
+        monkeypatch.setattr(Journal, "alone", alone)
+        again()
+        return alone(*given)
+
+    monkeypatch.setattr(Journal, "alone", once)
+    assert [now.state for now in followed] == ["running", "following"]
+    assert world.journal.find(ID).state == "following"
 
 
 def _fail():

@@ -57,9 +57,10 @@ class Follower:
                 continue
             if govern is not None and now_.state in GOING:
                 now_ = self._govern(replay, govern, watch, now_)
-            yield now_
             if now_.state != replay.state:
                 replay = self._ended(replay, now_.state)
+                now_ = replace(now_, state=replay.state)  # others may have ended it otherwise
+            yield now_
             if now_.state not in ("starting", "running"):
                 return
             time.sleep(_POLL_SECONDS)

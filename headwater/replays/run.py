@@ -28,6 +28,9 @@ from iceberg.archive import keep
 from iceberg.catalog import create_tables
 from schemas import Repository, SettingsError
 
+_STOP_SECONDS = 120
+"""The longest that a job may take to stop."""
+
 
 class Replays:
     """The replays of one repository on one platform."""
@@ -108,9 +111,11 @@ class Replays:
             (self.journal.folder(begun) / f"{name}.sql").write_text(sql, "utf-8")
 
     @contextmanager
-    def _alone(self, replay: Replay, command: str) -> Iterator[Replay]:
+    def _alone(
+        self, replay: Replay, command: str, seconds: float | None = None
+    ) -> Iterator[Replay]:
         """Nobody else changes a replay meanwhile; the replay as it is then."""
-        with self.journal.alone(replay, command):
+        with self.journal.alone(replay, command, seconds):
             yield self.journal.find(replay.id)
 
     def resume(self, replay: Replay, report: Report) -> Replay:
@@ -271,9 +276,10 @@ class Replays:
         return self._handover.upgrade(replay, report)
 
     def _ended(self, replay: Replay, state: str) -> Replay:
-        with self._alone(replay, "follow") as current:
-            if current.state not in GOING:
-                return current  # somebody else was quicker
+        wait = _STOP_SECONDS * (len(replay.jobs) + 1)  # they are stopped one after the other
+        with self._alone(replay, "follow", wait) as current:
+            if current.state not in GOING or current.jobs != replay.jobs:
+                return current  # somebody else was quicker, or has launched it again
             if state == "done":
                 seconds = 0.0
                 rows = 0
