@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from flink_jobs.rest import FlinkError
 from headwater.replays import holdings, journal, live, run
 from headwater.replays import promote as promotion
 from headwater.replays.jobs import ReplayJobs
-from headwater.replays.journal import Replay, ReplayBusy
+from headwater.replays.journal import Journal, Replay, ReplayBusy
 from headwater.replays.plan import Planner, ReplayError, SourcePlan, Wanted
 from headwater.replays.promote import PromotionError, promote
 from headwater.replays.run import Replays
@@ -445,6 +446,36 @@ def test_a_lock_is_free_when_its_process_is_gone_and_no_sooner(world, at_once):
         process.stdout.close()
     with world.journal.alone(world.replay) as lock, world.journal.alone(world.replay) as again:
         assert lock == again
+
+
+def test_a_replay_that_is_dropped_while_the_journal_is_read_is_left_out(world, monkeypatch):
+    other = Journal(world.folder / "replays")
+    second, third = (other.write(replace(world.replay, id=other.reserve())) for _ in range(2))
+    with monkeypatch.context() as patch:
+        meanwhile(patch, journal, "_read", lambda: other.remove(second))
+        assert world.journal.all() == [world.replay, third]
+    with monkeypatch.context() as patch:
+        meanwhile(patch, journal, "_read", lambda: other.remove(third))
+        assert world.journal.reserve() == "0004"
+    with monkeypatch.context() as patch:
+        meanwhile(patch, journal, "_read", lambda: other.remove(world.replay))
+        with pytest.raises(SettingsError, match="no replay '0001'; choices: there are none"):
+            world.journal.find("0001")
+
+
+def test_no_id_comes_again_where_two_are_dropped_at_once(world, monkeypatch, at_once):
+    other = Journal(world.folder / "replays")
+
+    def come_and_go():
+        second = other.write(replace(world.replay, id=other.reserve()))
+        with suppress(ReplayBusy):
+            other.remove(second)
+
+    meanwhile(monkeypatch, journal, "write_whole", come_and_go)
+    world.journal.remove(world.replay)
+    for left in other.all():
+        other.remove(left)
+    assert world.journal.reserve() == "0003"
 
 
 class Archive:

@@ -145,15 +145,16 @@ class Journal:
 
     def all(self) -> list[Replay]:
         """Every replay, oldest first."""
-        return [_read(path) for path in sorted(self._folder.glob("[0-9]*.json"))]
+        found = map(_read, sorted(self._folder.glob("[0-9]*.json")))
+        return [replay for replay in found if replay is not None]
 
     def find(self, id_: str) -> Replay:
         """The replay of that id; SettingsError lists those there are."""
-        path = self._folder / f"{id_}.json"
-        if not id_.isdigit() or not path.exists():
+        found = _read(self._folder / f"{id_}.json") if id_.isdigit() else None
+        if found is None:
             known = ", ".join(replay.id for replay in self.all()) or "there are none"
             raise SettingsError(f"no replay {id_!r}; choices: {known}")
-        return _read(path)
+        return found
 
     def reserve(self) -> str:
         """An id that no replay has had or will get: a number of four digits."""
@@ -168,9 +169,10 @@ class Journal:
 
     def _newest(self) -> int:
         """The highest number that a replay has, or has had."""
+        there = [int(replay.id) for replay in self.all()]  # first: who drops one notes it before
         newest = self._folder / "newest"
         had = int(newest.read_text("utf-8")) if newest.exists() else 0
-        return max(had, *(int(replay.id) for replay in self.all()), 0)
+        return max(had, *there, 0)
 
     def folder(self, replay: Replay) -> Path:
         """Where a replay's scripts and reports lie."""
@@ -229,8 +231,9 @@ class Journal:
 
     def remove(self, replay: Replay) -> None:
         """Forget it, but for its id, which no other gets."""
-        had = str(max(self._newest(), int(replay.id)))
-        write_whole(self._folder / "newest", had)
+        with self._locked(self._folder / "newest.lock", "the ids of replays", "drop"):
+            had = str(max(self._newest(), int(replay.id)))
+            write_whole(self._folder / "newest", had)
         shutil.rmtree(self.folder(replay), ignore_errors=True)
         (self._folder / f"{replay.id}.json").unlink(missing_ok=True)
         self._lock(replay).unlink(missing_ok=True)
@@ -253,8 +256,12 @@ def _await(lock: TextIO, name: str, seconds: float) -> None:
         time.sleep(0.1)
 
 
-def _read(path: Path) -> Replay:
-    document = json.loads(path.read_text("utf-8"))
+def _read(path: Path) -> Replay | None:
+    """None if it was dropped just now, or never was."""
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
     return Replay(
         **document
         | {
