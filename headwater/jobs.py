@@ -21,7 +21,7 @@ from headwater.savepoints import (
     check_anew,
     check_savepoint,
     checkpoint_time,
-    newest_checkpoint,
+    newest_left,
 )
 from headwater.settings import Settings
 from headwater.stores import catalog
@@ -111,11 +111,12 @@ class Jobs:
     ) -> None:
         """Submit the jobs that do not run, each from where it was last.
 
-        That is its savepoint if it was stopped, and its newest checkpoint if it was lost. The job
-        of the archive, if its state does not fit any more, goes on where its tables end.
-        `savepoint` is another one, for one job. OldSavepoint if to go on from there, or to begin
-        `anew`, would write rows again; ShortTransactions if Kafka would not keep a job's late rows
-        for as long as it may be away. What was lost for longer is reported.
+        That is its savepoint if it was stopped, and the newest checkpoint or savepoint that it has
+        left if it was lost, or whoever stopped it was. The job of the archive, if its state does
+        not fit any more, goes on where its tables end. `savepoint` is another one, for one job.
+        OldSavepoint if to go on from there, or to begin `anew`, would write rows again;
+        ShortTransactions if Kafka would not keep a job's late rows for as long as it may be away.
+        What was lost for longer is reported.
         """
         wanted = self._select(names)
         if savepoint is not None and len(wanted) != 1:
@@ -200,7 +201,7 @@ class Jobs:
                     report(f"{job.name} does not run")
                     continue
                 savepoint = self.cluster.stop(running[job.name].id)
-                self._savepoint(job).write_text(savepoint + "\n", "utf-8")
+                write_whole(self._savepoint(job), savepoint + "\n")
                 report(f"{job.name} is stopped; savepoint {savepoint}")
 
     def _select(self, names: Iterable[str]) -> list[Job]:
@@ -285,15 +286,17 @@ class Jobs:
                 )
 
     def _last(self, job: Job) -> str | None:
-        """Where a job was when it was stopped or lost; None if it never came to a checkpoint."""
+        """Where a job was when it was stopped or lost; None if it never came to a checkpoint.
+
+        What it was stopped with is not noted where whoever stopped it was killed meanwhile.
+        """
         kept, known = self._savepoint(job), self._kept(job, "json")
         if kept.exists():
             return kept.read_text("utf-8").strip()
         if not known.exists():
             return None
         last = json.loads(known.read_text("utf-8"))
-        found = newest_checkpoint(self.settings.state / "checkpoints", last["id"])
-        return found or last["from"]
+        return newest_left(self.settings.state, last["id"]) or last["from"]
 
     def _remember(self, job: Job, id_: str) -> None:
         """Keep what a job was submitted with: Flink has taken it, as `id_`."""

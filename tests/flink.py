@@ -24,6 +24,8 @@ class Flink:
         self.jobs = {}
         self.failing = set()
         """Names of jobs that fail between their savepoint and their end."""
+        self.savepoints = "file:///nowhere"
+        """The folder of savepoints that are asked for without one."""
 
     def add(self, id_, name, views=(), mark=0, state="RUNNING"):
         """A job of so many tasks as views, each of which has come to that watermark."""
@@ -58,7 +60,7 @@ class Flink:
                 ]
                 return job | {"vertices": vertices}
             case ("POST", "stop"):
-                job["told"] = self._stopped(job, body.get("targetDirectory", "file:///nowhere"))
+                job["told"] = self._stopped(job, body.get("targetDirectory", self.savepoints))
                 return {"request-id": "asked"}
             case ("GET", "savepoints", _):
                 return {"status": {"id": "COMPLETED"}, "operation": job["told"]}

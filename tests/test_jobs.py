@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Event
 
 import pytest
 
 from feature_repo.flights.repository import repository
+from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import job_sql
 from headwater import jobs as module
 from headwater.jobs import RECOVERY, Jobs
@@ -75,10 +78,27 @@ class World:
         """It runs, and makes a checkpoint."""
         self.jobs().submit([NAME], print)
         id_ = json.loads(self.kept("json").read_text("utf-8"))["id"]
+        return self.checkpoint(id_)
+
+    def checkpoint(self, id_):
         checkpoint = self.settings.state / "checkpoints" / id_ / "chk-7"
         checkpoint.mkdir(parents=True)
         (checkpoint / "_metadata").touch()
         return checkpoint
+
+    def stop_is_killed(self, monkeypatch, command, *arguments):
+        """A command dies once it has asked Flink to stop a job; where the job's savepoint is."""
+
+        def get(cluster, path):
+            if "/savepoints/" in path:
+                raise Killed
+            return cluster._call("GET", path)
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(FlinkCluster, "get", get)
+            command(*arguments)
+        (savepoint,) = (self.settings.state / "savepoints").iterdir()
+        return str(savepoint)
 
 
 @pytest.fixture
@@ -88,6 +108,7 @@ def world(tmp_path, monkeypatch):
     settings.password_file.write_text("password=secret\n", "utf-8")
     tables = open_catalog(f"sqlite:///{tmp_path}/c", str(tmp_path))
     with listening(Flink(), settings.ports.flink) as flink:
+        flink.savepoints = f"file://{settings.state}/savepoints"
         found = World(settings, flink)
         monkeypatch.setattr(module, "submitted", found.submitter.submitted)
         monkeypatch.setattr(module, "check_transactions", lambda *_: None)
@@ -191,6 +212,34 @@ def test_a_job_of_captured_tables_begins_anew_with_all_changes_whatever_their_ev
     assert there.upgrade(replay, print) == [name]
     assert [asked["sql"] for asked in world.submitter.requests] == [job_sql(job)] * 2
     assert RECOVERY not in world.submitter.requests[-1]["configuration"]
+
+
+def test_a_job_whose_stop_was_killed_goes_on_from_the_savepoint_that_flink_made(world, monkeypatch):
+    checkpoint = world.begin()
+    savepoint = world.stop_is_killed(monkeypatch, world.jobs().stop, [NAME], print)
+    assert not world.kept("savepoint").exists()
+    shutil.rmtree(checkpoint)  # as Flink does it once a job has ended well
+    world.jobs().submit([NAME], print)
+    assert world.submitter.requests[-1]["configuration"][RECOVERY] == savepoint
+
+
+def test_of_a_checkpoint_and_a_savepoint_of_a_lost_job_the_newer_one_counts(world, monkeypatch):
+    checkpoint = world.begin()
+    savepoint = world.stop_is_killed(monkeypatch, world.jobs().stop, [NAME], print)
+    world.flink.lose()
+    for made, newer in ((1, savepoint), (3, str(checkpoint))):
+        os.utime(checkpoint / "_metadata", (made, made))
+        os.utime(Path(savepoint) / "_metadata", (2, 2))
+        assert world.jobs()._last(world.job) == newer
+
+
+def test_an_upgrade_that_is_killed_while_it_stops_a_job_is_done_by_the_next(world, monkeypatch):
+    checkpoint = world.begin()
+    world.declare(stricter(world.job))
+    savepoint = world.stop_is_killed(monkeypatch, upgrade, world)
+    shutil.rmtree(checkpoint)
+    assert upgrade(world) == [NAME]
+    assert world.submitter.requests[-1]["configuration"][RECOVERY] == savepoint
 
 
 class Told(Event):

@@ -23,7 +23,7 @@ from connectors.topics import ShortTransactions, check_transactions
 from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import job_sql, jobs
 from headwater.jobs import RECOVERY, Jobs
-from headwater.savepoints import checkpoint_time, newest_checkpoint
+from headwater.savepoints import checkpoint_time, newest_left
 from tests.conftest import command, eventually
 from tests.tides import levels, repository
 
@@ -156,7 +156,7 @@ def away(tides, outage, wait, first=None):
 def newest(tides):
     """The last checkpoint of the job that was submitted last."""
     known = json.loads((tides.settings.state / "jobs" / f"{JOB.name}.json").read_text())
-    return newest_checkpoint(tides.settings.state / "checkpoints", known["id"])
+    return newest_left(tides.settings.state, known["id"])
 
 
 def audited(tides, *arguments):

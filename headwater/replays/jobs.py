@@ -12,6 +12,7 @@ from headwater.jobs import RECOVERY, Jobs, Report
 from headwater.replays.context import Context, job_name
 from headwater.replays.journal import Replay
 from headwater.replays.plan import ReplayError
+from headwater.savepoints import newest
 from iceberg.catalog import NAMESPACE, empty_branch
 
 ENDED = ("FINISHED", "FAILED", "CANCELED")
@@ -46,7 +47,7 @@ class ReplayJobs:
             if replay.end is not None:
                 # Every partition has an end: none is idle, and none may be passed by.
                 configuration[name]["table.exec.source.idle-timeout"] = "0 s"
-            if state := _newest(folder):
+            if state := newest(folder.glob("**/_metadata")):
                 configuration[name][RECOVERY] = f"file://{state}"
                 report(f"{name} goes on from {state.name}")
             else:
@@ -147,9 +148,3 @@ class ReplayJobs:
 
     def _checkpoints(self, replay: Replay, name: str) -> Path:
         return self._context.checkpoints(replay) / name
-
-
-def _newest(folder: Path) -> Path | None:
-    """The newest complete checkpoint or savepoint below a folder."""
-    found = sorted(folder.glob("**/_metadata"), key=lambda path: path.stat().st_mtime)
-    return found[-1].parent if found else None
