@@ -139,6 +139,10 @@ class Jobs:
         """Whether Flink has ever taken it."""
         return self._kept(job, "declared.sql").exists()
 
+    def goes_on(self, job: Job) -> bool:
+        """Whether it goes on from where it was once it is submitted, and writes what comes then."""
+        return self.was_submitted(job) and not self.changes(job)
+
     def changes(self, job: Job) -> list[str]:
         """Why a job cannot go on from the state of its last submission; empty if it can."""
         base = self._kept(job, "declared.sql")

@@ -12,6 +12,7 @@ import pytest
 
 from feature_repo.flights.repository import repository
 from feature_repo.flights.views.aircraft_delays import aircraft_delays
+from flink_jobs.sql import job_sql, jobs
 from headwater.jobs import RECOVERY, Jobs
 from headwater.replays import context, handover, journal, live
 from headwater.replays.journal import Journal, Replay
@@ -145,6 +146,29 @@ def test_a_job_that_started_again_is_not_promoted_before_it_is_back_at_the_end(w
     world.flink.jobs["replayed"]["mark"] = at(10)
     world.promote()
     assert world.values() == dict.fromkeys(range(11), NEW)
+
+
+def test_it_has_no_end_while_the_live_job_does_not_run(world):
+    """Live would go on from where it was, and write over what is promoted."""
+    del world.flink.jobs["live"]
+    kept = world.replays.journal.find(ID)
+    declared = world.replays._context.settings.state / "jobs" / f"{LIVE}.declared.sql"
+    declared.parent.mkdir(exist_ok=True)
+    declared.write_text(job_sql(next(j for j in jobs(repository) if j.name == LIVE)), "utf-8")
+    assert world.is_refused(f"{LIVE} does not run: `headwater jobs submit {LIVE}`") == kept
+    world.flink.add("live", LIVE, [VIEW.name], at(10))
+    world.promote()
+
+
+def test_a_live_job_that_started_again_is_not_behind_the_end(world, monkeypatch):
+    def commit(*_):
+        world.flink.jobs["live"]["mark"] = at(5)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(live.Live, "commit", commit)
+        world.is_refused(f"{LIVE} has started again.*try again")
+    world.flink.jobs["live"]["mark"] = at(10)
+    world.promote()
 
 
 def test_a_promotion_that_was_killed_once_its_jobs_had_ended_is_finished_by_the_next(

@@ -16,6 +16,7 @@ from pyiceberg.types import StringType
 from connectors.promotion import switch_key
 from feature_repo.flights.repository import repository
 from flink_jobs.rest import FlinkError
+from flink_jobs.sql import job_sql, jobs
 from headwater.replays import holdings, journal, live, run
 from headwater.replays import promote as promotion
 from headwater.replays.jobs import ReplayJobs
@@ -192,6 +193,53 @@ def test_who_does_not_compute_the_view_is_not_waited_for(replays, flink, world, 
     flink.jobs = jobs
     replays.promote(world.replay, print)
     holds(world, NEW)
+
+
+def was_submitted(world, sql):
+    """Flink has had the live job, with that script as it was declared."""
+    kept = world.folder / "jobs" / f"{JOB}.declared.sql"
+    kept.parent.mkdir()
+    kept.write_text(sql, "utf-8")
+
+
+DECLARED = job_sql(next(job for job in jobs(repository) if job.name == JOB))
+
+
+def test_a_live_job_that_does_not_run_is_to_come_to_the_end_first(replays, world, brief):
+    """It would go on from where it was, and write over what is promoted."""
+    was_submitted(world, DECLARED)
+    cut_live(world)
+    with pytest.raises(ReplayError, match=f"{JOB} does not run: `headwater jobs submit {JOB}`"):
+        replays.promote(world.replay, print)
+    assert world.journal.find("0001").state == "done"
+    for view in VIEWS:
+        world.append(view, OLD, "main", (2,))
+    replays.promote(world.journal.find("0001"), print)
+    holds(world, NEW)
+
+
+def test_a_live_job_that_cannot_go_on_from_where_it_was_is_not_waited_for(replays, world, brief):
+    was_submitted(world, DECLARED.replace("CREATE VIEW rolled.`aircraft", "CREATE VIEW rolled.`a"))
+    cut_live(world)
+    replays.promote(world.replay, print)
+    assert world.journal.find("0001").state == "promoted"
+
+
+def test_a_live_job_that_starts_is_waited_for(replays, flink, world, brief):
+    """Flink names no tasks of it yet."""
+    cut_live(world)
+    flink.jobs = {JOB: {}}
+    with pytest.raises(ReplayError, match=f"{JOB} has no watermark yet"):
+        replays.promote(world.replay, print)
+
+
+def test_a_live_job_that_starts_again_before_it_has_committed_is_seen(replays, flink, world, brief):
+    cut_live(world)
+    flink.jobs = at(END, START)
+    with pytest.raises(ReplayError, match=f"{JOB} is at 2013-01-01T11:00.*try again"):
+        replays.promote(world.replay, print)
+    assert flink.checkpoints == 2
+    assert world.journal.find("0001").state == "done"
 
 
 def six_days_on(world):

@@ -36,12 +36,14 @@ class Handover:
         """End a replay that follows the log, at a point that live has passed as well.
 
         Each view's span ends where both have computed everything before: live's rows from there
-        on stay, so that none is lost and none is there twice. ReplayError, and the replay is
-        paused, if one of its jobs has ended in another way than by being stopped.
+        on stay, so that none is lost and none is there twice. ReplayError if live does not run and
+        would go on from before; and, with the replay paused, if one of its jobs has ended in
+        another way than by being stopped.
         """
         jobs_ = self._context.planner.jobs(replay.views)
         if self._gauges.of(replay).state == "failed":
             raise self._paused(replay)
+        self._live.check_running(jobs_, report)
         time.sleep(_FRESH_SECONDS)
         if not replay.ends:
             ends = self._common_ends(replay, jobs_)
@@ -76,20 +78,25 @@ class Handover:
         )
 
     def _check_reached(self, replay: Replay, jobs_: Iterable[Job]) -> None:
-        """Raise ReplayError if a job is before its end: it has gone on from a checkpoint since."""
+        """Raise ReplayError if a job, or a live one, is before its end.
+
+        It has gone on from a checkpoint since.
+        """
         known = self._jobs.known(replay)
+        live = {job.name: job.id for job in self._context.cluster.jobs()}
         for job in jobs_:
             found = known[job_name(replay, job)]
             views = [view.name for view in job.views]
             end = max(replay.ends[view] for view in views)
-            if (
-                found["state"] not in ENDED
-                and self._gauges.watermark(found["jid"], views) < end - 1
-            ):
-                raise ReplayError(
-                    f"{found['name']} has started again and is not back at {Replay.iso(end)} yet;"
-                    " try again"
-                )
+            going = {} if found["state"] in ENDED else {found["name"]: found["jid"]}
+            if job.name in live:
+                going[job.name] = live[job.name]
+            for name, id_ in going.items():
+                if self._gauges.watermark(id_, views) < end - 1:
+                    raise ReplayError(
+                        f"{name} has started again and is not back at {Replay.iso(end)} yet;"
+                        " try again"
+                    )
 
     def _common_ends(self, replay: Replay, jobs_: Iterable[Job]) -> dict[str, int]:
         known = self._jobs.known(replay)

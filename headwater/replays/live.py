@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from flink_jobs.rest import FlinkError
 from flink_jobs.sql import Job
-from headwater.jobs import Report
+from headwater.jobs import Jobs, Report
 from headwater.replays.context import Context
 from headwater.replays.journal import Replay
 from headwater.replays.plan import ReplayError
@@ -27,18 +27,25 @@ class Live:
     def __init__(self, context: Context, gauges: Gauges) -> None:
         self._context = context
         self._gauges = gauges
+        self._platform = Jobs(context.settings, context.repository)
 
     def await_end(self, replay: Replay, report: Report) -> None:
         """Return when live jobs have committed all that comes before the end of a replay.
 
         What they were still to write there would come on top of the replay's rows, and the online
-        store would refuse it. ReplayError if they do not get there. A job that does not run is not
-        waited for, nor a view that its job does not compute yet; of a cluster that does not
-        answer, the tables tell.
+        store would refuse it. ReplayError if they do not get there. A job that does not run, and
+        would go on from where it was, is to get there first; another is not waited for, nor a view
+        that its job does not compute yet. Of a cluster that does not answer, the tables tell.
         """
         try:
+            self._platform.settled(report)
             self._await_watermarks(replay, report)
             self._await_commits(replay)
+            if behind := self._behind(replay):
+                raise ReplayError(
+                    f"replay {replay.id} ends at {_end(replay)}, and live has started again:"
+                    f" {behind}; try again"
+                )
         except FlinkError:
             if not all(self._is_committed(replay, one) for one in self._context.views(replay)):
                 raise
@@ -60,8 +67,9 @@ class Live:
     def _await_commits(self, replay: Replay) -> None:
         ids = [
             id_
-            for job, id_ in self._running(replay)
-            if not all(self._is_committed(replay, view) for view in self._computed(job, id_))
+            for job, id_ in self._known(replay)
+            if id_ is not None
+            and not all(self._is_committed(replay, view) for view in self.computed(job, id_))
         ]
         if ids:
             self.commit(ids)
@@ -78,28 +86,46 @@ class Live:
         """Which live jobs have not come to its end, and where they are; empty if all have."""
         assert replay.end is not None
         told = []
-        for job, id_ in self._running(replay):
+        for job, id_ in self._known(replay):
             # The facts of a captured table wait for no watermark.
-            views = [view for view in self._computed(job, id_) if view.stream is not None]
+            views = [view for view in self.computed(job, id_) if view.stream is not None]
             if not views:
                 continue
-            mark = self._gauges.watermark(id_, [view.name for view in views])
-            if mark < 0:  # it has started again and has read nothing new since
+            mark = -1
+            if id_ is not None:
+                mark = self._gauges.watermark(id_, [view.name for view in views])
+            if mark < 0:  # it is away, or has read nothing new since it started again
                 if not all(self._is_committed(replay, view) for view in views):
-                    told.append(f"{job.name} has no watermark yet")
+                    told.append(_away(job) if id_ is None else f"{job.name} has no watermark yet")
             elif mark < replay.end - 1:
                 told.append(f"{job.name} is at {Replay.iso(mark)}")
         return ", ".join(told)
 
-    def _running(self, replay: Replay) -> list[tuple[Job, str]]:
-        """The live jobs of its views that run, narrowed to those, and Flink's id of each."""
+    def _known(self, replay: Replay) -> list[tuple[Job, str | None]]:
+        """The live jobs of its views, narrowed to those; Flink's id of each, None of one away."""
         ids = {job.name: job.id for job in self._context.cluster.jobs()}
-        jobs = self._context.planner.jobs(replay.views)
-        return [(job, ids[job.name]) for job in jobs if job.name in ids]
+        return [(job, ids.get(job.name)) for job in self._context.planner.jobs(replay.views)]
 
-    def _computed(self, job: Job, id_: str) -> list[FeatureView]:
-        """The job's views that it computes as it runs: one that was declared since is not there."""
+    def computed(self, job: Job, id_: str | None) -> list[FeatureView]:
+        """The job's views that it computes as it runs: one that was declared since is not there.
+
+        Of one that does not run, those that it will compute as it goes on.
+        """
+        if id_ is None:
+            return list(job.views) if self._goes_on(job) else []
+        if not self._context.cluster.get(f"/jobs/{id_}")["vertices"]:
+            return list(job.views)  # it is starting, and its tasks are not known yet
         return [view for view in job.views if self._gauges.computes(id_, view.name)]
+
+    def check_running(self, jobs: Iterable[Job], report: Report) -> None:
+        """Raise ReplayError if a job does not run that would go on from where it was."""
+        running = self._platform.settled(report)
+        if away := [job for job in jobs if job.name not in running and self._goes_on(job)]:
+            told = ", ".join(_away(job) for job in away)
+            raise ReplayError(f"{told}; promote the replay when live has caught up")
+
+    def _goes_on(self, job: Job) -> bool:
+        return self._platform.goes_on(self._platform.find(job.name))
 
     def _is_committed(self, replay: Replay, view: FeatureView) -> bool:
         """Whether the table holds a row of the replay's last instant, or of a later one.
@@ -111,6 +137,10 @@ class Live:
         table = self._context.tables.load_table(f"{NAMESPACE}.{view.name}")
         scan = table.scan(row_filter=since, selected_fields=(EVENT_TIME,), limit=1)
         return bool(scan.to_arrow().num_rows)
+
+
+def _away(job: Job) -> str:
+    return f"{job.name} does not run: `headwater jobs submit {job.name}` lets it go on"
 
 
 def _end(replay: Replay) -> str:
