@@ -105,6 +105,13 @@ def test_it_ends_where_live_has_been_as_well_and_live_s_rows_after_that_stay(wor
     assert world.values() == {m: NEW if m <= 4 else OLD for m in range(11)}
 
 
+def test_a_view_that_live_does_not_compute_yet_ends_where_live_is(world):
+    """The live job then starts anew, and writes from there on for its other views as well."""
+    world.flink.jobs["live"] |= {"views": ["origin_delays"], "mark": at(4)}
+    world.promote()
+    assert world.values() == {m: NEW if m <= 4 else OLD for m in range(11)}
+
+
 def test_a_job_that_fails_after_its_savepoint_is_not_promoted_but_goes_on_from_that(
     world, monkeypatch
 ):

@@ -88,11 +88,13 @@ class Handover:
             found = known[job_name(replay, job)]
             views = [view.name for view in job.views]
             end = max(replay.ends[view] for view in views)
-            going = {} if found["state"] in ENDED else {found["name"]: found["jid"]}
+            marks = {}
+            if found["state"] not in ENDED:
+                marks[found["name"]] = self._gauges.watermark(found["jid"], views)
             if job.name in live:
-                going[job.name] = live[job.name]
-            for name, id_ in going.items():
-                if self._gauges.watermark(id_, views) < end - 1:
+                marks[job.name] = self._live.mark(job, live[job.name])
+            for name, mark in marks.items():
+                if mark < end - 1:
                     raise ReplayError(
                         f"{name} has started again and is not back at {Replay.iso(end)} yet;"
                         " try again"
@@ -106,7 +108,7 @@ class Handover:
             views = [view.name for view in job.views]
             marks = [self._gauges.watermark(known[job_name(replay, job)]["jid"], views)]
             if job.name in live:
-                marks.append(self._gauges.watermark(live[job.name], views))
+                marks.append(self._live.mark(job, live[job.name]))
             if min(marks) < replay.start:
                 raise ReplayError(
                     f"{job.name}: has not come to {Replay.iso(replay.start)} yet; try again"

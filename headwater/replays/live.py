@@ -69,7 +69,7 @@ class Live:
             id_
             for job, id_ in self._known(replay)
             if id_ is not None
-            and not all(self._is_committed(replay, view) for view in self.computed(job, id_))
+            and not all(self._is_committed(replay, view) for view in self._computed(job, id_))
         ]
         if ids:
             self.commit(ids)
@@ -88,7 +88,7 @@ class Live:
         told = []
         for job, id_ in self._known(replay):
             # The facts of a captured table wait for no watermark.
-            views = [view for view in self.computed(job, id_) if view.stream is not None]
+            views = [view for view in self._computed(job, id_) if view.stream is not None]
             if not views:
                 continue
             mark = -1
@@ -106,7 +106,7 @@ class Live:
         ids = {job.name: job.id for job in self._context.cluster.jobs()}
         return [(job, ids.get(job.name)) for job in self._context.planner.jobs(replay.views)]
 
-    def computed(self, job: Job, id_: str | None) -> list[FeatureView]:
+    def _computed(self, job: Job, id_: str | None) -> list[FeatureView]:
         """The job's views that it computes as it runs: one that was declared since is not there.
 
         Of one that does not run, those that it will compute as it goes on.
@@ -116,6 +116,14 @@ class Live:
         if not self._context.cluster.get(f"/jobs/{id_}")["vertices"]:
             return list(job.views)  # it is starting, and its tasks are not known yet
         return [view for view in job.views if self._gauges.computes(id_, view.name)]
+
+    def mark(self, job: Job, id_: str) -> int:
+        """The watermark of those of a job's views that it computes, -1 for none.
+
+        Where all of them are new to it, that of its others: it has come as far.
+        """
+        views = self._computed(job, id_) or self._platform.find(job.name).views
+        return self._gauges.watermark(id_, [view.name for view in views])
 
     def check_running(self, jobs: Iterable[Job], report: Report) -> None:
         """Raise ReplayError if a job does not run that would go on from where it was."""
