@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from connectors.ddl import late_topic
 from connectors.topics import check_transactions
@@ -55,6 +56,8 @@ CONFIGURATION = {
 _CANCEL_SECONDS = 30
 RECOVERY = "execution.state-recovery.path"
 """The savepoint or checkpoint that a job goes on from."""
+FIXED_ID = "$internal.pipeline.job-id"
+"""Flink's id of a job, which is known then before the job is submitted."""
 
 
 class Jobs:
@@ -94,12 +97,20 @@ class Jobs:
     def _settled(self) -> dict[str, RunningJob]:
         """The same; what each was submitted with is kept.
 
-        It is not yet where whoever submitted a job was killed after Flink had taken it.
+        It is not yet where whoever submitted a job was killed after Flink had taken it. Of a job
+        that has been lost since, that is known by what it has left; without that it has changed
+        nothing.
         """
         running = self.running()
-        for name, job in running.items():
-            if self._kept(self.known[name], "asked").exists():
-                self._remember(self.known[name], job.id)
+        for name, job in self.known.items():
+            kept = self._kept(job, "asked")
+            if not kept.exists():
+                continue
+            asked = json.loads(kept.read_text("utf-8"))["id"]
+            if name in running:
+                self._remember(job, running[name].id)
+            elif newest_left(self.settings.state, asked) is not None:
+                self._remember(job, asked)
         return running
 
     def submit(
@@ -232,7 +243,8 @@ class Jobs:
         asked = {
             "sql": request["sql"],
             "declared": job_sql(job),
-            "from": _begun_from(request),
+            "id": _configured(request, FIXED_ID),
+            "from": _configured(request, RECOVERY),
             "outage": self.settings.outage_seconds,
         }
         write_whole(self._kept(job, "asked"), json.dumps(asked))
@@ -319,7 +331,7 @@ class Jobs:
         return {
             "name": name,
             "sql": sql,
-            "configuration": dict(configuration or {}),
+            "configuration": {FIXED_ID: uuid4().hex, **(configuration or {})},
             "values": {
                 "kafka": settings.kafka,
                 "group": name,
@@ -364,6 +376,6 @@ class Jobs:
         return ids
 
 
-def _begun_from(request: Mapping[str, object]) -> object:
+def _configured(request: Mapping[str, object], key: str) -> object:
     configuration = request["configuration"]
-    return configuration.get(RECOVERY) if isinstance(configuration, dict) else None
+    return configuration.get(key) if isinstance(configuration, dict) else None

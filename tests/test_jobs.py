@@ -15,7 +15,7 @@ from feature_repo.flights.repository import repository
 from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import job_sql
 from headwater import jobs as module
-from headwater.jobs import RECOVERY, Jobs
+from headwater.jobs import FIXED_ID, RECOVERY, Jobs
 from headwater.replays import context, handover
 from headwater.replays.context import Context
 from headwater.replays.handover import Handover
@@ -48,7 +48,7 @@ class Submitter:
             if self.kill is False:
                 raise Killed
             self.requests.append(job)
-            id_ = f"{len(self.requests):032x}"
+            id_ = job["configuration"][FIXED_ID]
             self.flink.add(id_, job["name"])
             if self.kill:
                 raise Killed
@@ -167,6 +167,35 @@ def test_a_job_that_flink_took_from_a_killed_command_is_known_with_its_script(wo
     world.jobs().submit([NAME], print)
     assert world.submitter.requests[-1]["sql"] == ANEW
     assert "savepoint-" in world.submitter.requests[-1]["configuration"][RECOVERY]
+
+
+def taken(world):
+    """The id of the job that Flink has taken from a command that was killed then."""
+    killed(world, True, world.jobs().submit, [NAME])
+    assert not world.kept("json").exists()
+    return world.jobs().running()[NAME].id
+
+
+def test_a_job_of_a_killed_command_that_is_lost_goes_on_from_what_it_has_left(world):
+    checkpoint = world.checkpoint(taken(world))
+    world.flink.lose()
+    world.jobs().submit([NAME], print)
+    assert world.submitter.requests[-1]["configuration"][RECOVERY] == str(checkpoint)
+
+
+def test_what_a_lost_job_of_a_killed_command_was_declared_as_is_known(world):
+    world.checkpoint(taken(world))
+    world.flink.lose()
+    assert upgrade(world) == [NAME]
+
+
+def test_of_a_job_that_flink_may_not_have_taken_what_was_before_counts(world):
+    checkpoint = world.begin()
+    world.flink.lose()
+    killed(world, True, world.jobs().submit, [NAME])
+    world.flink.lose()
+    world.jobs().submit([NAME], print)
+    assert world.submitter.requests[-1]["configuration"][RECOVERY] == str(checkpoint)
 
 
 def upgrade(world):

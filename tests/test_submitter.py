@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+from uuid import uuid4
 
 import pytest
 
 from flink_jobs.rest import FlinkError
+from headwater.jobs import FIXED_ID
 from headwater.local.submitter import submitted
 from tests.conftest import ROOT, eventually
 
@@ -65,6 +67,14 @@ def test_a_wrong_job_is_told_and_the_next_one_is_submitted(running, process):
     with pytest.raises(FlinkError):
         next(told)
     assert process.find() == began
+
+
+def test_a_job_has_the_id_that_it_is_asked_to_have(running, process):
+    """By an option that is Flink's own: without it a job of a killed command could get lost."""
+    id_ = uuid4().hex
+    job = {"name": "counted", "sql": COUNTED, "values": {}, "configuration": {FIXED_ID: id_}}
+    request = {"flink": flink(running), "jobs": [job]}
+    assert list(submitted(running.settings, request, ())) == [{"name": "counted", "id": id_}]
 
 
 def test_a_lock_that_comes_with_a_request_is_kept_until_it_is_answered(running, process, tmp_path):
