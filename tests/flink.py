@@ -16,7 +16,10 @@ UNENDED = (
 
 
 class Flink:
-    """Jobs by id; each makes checkpoints and savepoints as soon as it is asked for them."""
+    """Jobs by id; each makes checkpoints and savepoints as soon as it is asked for them.
+
+    One that is cancelled has ended once somebody has seen that it is about to.
+    """
 
     status = 200
 
@@ -41,12 +44,16 @@ class Flink:
         """What it says to a request; None if there is no such job."""
         _, _, id_, *rest = path.split("?")[0].split("/")
         if id_ == "overview":
-            return {"jobs": list(self.jobs.values())}
+            told = [dict(job) for job in self.jobs.values()]
+            for job in self.jobs.values():
+                if job["state"] == "CANCELLING":
+                    job["state"] = "CANCELED"
+            return {"jobs": told}
         if (job := self.jobs.get(id_)) is None:
             return None
         match (method, *rest):
             case ("PATCH",):
-                job["state"] = "CANCELED"
+                job["state"] = "CANCELLING"
             case ("GET", "exceptions"):
                 return {"exceptionHistory": {"entries": [{"stacktrace": "Lost: it is gone"}]}}
             case ("GET", "vertices", _, "watermarks"):

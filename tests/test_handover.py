@@ -124,6 +124,14 @@ def test_a_job_that_fails_after_its_savepoint_is_not_promoted_but_goes_on_from_t
     assert "savepoint-replay" in asked[JOB][RECOVERY]
 
 
+def test_one_that_was_cancelled_just_now_is_submitted_again(world, monkeypatch):
+    world.replays.cancel(world.journal.find(ID))
+    asked = []
+    monkeypatch.setattr(Jobs, "submit_scripts", lambda *given: asked.extend(given[1]) or {})
+    world.replays.resume(world.journal.find(ID), print)
+    assert asked == [JOB]
+
+
 def test_a_job_that_has_failed_before_is_not_promoted(world):
     world.flink.jobs["replayed"]["state"] = "FAILED"
     kept = world.is_refused(f"{JOB} is FAILED")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from headwater.savepoints import newest
 from iceberg.catalog import NAMESPACE, empty_branch
 
 ENDED = ("FINISHED", "FAILED", "CANCELED")
+_ENDING = ("FAILING", "CANCELLING")
 _END_SECONDS = 60
 
 
@@ -32,6 +34,8 @@ class ReplayJobs:
 
     def _launch_alone(self, replay: Replay, report: Report, lock: int) -> Replay:
         self.pace(replay, replay.rate)
+        # One that was cancelled just now does not run on, though it has not ended yet.
+        self._await(replay, lambda state: state not in _ENDING)
         known = self.known(replay)
         scripts, configuration = {}, {}
         tables = self._context.tables
@@ -79,8 +83,12 @@ class ReplayJobs:
 
     def await_end(self, replay: Replay) -> None:
         """Return when none of its jobs runs any more: one that does still writes."""
+        self._await(replay, lambda state: state in ENDED)
+
+    def _await(self, replay: Replay, wanted: Callable[[str], bool]) -> None:
+        """Return when the state of each of its jobs is as wanted."""
         deadline = time.monotonic() + _END_SECONDS
-        while any(job["state"] not in ENDED for job in self.known(replay).values()):
+        while not all(wanted(job["state"]) for job in self.known(replay).values()):
             if time.monotonic() > deadline:
                 raise ReplayError(f"replay {replay.id}: its jobs do not end; try again")
             time.sleep(0.2)
