@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -33,9 +35,20 @@ END;
 
 STUBS = {
     "pyflink/java_gateway.py": "def get_gateway(): pass\n",
-    "pyflink/table.py": "EnvironmentSettings = StatementSet = TableEnvironment = None\n",
+    "pyflink/table.py": """import os, socket
+StatementSet = None
+class EnvironmentSettings:
+    in_streaming_mode = print
+class TableEnvironment:
+    def create(_):
+        with socket.socket(socket.AF_UNIX) as gate:
+            gate.connect(os.environ["GATE"])
+            gate.recv(1)
+        raise ValueError("nothing is submitted here")
+""",
     "py4j/protocol.py": "Py4JError = Py4JJavaError = ArithmeticError\n",
 }
+"""Of PyFlink and Py4J: a submission knocks at the socket GATE, waits for its end, and fails."""
 
 
 @pytest.fixture
@@ -44,6 +57,35 @@ def process(running):
     running.up("submitter")
     yield running.platform.process(running.platform.parts["submitter"])
     running.up("submitter")
+
+
+@pytest.fixture
+def stubbed(tmp_path):
+    """A submitter's process without PyFlink, and whose jobs wait for a gate."""
+    for module, text in STUBS.items():
+        file = tmp_path / "stubs" / module
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, "utf-8")
+    (jars := tmp_path / "jars").mkdir()
+    path, door = tmp_path / "submitter.sock", tmp_path / "gate"
+    environ = os.environ | {"FLINK_LIB_DIR": str(jars), "GATE": str(door)}
+    environ["PYTHONPATH"] = f"{tmp_path / 'stubs'}:{ROOT}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flink_jobs.submitter", str(path)], env=environ
+    )
+    try:
+        with socket.socket(socket.AF_UNIX) as gate:
+            gate.bind(str(door))
+            gate.listen()
+            gate.settimeout(30)
+            assert eventually(lambda: _listens(path), 30)
+            settings = SimpleNamespace(state=tmp_path)
+            yield SimpleNamespace(
+                folder=tmp_path, jars=jars, gate=gate, path=path, settings=settings
+            )
+    finally:
+        process.kill()
+        process.wait(10)
 
 
 def flink(running):
@@ -77,17 +119,19 @@ def test_a_job_has_the_id_that_it_is_asked_to_have(running, process):
     assert list(submitted(running.settings, request, ())) == [{"name": "counted", "id": id_}]
 
 
-def test_a_lock_that_comes_with_a_request_is_kept_until_it_is_answered(running, process, tmp_path):
-    lock = (tmp_path / "lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    right = {"name": "counted", "sql": COUNTED, "values": {}, "configuration": {}}
-    told = submitted(running.settings, {"flink": flink(running), "jobs": [right]}, (lock.fileno(),))
-    another = (tmp_path / "lock").open("w")
-    assert next(told)["name"] == "counted"
-    lock.close()
-    assert list(told) == []
-    assert eventually(lambda: _is_free(another), 5)
-    another.close()
+def test_a_lock_that_comes_with_a_request_is_kept_until_it_is_answered(stubbed):
+    request = {"flink": {}, "jobs": [WRONG]}
+    lock = (stubbed.folder / "lock").open("w")
+    with (stubbed.folder / "lock").open("w") as another, ThreadPoolExecutor() as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told = pool.submit(lambda: list(submitted(stubbed.settings, request, (lock.fileno(),))))
+        knocked, _ = stubbed.gate.accept()  # the job is being submitted
+        with knocked:
+            lock.close()
+            assert not _is_free(another)
+        with pytest.raises(FlinkError, match="nothing is submitted here"):
+            told.result(30)
+        assert eventually(lambda: _is_free(another), 5)
 
 
 def test_what_it_was_started_from_has_changed_and_so_it_starts_anew(running, process):
@@ -102,32 +146,17 @@ def test_what_it_was_started_from_has_changed_and_so_it_starts_anew(running, pro
         jar.unlink()
 
 
-def test_one_that_starts_itself_anew_keeps_no_lock(tmp_path):
+def test_one_that_starts_itself_anew_keeps_no_lock(stubbed):
     """What it keeps awake is not there: a request that it does not carry out needs none of it."""
-    for module, text in STUBS.items():
-        file = tmp_path / "stubs" / module
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, "utf-8")
-    (jars := tmp_path / "jars").mkdir()
-    path, lock = tmp_path / "socket", tmp_path / "lock"
-    environ = os.environ | {"FLINK_LIB_DIR": str(jars)}
-    environ["PYTHONPATH"] = f"{tmp_path / 'stubs'}:{ROOT}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flink_jobs.submitter", str(path)], env=environ
-    )
-    try:
-        assert eventually(path.exists, 30)
-        (jars / "another.jar").touch()
-        with socket.socket(socket.AF_UNIX) as asked, lock.open("w") as held:
-            asked.connect(str(path))
-            fcntl.flock(held, fcntl.LOCK_EX)
-            socket.send_fds(asked, [b"{}\n"], [held.fileno()])
-            assert asked.makefile().readline() == '{"changed": true}\n'
-        with lock.open("w") as another:
-            assert eventually(lambda: _is_free(another), 5)
-    finally:
-        process.kill()
-        process.wait(10)
+    (stubbed.jars / "another.jar").touch()
+    lock = stubbed.folder / "lock"
+    with socket.socket(socket.AF_UNIX) as asked, lock.open("w") as held:
+        asked.connect(str(stubbed.path))
+        fcntl.flock(held, fcntl.LOCK_EX)
+        socket.send_fds(asked, [b"{}\n"], [held.fileno()])
+        assert asked.makefile().readline() == '{"changed": true}\n'
+    with lock.open("w") as another:
+        assert eventually(lambda: _is_free(another), 5)
 
 
 def test_without_it_jobs_are_submitted_by_a_process_of_their_own(running, process):
@@ -155,6 +184,11 @@ def test_who_says_nothing_does_not_keep_others_from_it(running, process):
     with socket.socket(socket.AF_UNIX) as silent:
         silent.connect(running.platform.parts["submitter"].address)
     assert list(submitted(running.settings, NOTHING, ())) == []
+
+
+def _listens(path):
+    with socket.socket(socket.AF_UNIX) as asked:
+        return asked.connect_ex(str(path)) == 0
 
 
 def _is_free(lock):
