@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -22,7 +23,8 @@ from headwater.replays.handover import Handover
 from headwater.replays.journal import Replay
 from headwater.replays.plan import Planner, SourcePlan
 from headwater.settings import Settings
-from iceberg.catalog import open_catalog
+from iceberg.catalog import TableMismatch, create_archive, create_tables, open_catalog
+from schemas import Feature, count
 from tests.conftest import free_ports
 from tests.flink import Flink, listening
 
@@ -269,6 +271,44 @@ def test_an_upgrade_that_is_killed_while_it_stops_a_job_is_done_by_the_next(worl
     shutil.rmtree(checkpoint)
     assert upgrade(world) == [NAME]
     assert world.submitter.requests[-1]["configuration"][RECOVERY] == savepoint
+
+
+def columns(world, name):
+    table = Context(world.settings, repository).tables.load_table(name)
+    return {field.name for field in table.schema().fields}
+
+
+def test_an_upgrade_widens_every_table_that_its_jobs_write_before_it_stops_any(world, monkeypatch):
+    """Of the views that were not replayed, too, and of the archive."""
+    world.begin()
+    world.declare(stricter(world.job))
+    tables = Context(world.settings, repository).tables
+    other = next(view for view in world.job.views if view.name != VIEW and view.schema[1:])
+    stream = world.job.sources[0]
+    create_tables(tables, [other.only(other.schema[0].name)])
+    create_archive(tables, [replace(stream, columns=stream.columns[:-1], expectations=())])
+    found = []
+
+    def stop(jobs, names, report):
+        found.append(columns(world, f"features.{other.name}"))
+        found.append(columns(world, f"raw.{stream.name}"))
+
+    monkeypatch.setattr(Jobs, "stop", stop)
+    upgrade(world)
+    assert found[0] >= {column.name for column in other.schema}
+    assert found[1] >= {column.name for column in stream.columns}
+
+
+def test_an_upgrade_to_what_a_table_cannot_take_stops_nothing(world):
+    world.begin()
+    world.declare(stricter(world.job))
+    other = next(view for view in world.job.views if view.name != VIEW)
+    more = replace(other, features=(*other.features, Feature("gone", count(), None)))
+    create_tables(Context(world.settings, repository).tables, [more])
+    with pytest.raises(TableMismatch, match=rf"{other.name}\.gone: .* no longer declared"):
+        upgrade(world)
+    assert NAME in world.jobs().running()
+    assert not world.kept("savepoint").exists()
 
 
 class Told(Event):

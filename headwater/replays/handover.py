@@ -15,7 +15,13 @@ from headwater.replays.journal import Replay
 from headwater.replays.live import Live
 from headwater.replays.plan import ReplayError, Wanted
 from headwater.replays.progress import Gauges
-from iceberg.catalog import NAMESPACE, create_quality, cut_branch
+from iceberg.catalog import (
+    NAMESPACE,
+    create_archive,
+    create_quality,
+    create_tables,
+    cut_branch,
+)
 from iceberg.quality import forget
 from schemas.expectations import of_view
 
@@ -124,13 +130,16 @@ class Handover:
         windows' length of the log and writes from the end of the replay on; that of captured tables
         reads and writes all their changes again. The job of the archive comes with them: what a
         source means has changed for it, too. One that is as declared, and was lost, goes on too.
+        TableMismatch, before any is stopped, if a table cannot take what its job is to write.
         """
         platform = Jobs(self._context.settings, self._context.repository)
         known = {job.name: job for job in platform.known.values()}
+        archives = [job for job in known.values() if not job.views]
+        wanted_jobs = [*self._context.planner.jobs(replay.views), *archives]
+        self._create(known[job.name] for job in wanted_jobs)
         running = platform.settled(report)
         upgraded = []
-        archives = (job for job in known.values() if not job.views)
-        for narrowed in (*self._context.planner.jobs(replay.views), *archives):
+        for narrowed in wanted_jobs:
             job = known[narrowed.name]
             if not platform.is_changed(job):
                 if platform.was_submitted(job) and job.name not in running:
@@ -157,10 +166,16 @@ class Handover:
             platform.restart(job, sql, report)
         return upgraded
 
+    def _create(self, jobs_: Iterable[Job]) -> None:
+        """What those jobs write to, where a table or a column of it is not there yet."""
+        tables, repository = self._context.tables, self._context.repository
+        create_tables(tables, [view for job in jobs_ for view in job.views])
+        create_archive(tables, repository.archived)
+        if repository.checked:
+            create_quality(tables, repository.name)
+
     def _sum_up_anew(self, job: Job, since: int) -> None:
         """What became of expectations from `since` on is written again, of the new values."""
         checked = [of_view(view.name) for view in job.views if view.checked]
         if checked:
-            tables = self._context.tables
-            create_quality(tables, self._context.repository.name)
-            forget(tables, self._context.repository.name, checked, since)
+            forget(self._context.tables, self._context.repository.name, checked, since)
