@@ -7,12 +7,15 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
+
 from connectors.ddl import late_topic
 from connectors.topics import check_transactions
-from flink_jobs.replay import resumed_sql
+from flink_jobs.replay import Reading, restart_sql, resumed_sql
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
 from flink_jobs.sql import Job, job_sql, jobs
 from flink_jobs.upgrade import breaks
@@ -54,10 +57,22 @@ CONFIGURATION = {
 """How a job runs; it takes this from whoever submits it, not from the cluster."""
 
 _CANCEL_SECONDS = 30
+_SCRIPTS = ("declared.sql", "sql")
+"""What is kept of a job's last submission: what was declared, and what it was submitted with."""
 RECOVERY = "execution.state-recovery.path"
 """The savepoint or checkpoint that a job goes on from."""
 FIXED_ID = "$internal.pipeline.job-id"
 """Flink's id of a job, which is known then before the job is submitted."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """How a job began anew in mid-log: all its later scripts read and let out the same."""
+
+    since: int
+    """Milliseconds since 1970 UTC; the first event time that is let out."""
+
+    readings: Mapping[str, Reading]
 
 
 class Jobs:
@@ -156,25 +171,40 @@ class Jobs:
 
     def changes(self, job: Job) -> list[str]:
         """Why a job cannot go on from the state of its last submission; empty if it can."""
-        base = self._kept(job, "declared.sql")
-        return breaks(base.read_text("utf-8"), job_sql(job)) if base.exists() else []
+        if not self.is_changed(job):
+            return []
+        declared, last = (self._kept(job, what).read_text("utf-8") for what in _SCRIPTS)
+        # One that began anew in mid-log runs another script than was declared.
+        return breaks(declared, job_sql(job)) or breaks(last, self._continued(job))
 
     def is_changed(self, job: Job) -> bool:
         """Whether the declarations are others than at its last submission."""
         base = self._kept(job, "declared.sql")
         return base.exists() and base.read_text("utf-8") != job_sql(job)
 
-    def restart(self, job: Job, sql: str, report: Report) -> str:
+    def _continued(self, job: Job) -> str:
+        """The script of what is declared, over what the job reads since it began."""
+        begun = self._begun(job)
+        return job_sql(job) if begun is None else restart_sql(job, begun.since, begun.readings)
+
+    def _begun(self, job: Job) -> Begun | None:
+        known = self._kept(job, "json")
+        told = json.loads(known.read_text("utf-8")) if known.exists() else {}
+        return msgspec.convert(told.get("begun"), Begun | None, str_keys=True)
+
+    def restart(self, job: Job, sql: str, report: Report, begun: Begun | None = None) -> str:
         """End a job and submit it with the script `sql`, from no state; Flink's id of it.
 
-        Later submissions that the declarations are unchanged for take the same script. The state
-        that it had counts no more, whether it comes to be submitted or not.
+        Later submissions that the declarations are unchanged for take the same script; where they
+        have changed and its state fits, the one that is made of them and of how it has `begun`. The
+        state that it had counts no more, whether it comes to be submitted or not.
         """
         with self._alone(report) as lock:
             self._cancel(job)
             for known in (self._savepoint(job), self._kept(job, "json")):
                 known.unlink(missing_ok=True)
-            return self._run([self._script(job.name, sql)], report, (lock,))[job.name]
+            request = self._script(job.name, sql) | {"begun": begun and asdict(begun)}
+            return self._run([request], report, (lock,))[job.name]
 
     def cancel(self, job: Job, report: Report) -> None:
         """End a job, without a savepoint, if it runs."""
@@ -245,6 +275,7 @@ class Jobs:
             "declared": job_sql(job),
             "id": _configured(request, FIXED_ID),
             "from": _configured(request, RECOVERY),
+            "begun": request.get("begun"),
             "outage": self.settings.outage_seconds,
         }
         write_whole(self._kept(job, "asked"), json.dumps(asked))
@@ -252,7 +283,7 @@ class Jobs:
     def _request(
         self, job: Job, report: Report, savepoint: str | None, anew: bool
     ) -> dict[str, object]:
-        sql = job_sql(job)
+        sql, begun = job_sql(job), None
         declared, last = self._kept(job, "declared.sql"), self._kept(job, "sql")
         if savepoint is None and not anew:
             savepoint = self._last(job)
@@ -268,8 +299,9 @@ class Jobs:
                 report(f"{job.name} goes on where its tables end: {'; '.join(reasons)}")
                 sql = resumed_sql(job, unarchived(self.settings, job, report))
                 savepoint, anew = None, True
-            elif declared.read_text("utf-8") == sql:
-                sql = last.read_text("utf-8")
+            elif not reasons:
+                begun = self._begun(job)
+                sql = self._continued(job) if self.is_changed(job) else last.read_text("utf-8")
         configuration = {}
         if not job.views:
             configuration[_INTERVAL] = f"{2 * self.settings.checkpoint_seconds} s"
@@ -280,7 +312,7 @@ class Jobs:
             configuration[RECOVERY] = savepoint
         elif not anew:
             check_anew(catalog(self.settings), tables)
-        return self._script(job.name, sql, configuration)
+        return self._script(job.name, sql, configuration) | {"begun": begun and asdict(begun)}
 
     def _tell_outage(self, missing: Iterable[Job], savepoint: str | None, report: Report) -> None:
         """What a job was stopped with is committed; what it was lost with may not have been."""
@@ -318,6 +350,7 @@ class Jobs:
         """Keep what a job was submitted with: Flink has taken it, as `id_`."""
         asked = json.loads(self._kept(job, "asked").read_text("utf-8"))
         told = {"id": id_, "from": asked["from"], "outage": asked["outage"]}
+        told["begun"] = asked.get("begun")
         write_whole(self._kept(job, "json"), json.dumps(told))
         write_whole(self._kept(job, "sql"), asked["sql"])
         write_whole(self._kept(job, "declared.sql"), asked["declared"])

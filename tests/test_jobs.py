@@ -7,16 +7,18 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 
 import pytest
 
 from feature_repo.flights.repository import repository
-from flink_jobs.rest import FlinkCluster
+from flink_jobs.replay import Reading, restart_sql, resumed_sql
+from flink_jobs.rest import FlinkCluster, FlinkError
 from flink_jobs.sql import job_sql
 from headwater import jobs as module
-from headwater.jobs import FIXED_ID, RECOVERY, Jobs
+from headwater.jobs import FIXED_ID, RECOVERY, Begun, Jobs
 from headwater.replays import context, handover
 from headwater.replays.context import Context
 from headwater.replays.handover import Handover
@@ -204,6 +206,54 @@ def upgrade(world):
     there = Context(world.settings, repository)
     replay = Replay("0001", (VIEW,), 0, 1, state="promoted", ends={VIEW: 1})
     return Handover(there, None, None, None).upgrade(replay, print)
+
+
+@pytest.mark.parametrize("taken", [None, True], ids=["told", "killed"])
+def test_a_job_that_began_in_mid_log_reads_the_same_with_what_is_declared_later(world, taken):
+    """From the archive, then from Kafka: so that the state of both fits."""
+    world.begin()
+    reading = Reading("t", {0: (9, 20)}, {0: (5, 9)}, 77)
+    begun = Begun(10**12, {source.name: reading for source in world.job.sources})
+    script = restart_sql(world.job, begun.since, begun.readings)
+    restart = partial(world.jobs().restart, begun=begun)
+    old = script.replace("'86400 s'", "'43200 s'")
+    if taken:
+        killed(world, taken, restart, world.job, old)
+    else:
+        restart(world.job, old, print)
+    world.jobs().stop([NAME], print)
+    for _ in range(2):  # how it began outlives the next submission as well
+        world.declare(stricter(world.job))
+        world.kept("sql").write_text(old, "utf-8")
+        assert world.jobs().changes(world.job) == []
+        world.jobs().submit([NAME], print)
+        assert world.submitter.requests[-1]["sql"] == script
+        assert "savepoint-" in world.submitter.requests[-1]["configuration"][RECOVERY]
+        world.jobs().stop([NAME], print)
+        world.jobs().submit([NAME], print)
+        assert world.submitter.requests[-1]["sql"] == script
+        world.jobs().stop([NAME], print)
+
+
+def test_a_job_of_which_nobody_knows_how_it_began_does_not_take_another_script(world):
+    world.begin()
+    readings = {source.name: Reading("t", {0: (9, 20)}) for source in world.job.sources}
+    world.jobs().restart(world.job, restart_sql(world.job, 10**12, readings), print)
+    world.jobs().stop([NAME], print)
+    world.declare(stricter(world.job))
+    with pytest.raises(FlinkError, match=r"what it reads or how has changed\..*replay run"):
+        world.jobs().submit([NAME], print)
+
+
+def test_the_archives_job_goes_on_from_its_state_wherever_it_once_began(world):
+    name = "flights-archive"
+    job = world.jobs().find(name)
+    resumed = resumed_sql(job, {one.name: Reading("t", {0: (9, 20)}) for one in job.sources})
+    world.jobs().submit([name], print)
+    for what, text in (("sql", resumed), ("declared.sql", stricter(job))):
+        (world.settings.state / "jobs" / f"{name}.{what}").write_text(text, "utf-8")
+    assert world.jobs().is_changed(job)
+    assert world.jobs().changes(job) == []
 
 
 def test_an_upgrade_submits_a_job_that_is_as_declared_and_was_lost(world):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from flink_jobs.replay import restart_sql
 from flink_jobs.sql import Job, job_sql
-from headwater.jobs import Jobs, Report
+from headwater.jobs import Begun, Jobs, Report
 from headwater.replays.context import Context, job_name
 from headwater.replays.jobs import ENDED, ReplayJobs
 from headwater.replays.journal import Replay
@@ -162,8 +162,9 @@ class Handover:
             platform.cancel(job, report)
             self._sum_up_anew(job, since)
             # Event times of a captured table's changes are in no order: all of them count again.
-            sql = job_sql(job) if job.late is None else restart_sql(job, since, readings)
-            platform.restart(job, sql, report)
+            begun = None if job.late is None else Begun(since, readings)
+            sql = job_sql(job) if begun is None else restart_sql(job, since, readings)
+            platform.restart(job, sql, report, begun)
         return upgraded
 
     def _create(self, jobs_: Iterable[Job]) -> None:
