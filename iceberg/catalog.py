@@ -15,6 +15,7 @@ from requests import RequestException
 from iceberg.commits import commit_beside_others, expire_snapshots
 from iceberg.evaluators import repair
 from iceberg.tables import (
+    TOPIC,
     archive_order,
     archive_partitions,
     archive_schema,
@@ -120,7 +121,8 @@ def create_tables(catalog: Catalog, views: Iterable[FeatureView]) -> list[str]:
 def create_archive(catalog: Catalog, streams: Iterable[EventStream]) -> list[str]:
     """Create missing tables of raw events and add missing columns; the tables that changed.
 
-    TableMismatch if a column is there with another type, or is there and no longer declared.
+    TableMismatch if a column is there with another type, or is there and no longer declared; or if
+    the events are of another topic than the stream is on now.
     """
     catalog.create_namespace_if_not_exists(ARCHIVE)
     changed = []
@@ -135,7 +137,10 @@ def create_archive(catalog: Catalog, streams: Iterable[EventStream]) -> list[str
                 properties=_PROPERTIES,
             )
             changed.append(name)
-        elif _add_columns(catalog.load_table(name), schema, name):
+            continue
+        table = catalog.load_table(name)
+        _check_topic(table, stream, name)
+        if _add_columns(table, schema, name):
             changed.append(name)
     return changed
 
@@ -234,6 +239,16 @@ def _begin(table: Table) -> None:
                 table.append(table.schema().as_arrow().empty_table(), branch=branch)
 
     _commit(table, change)
+
+
+def _check_topic(table: Table, stream: EventStream, name: str) -> None:
+    """A partition and an offset, which events are known by, are a place in one topic alone."""
+    there = table.scan(selected_fields=(TOPIC,), limit=1).to_arrow()[TOPIC].to_pylist()
+    if there and there[0] != stream.topic:
+        raise TableMismatch(
+            f"{name}: its events are of the topic {there[0]}, and {stream.name} is declared on"
+            f" {stream.topic}: another topic needs a stream of a new name"
+        )
 
 
 def _add_columns(table: Table, wanted: Schema, name: str) -> bool:

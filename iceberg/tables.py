@@ -22,6 +22,7 @@ from pyiceberg.types import (
 from schemas import EVENT_TIME, EventStream, FeatureView, Type
 
 AVAILABLE_AT = "available_at"
+TOPIC = "_topic"
 PARTITION = "_partition"
 OFFSET = "_offset"
 ARCHIVED_AT = "_archived_at"
@@ -51,7 +52,7 @@ def archive_schema(stream: EventStream) -> Schema:
     Names of ours begin with an underscore, which no declared column does.
     """
     ours: list[tuple[str, IcebergType]] = [
-        ("_topic", StringType()),
+        (TOPIC, StringType()),
         (PARTITION, IntegerType()),
         (OFFSET, LongType()),
         (EVENT_TIME, TimestamptzType()),

@@ -1,7 +1,7 @@
 """Whether a changed event schema can live with what was written, or is read, under the old one.
 
 A topic is read from its beginning again and again, so that old events never go away: a change must
-be backward compatible, or the stream needs a new topic.
+be backward compatible, or what comes needs a stream of a new name on a topic of its own.
 
     backward    the new readers take every event that the old schema allowed
     forward     the old readers take every event that the new schema allows

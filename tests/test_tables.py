@@ -9,7 +9,13 @@ import pyarrow as pa
 import pytest
 
 from feature_repo.flights.views.origin_weather import origin_weather
-from iceberg.catalog import TableMismatch, create_tables, empty_branch, open_catalog
+from iceberg.catalog import (
+    TableMismatch,
+    create_archive,
+    create_tables,
+    empty_branch,
+    open_catalog,
+)
 from schemas import latest
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -68,6 +74,22 @@ def test_a_feature_that_went_away_is_named(catalog):
     create_tables(catalog, [origin_weather])
     with pytest.raises(TableMismatch, match=r"features\.origin_weather\.temp: .* no longer"):
         create_tables(catalog, [origin_weather.only("humid")])
+
+
+def test_an_archive_takes_no_events_of_another_topic(catalog):
+    """They would stand at offsets that are taken, or that nothing is known of."""
+    stream = origin_weather.source
+    moved = replace(stream, topic="flights.weather.v2", version=2)
+    create_archive(catalog, [stream])
+    assert create_archive(catalog, [moved]) == [], "it holds none yet"
+    table = catalog.load_table(f"raw.{stream.name}")
+    now = datetime.now(UTC)
+    known = {"_topic": stream.topic, "_schema_version": 1, "event_time": now, "_archived_at": now}
+    rows = [known | {"_partition": 0, "_offset": offset} for offset in range(2)]
+    table.append(pa.Table.from_pylist(rows, table.schema().as_arrow()))
+    assert create_archive(catalog, [stream]) == []
+    with pytest.raises(TableMismatch, match=r"of the topic flights\.weather, .*v2: .* a new name"):
+        create_archive(catalog, [moved])
 
 
 def test_a_feature_of_another_type_is_named(catalog):
