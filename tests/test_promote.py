@@ -252,6 +252,23 @@ def test_a_promotion_moves_all_views_and_a_rollback_moves_them_back(world):
     holds(world, NEW)
 
 
+def test_a_replay_without_rows_does_not_take_the_place_of_those_that_live_has(world):
+    empty_branch(world.catalog.load_table(f"features.{VIEWS[1].name}"), world.replay.branch)
+    with pytest.raises(
+        PromotionError, match=rf"{VIEWS[1].name}: .* no rows, and live has 3 .*--to"
+    ):
+        world.promote()
+    holds(world, OLD)
+    assert world.journal.find("0001").state == "done"
+
+
+def test_a_replay_without_rows_is_promoted_where_live_has_none_either(world):
+    table = world.catalog.load_table(f"features.{VIEWS[1].name}")
+    empty_branch(table, world.replay.branch)
+    table.delete(world.replay.within(VIEWS[1].name))
+    assert world.promote()[VIEWS[1].name].rows == 0
+
+
 def test_what_live_has_written_since_stays(world):
     world.promote()
     newer = {"count_1d": 7, "dest": "OAK"}

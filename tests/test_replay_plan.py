@@ -107,6 +107,18 @@ def test_the_archive_alone_can_be_asked_for():
     )
 
 
+def test_an_archive_says_where_a_span_ends_whose_records_have_later_timestamps():
+    """History that was loaded today by a producer that sets none: Kafka takes all for newer."""
+    log = Log(0, 100)
+    log.at = lambda _: {0: 0}
+    assert choose(log).log == {0: (0, 0)}
+    assert choose(log, Archive(0, 60)).log == {0: (0, 20)}
+    assert choose(log, Archive(0, 15)).log == {0: (0, 15)}, "none of them is past the span"
+    found = choose(log, Archive(0, 60), "archive")
+    assert (found.archive, found.gap) == ({0: (0, 20)}, "")
+    assert choose(log, Archive(0, 60), known={0: 13}).log == {0: (0, 13)}
+
+
 def test_as_of_an_instant_later_records_are_not_read():
     assert choose(Log(0, 100), Archive(0, 60), known={0: 13}).log == {0: (10, 13)}
     found = choose(Log(50, 100), Archive(0, 60), known={0: 13})

@@ -243,6 +243,9 @@ def _choose(
         first, end = starts[partition], ends[partition]
         covered = low == 0 or first > low
         held = kept.get(partition)
+        if held is not None and enough is not None:
+            # Kafka's answer is too early where records have later timestamps than event times.
+            end = max(end, ends_in_archive.get(partition, held.end))
         if held is not None and not covered and source != "kafka":
             # Kafka begins too late, so that its first offset says nothing of where to begin.
             begin = held.first if needed is None else in_archive.get(partition, held.end)

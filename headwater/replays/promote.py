@@ -189,6 +189,16 @@ def _state(table: Table, replay: Replay) -> str:
 def _check_branch(table: Table, view: str, replay: Replay) -> None:
     if replay.branch not in table.refs():
         raise PromotionError(f"{view}: the rows of replay {replay.id} are gone")
+    if _state(table, replay).startswith("promoted"):
+        return  # a command that was killed had come this far
+    if _files(table, table.refs()[replay.branch].snapshot_id):
+        return
+    if (live := table.scan(row_filter=replay.within(view)).count()) > 0:
+        raise PromotionError(
+            f"{view}: replay {replay.id} has no rows, and live has {live:,} in its span, which"
+            " would be gone. Where its end is in the log is told by the records' timestamps; if"
+            " those are not the event times, replay without --to, which reads to the log's end"
+        )
 
 
 def _switch_tables(
