@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -53,6 +54,13 @@ def test_nulls_are_values():
 def test_the_last_of_several_rows_counts():
     twice = rows(row(delay=5.0), row(delay=1.0, later=1))
     assert compare(VIEW, twice, rows(row())).equal
+
+
+def test_of_rows_that_became_available_at_once_the_larger_values_count_in_any_order():
+    """Two changes of a captured row in one transaction have one `updated_at`."""
+    tied = [row(delay=None), row(delay=1.0, dest="SFO"), row(delay=5.0), row(delay=1.0)]
+    for live in itertools.permutations(tied):
+        assert compare(VIEW, rows(*live), rows(row(delay=5.0))).equal, live
 
 
 def test_missing_and_extra_rows_are_counted():

@@ -105,7 +105,8 @@ def verify(catalog: Catalog, view: FeatureView, replay: Replay) -> ViewReport:
     """Compare a view's rows in the replay's span; NothingToVerify if the replay has none.
 
     Values are compared exactly, floats too: the same job over the same events must give the same
-    bits. Of several rows of one key and event time, the one available last counts.
+    bits. Of several rows of one key and event time, the one available last counts, and of those
+    the larger values, as for who reads the table.
     """
     table = catalog.load_table(f"{NAMESPACE}.{view.name}")
     ref = table.refs().get(replay.branch)
@@ -131,10 +132,12 @@ def compare(
         db.register("replayed_rows", replayed)
         index = [*view.keys, EVENT_TIME]
         keys = ", ".join(map(_quoted, index))
+        newest = (AVAILABLE_AT, *(column.name for column in view.schema))
+        order = ", ".join(f"{_quoted(name)} DESC NULLS LAST" for name in newest)
         for name in ("live", "replayed"):
             db.execute(
                 f"CREATE TABLE {name} AS SELECT DISTINCT ON ({keys}) * FROM {name}_rows "
-                f"ORDER BY {keys}, {_quoted(AVAILABLE_AT)} DESC"
+                f"ORDER BY {keys}, {order}"
             )
         on = " AND ".join(f"l.{_quoted(c)} = r.{_quoted(c)}" for c in index)
         features = {c.name: _feature(db, view, c.name, c.type, on) for c in view.schema}
