@@ -29,6 +29,7 @@ from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arriv
 from headwater.replays import promote as promotion
 from headwater.replays.journal import Journal, Replay
 from headwater.replays.promote import PromotionError, promote, roll_back
+from headwater.replays.verify import verify
 from iceberg.catalog import (
     branch_files,
     create_tables,
@@ -267,6 +268,29 @@ def test_a_replay_without_rows_is_promoted_where_live_has_none_either(world):
     empty_branch(table, world.replay.branch)
     table.delete(world.replay.within(VIEWS[1].name))
     assert world.promote()[VIEWS[1].name].rows == 0
+
+
+def test_what_is_in_place_is_compared_with_what_was_there_before(world):
+    """Its own rows are equal to themselves, which says nothing."""
+
+    def changed():
+        found = [verify(world.catalog, view, world.replay) for view in VIEWS]
+        assert all(one.live == one.replayed == len(AIRCRAFT) for one in found)
+        return [report.changed for one in found for report in one.features.values()]
+
+    for move in (world.promote, world.roll_back, world.promote):
+        assert changed() == [len(AIRCRAFT)] * 2
+        move()
+    assert changed() == [len(AIRCRAFT)] * 2
+
+
+def test_a_feature_that_no_row_from_before_had_is_compared(world):
+    """Live has written nothing since its column came."""
+    view = aircraft_delays.only("count_1d", "count_7d")
+    world.promote()
+    create_tables(world.catalog, [view])
+    found = verify(world.catalog, view, world.replay).features
+    assert (found["count_1d"].changed, found["count_7d"].equal) == (len(AIRCRAFT), len(AIRCRAFT))
 
 
 def test_what_live_has_written_since_stays(world):

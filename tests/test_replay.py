@@ -33,6 +33,7 @@ from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arriv
 from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import jobs
 from headwater.replays.journal import Journal
+from headwater.replays.verify import compare
 from headwater.stores import catalog
 from schemas import Type
 from tests import runbooks
@@ -193,6 +194,19 @@ def equal_in_every_row(running, id_):
         assert report["live"] == report["replayed"] > 0, name
 
 
+def in_place(running, id_):
+    """Whether the table of a view holds the replay's rows and no others, by view."""
+    replay, found = Journal(running.settings.state / "replays").find(id_), {}
+    for view in repository.views:
+        if view.name in replay.views:
+            table = catalog(running.settings).load_table(f"features.{view.name}")
+            within, branch = replay.within(view.name), table.refs()[replay.branch].snapshot_id
+            now = table.scan(row_filter=within).to_arrow()
+            its = table.scan(row_filter=within, snapshot_id=branch).to_arrow()
+            found[view.name] = compare(view, now, its).equal
+    return found
+
+
 def newest(running):
     """The id of the replay that was begun last."""
     return Journal(running.settings.state / "replays").all()[-1].id
@@ -254,16 +268,18 @@ def test_a_promoted_replay_corrects_both_stores_and_can_be_taken_back(replayed):
     reader = Thread(target=read)
     reader.start()
     try:
-        for command, online_value, verified in (
-            ("promote", right, 0),
-            ("rollback", "XXX", 1),
-            ("promote", right, 0),
-            ("promote", right, 0),  # there is nothing left to do
+        for command, online_value, there in (
+            ("promote", right, True),
+            ("rollback", "XXX", False),
+            ("promote", right, True),
+            ("promote", right, True),  # there is nothing left to do
         ):
             done = headwater(replayed, "replay", command, id_, "--json")
             assert done.returncode == 0, done.stderr
             assert value(replayed, entity, feature) == online_value
-            assert headwater(replayed, "replay", "verify", id_).returncode == verified
+            assert all(in_place(replayed, id_).values()) == there
+            # What it has put right is told when it is in place, too.
+            assert headwater(replayed, "replay", "verify", id_).returncode == 1
     finally:
         stop.set()
         reader.join()

@@ -22,7 +22,7 @@ from headwater.stores import catalog
 from tests.conftest import ROOT, eventually, produce_awake
 from tests.recorded import DAY, FIRST, of_days
 from tests.test_platform import headwater
-from tests.test_replay import equal_in_every_row, kill, newest, state
+from tests.test_replay import equal_in_every_row, in_place, kill, newest, state
 
 KILLS = int(os.environ.get("HEADWATER_KILLS", "3"))
 SEED = int(os.environ.get("HEADWATER_KILLS_SEED", "1"))
@@ -98,16 +98,6 @@ def spoiled(running, view):
     return True
 
 
-def promoted(running, id_):
-    """Whether each table holds the replay's rows, by comparing them."""
-    done = headwater(running, "replay", "verify", id_, "--json")
-    reports = json.loads(done.stdout)
-    return {
-        view: not any(feature["changed"] for feature in report["features"].values())
-        for view, report in reports.items()
-    }
-
-
 def every_row_is_there(running, id_):
     """As in live, where one value is wrong or not, as the promotion left it."""
     done = headwater(running, "replay", "verify", id_, "--json")
@@ -141,11 +131,11 @@ def test_a_kill_leaves_one_of_two_states_and_the_same_command_goes_on(february, 
     began = time.monotonic()
     kill_while(running, dice, 3.5, "replay", command, id_)
     assert time.monotonic() - began < 60
-    found = promoted(running, id_)
+    found = in_place(running, id_)
     assert len(set(found.values())) == 1, found  # all tables, or none
     again = headwater(running, "replay", command, id_, "--json")
     assert again.returncode == 0, again.stderr
-    assert set(promoted(running, id_).values()) == {not there}
+    assert set(in_place(running, id_).values()) == {not there}
     assert state(running, id_)["state"] == ("rolled back" if there else "promoted")
 
 

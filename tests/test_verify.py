@@ -11,6 +11,7 @@ import pytest
 
 from feature_repo.flights.repository import repository
 from feature_repo.flights.sources import departures, planes, weather
+from feature_repo.flights.views.aircraft_delays import aircraft_delays
 from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arrival
 from feature_repo.flights.views.carrier_context import carrier_context
 from flink_jobs.replay import Isolation, Reading, Span, replay_sql, restart_sql, warm_up
@@ -21,6 +22,7 @@ from headwater.replays.verify import Thresholds, compare
 from schemas import EventStream, SettingsError, hours, rate
 
 VIEW = aircraft_last_arrival.only("arr_delay", "dest")
+TIMES = ("event_time", "available_at")
 NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
 
 
@@ -61,6 +63,27 @@ def test_of_rows_that_became_available_at_once_the_larger_values_count_in_any_or
     tied = [row(delay=None), row(delay=1.0, dest="SFO"), row(delay=5.0), row(delay=1.0)]
     for live in itertools.permutations(tied):
         assert compare(VIEW, rows(*live), rows(row(delay=5.0))).equal, live
+
+
+def test_numbers_that_lie_further_apart_than_a_column_holds_are_compared():
+    view = aircraft_delays.only("count_1d")
+    end = 9 * 10**18
+    times = dict.fromkeys(TIMES, pa.timestamp("us", "UTC"))
+    schema = pa.schema({"tailnum": pa.string()} | times | {"count_1d": pa.int64()})
+
+    def counts(*found):
+        keys = [{"tailnum": f"N{number}"} for number in range(len(found))]
+        told = [key | dict.fromkeys(TIMES, NOON) for key in keys]
+        named = [one | {"count_1d": value} for one, value in zip(told, found, strict=True)]
+        return pa.Table.from_pylist(named, schema)
+
+    found = compare(view, counts(end, end, 1), counts(-end, end + 1, 3)).features["count_1d"]
+    assert found.sizes == {19: 1, 0: 2}
+    assert [(one.live, one.replayed) for one in found.largest] == [
+        (end, -end),
+        (1, 3),
+        (end, end + 1),
+    ]
 
 
 def test_missing_and_extra_rows_are_counted():

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa  # type: ignore[import-untyped]
 from pyiceberg.catalog import Catalog
+from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
+from pyiceberg.table import Table
 
 from headwater.replays.journal import Replay
 from iceberg.catalog import NAMESPACE
@@ -106,16 +108,28 @@ def verify(catalog: Catalog, view: FeatureView, replay: Replay) -> ViewReport:
 
     Values are compared exactly, floats too: the same job over the same events must give the same
     bits. Of several rows of one key and event time, the one available last counts, and of those
-    the larger values, as for who reads the table.
+    the larger values, as for who reads the table. What live wrote is, while the replay is in its
+    place, what the table held before.
     """
     table = catalog.load_table(f"{NAMESPACE}.{view.name}")
     ref = table.refs().get(replay.branch)
     if ref is None:
         raise NothingToVerify(f"{view.name}: replay {replay.id} has written nothing")
-    scan = table.scan(row_filter=replay.within(view.name))
-    replayed = table.scan(row_filter=replay.within(view.name), snapshot_id=ref.snapshot_id)
-    # Batch by batch: a span may hold more rows than fit the memory.
-    return compare(view, scan.to_arrow_batch_reader(), replayed.to_arrow_batch_reader())
+    kept = table.refs().get(replay.kept)
+    live = _rows(table, replay.within(view.name), None if kept is None else kept.snapshot_id)
+    return compare(view, live, _rows(table, replay.within(view.name), ref.snapshot_id))
+
+
+def _rows(table: Table, within: str, snapshot: int | None) -> pa.RecordBatchReader:
+    """Batch by batch: a span may hold more rows than fit the memory.
+
+    With the columns of today, of a snapshot from before one was added, too.
+    """
+    scan = table.scan(row_filter=within, snapshot_id=snapshot)
+    schema = schema_to_pyarrow(table.schema())
+    read = ArrowScan(table.metadata, table.io, table.schema(), scan.row_filter)
+    batches = read.to_record_batches(scan.plan_files())
+    return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in batches))
 
 
 def compare(
@@ -190,8 +204,13 @@ def _timeline(db: duckdb.DuckDBPyConnection, view: FeatureView, on: str) -> list
     ]
 
 
-def _sizes(db: duckdb.DuckDBPyConnection, column: str, both: str) -> dict[int, int]:
-    difference = f"abs(l.{column} - r.{column})"
+def _difference(column: str, type_: Type) -> str:
+    """Of two integers it may be larger than they are."""
+    wide = "HUGEINT" if type_ is Type.INT64 else "DOUBLE"
+    return f"abs(l.{column}::{wide} - r.{column}::{wide})"
+
+
+def _sizes(db: duckdb.DuckDBPyConnection, difference: str, both: str) -> dict[int, int]:
     rows = db.execute(
         f"SELECT floor(log10({difference}))::INTEGER AS power, count(*) {both}"
         f" WHERE {difference} > 0 AND isfinite({difference}::DOUBLE) GROUP BY power ORDER BY power"
@@ -205,7 +224,8 @@ def _feature(
     column = _quoted(name)
     both = f"FROM live l JOIN replayed r ON {on}"
     changed = f"l.{column} IS DISTINCT FROM r.{column}"
-    size = f"abs(l.{column} - r.{column}) DESC NULLS FIRST, " if type_.is_numeric else ""
+    difference = _difference(column, type_)
+    size = f"{difference} DESC NULLS FIRST, " if type_.is_numeric else ""
     keys = ", ".join(f"l.{_quoted(key)}" for key in view.keys)
     rows = db.execute(
         f"SELECT {keys}, l.{_quoted(EVENT_TIME)}::VARCHAR, l.{column}, r.{column} {both} "
@@ -220,7 +240,7 @@ def _feature(
             Difference(dict(zip(view.keys, row[:n], strict=True)), row[n], row[n + 1], row[n + 2])
             for row in rows
         ],
-        _sizes(db, column, both) if type_.is_numeric else {},
+        _sizes(db, difference, both) if type_.is_numeric else {},
     )
 
 
