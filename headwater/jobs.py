@@ -121,7 +121,7 @@ class Jobs:
             kept = self._kept(job, "asked")
             if not kept.exists():
                 continue
-            asked = json.loads(kept.read_text("utf-8"))["id"]
+            asked = json.loads(kept.read_text("utf-8")).get("id", "")
             if name in running:
                 self._remember(job, running[name].id)
             elif newest_left(self.settings.state, asked) is not None:

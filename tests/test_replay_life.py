@@ -197,9 +197,10 @@ def test_who_does_not_compute_the_view_is_not_waited_for(replays, flink, world, 
 
 def was_submitted(world, sql):
     """Flink has had the live job, with that script as it was declared."""
-    kept = world.folder / "jobs" / f"{JOB}.declared.sql"
-    kept.parent.mkdir()
-    kept.write_text(sql, "utf-8")
+    folder = world.folder / "jobs"
+    folder.mkdir()
+    for kept in ("declared.sql", "sql"):
+        (folder / f"{JOB}.{kept}").write_text(sql, "utf-8")
 
 
 DECLARED = job_sql(next(job for job in jobs(repository) if job.name == JOB))
