@@ -474,8 +474,10 @@ def _inserts(view: FeatureView) -> Iterable[str]:
         f"FROM computed.{name};\n"
     )
     values = "".join(f"  {_offline(c.name, c.type)},\n" for c in view.schema).rstrip(",\n")
+    # By name: a feature that was added later, or moved, stands elsewhere in the table.
     yield (
         f"INSERT INTO headwater.features.{name}\n"
+        f"  ({_list((*view.keys, EVENT_TIME, _AVAILABLE_AT, *_names(view)))})\n"
         f"SELECT {_list((*view.keys, EVENT_TIME))},\n"
         f"  CURRENT_TIMESTAMP AS {identifier(_AVAILABLE_AT)},\n"
         f"{values}\n"

@@ -20,6 +20,8 @@ _TRACES = re.compile(
 )
 _MOVED = ("FROM temporal_join(", "FROM timed(")
 _OPTIONS = re.compile(r"\) WITH \(\n.*?\n\);", re.DOTALL)
+# Older scripts do not name the columns they write, which are those they select.
+_COLUMNS = re.compile(r"(INSERT INTO headwater\.features\.`\w+`)\n  \([^)]*\)")
 
 
 def breaks(old: str, new: str) -> list[str]:
@@ -81,4 +83,4 @@ def _by_name(spec: str) -> dict[str, dict[str, Any]]:
 
 
 def _query(script: str) -> str:
-    return _OPTIONS.sub(")", script)
+    return _COLUMNS.sub(r"\1", _OPTIONS.sub(")", script))

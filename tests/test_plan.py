@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import StaticTable
 
 from feature_repo.flights import history
 from feature_repo.flights.repository import repository
 from feature_repo.flights.views.origin_delays import origin_delays
+from flink_jobs.replay import Isolation, Reading, Span, replay_sql
+from flink_jobs.sql import job_sql, jobs
 from headwater.local.flink import environment, jobmanager
 from headwater.plan import derive, difference, upgrades, write
 from headwater.settings import Settings
+from iceberg.catalog import create_tables, open_catalog
 from iceberg.tables import partition_spec, table_schema
-from schemas import EventError
+from schemas import EventError, Repository, days, hours, mean, over
 from schemas.event import check_event
 
 ROOT = Path(__file__).parent.parent
@@ -110,6 +116,65 @@ def test_flink_plans_every_job(tmp_path):
     for view in repository.views:
         assert f"default_catalog.online.{view.name}" in run.stdout
     assert "rolling" in run.stdout
+
+
+WRITES = """
+import json, sys
+from pyflink.table import EnvironmentSettings, TableEnvironment
+told = json.load(sys.stdin)
+table = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
+table.execute_sql("CREATE CATALOG headwater WITH ('type' = 'iceberg', 'catalog-type' = 'hadoop',"
+                  f" 'warehouse' = '{told['warehouse']}')")
+table.execute_sql("CREATE DATABASE headwater.features")
+table.execute_sql(f"CREATE TABLE headwater.features.origin_delays ({told['columns']})")
+table.execute_sql("CREATE DATABASE computed")
+table.create_temporary_view("computed.origin_delays", table.sql_query(told["computed"]))
+for insert in told["inserts"]:
+    table.execute_sql(insert).wait()
+"""
+
+
+def test_a_feature_declared_between_others_is_written_to_its_own_column(tmp_path):
+    """Live and in a replay, though in the table it stands last."""
+    features = over([hours(1), hours(6), days(1)], mean("dep_delay"))
+    view = replace(origin_delays, features=features)
+    catalog = open_catalog(f"sqlite:///{tmp_path}/c.db", f"file://{tmp_path}/warehouse")
+    create_tables(catalog, [replace(view, features=(features[0], features[2]))])
+    create_tables(catalog, [view])
+    fields = catalog.load_table("features.origin_delays").schema().fields
+    types = {"string": "STRING", "timestamptz": "TIMESTAMP_LTZ(6)", "double": "DOUBLE"}
+    (job,) = (one for one in jobs(Repository("flights", (view,), ())) if one.views)
+    apart = Isolation("replay", "apart", "flights~r", "pace")
+    readings = {source.name: Reading("t", {0: (0, 9)}) for source in job.sources}
+    scripts = replay_sql(job, apart, Span(0, 9), readings), job_sql(job)
+    wanted = {feature.name: feature.window.size.seconds / 3600 for feature in features}
+    put = ", ".join(f"CAST({value} AS DOUBLE) AS {name}" for name, value in wanted.items())
+    settings = Settings.read({"HEADWATER_STATE": str(tmp_path / "state")})
+    jobmanager(settings).prepare()
+    run = subprocess.run(
+        [FLINK, "-c", WRITES],
+        input=json.dumps(
+            {
+                "warehouse": f"file://{tmp_path}/hadoop",
+                "columns": ", ".join(f"{f.name} {types[str(f.field_type)]}" for f in fields),
+                "computed": f"SELECT 'JFK' AS origin, TO_TIMESTAMP_LTZ(5, 3) AS event_time, {put}",
+                "inserts": [
+                    re.search(r"INSERT INTO headwater\.features\.[^;]*", script)[0]
+                    for script in scripts
+                ],
+            }
+        ),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(settings) | {"PYTHONPATH": str(ROOT)},
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    newest = max(tmp_path.glob("hadoop/features/origin_delays/metadata/v*.metadata.json"))
+    table = StaticTable.from_metadata(f"file://{newest}")
+    for branch in ("main", "apart"):
+        written = table.scan(snapshot_id=table.refs()[branch].snapshot_id)
+        assert written.select(*wanted).to_arrow().to_pylist() == [wanted]
 
 
 def test_iceberg_creates_the_tables_and_reads_back_what_was_appended(tmp_path):

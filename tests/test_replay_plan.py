@@ -209,6 +209,17 @@ def test_what_does_not_fit_is_named():
     assert breaks(old, late) == ["what it reads or how has changed"]
 
 
+def test_state_fits_a_script_that_did_not_name_the_columns_it_writes():
+    script = with_views(*JOB.views)
+    unnamed = re.sub(r"(INTO headwater\.features\.`\w+`)\n  \([^)]*\)", r"\1", script)
+    assert len(unnamed) < len(script)
+    assert breaks(unnamed, script) == []
+    first, *others = carrier_delays.features
+    moved = with_views(replace(carrier_delays, features=(*others, first)))
+    reasons = ["carrier_delays: its features stand in another order"]
+    assert breaks(with_views(carrier_delays), moved) == reasons
+
+
 def test_what_is_expected_of_a_view_is_in_the_live_script_alone_and_named_where_it_changed():
     before = with_views(carrier_delays)
     wanted = (within("dep_delay_mean_1h", -60, 900, reject=True), rate(1))

@@ -180,6 +180,7 @@ SELECT `origin`, `dest`, `count_1d`, `count_7d`, `arr_delay_mean_1d`, `arr_delay
 FROM computed.`route_delays`;
 
 INSERT INTO headwater.features.`route_delays`
+  (`origin`, `dest`, `event_time`, `available_at`, `count_1d`, `count_7d`, `arr_delay_mean_1d`, `arr_delay_mean_7d`, `arr_delay_max_1d`, `arr_delay_max_7d`, `air_time_mean_1d`, `air_time_mean_7d`)
 SELECT `origin`, `dest`, `event_time`,
   CURRENT_TIMESTAMP AS `available_at`,
   `count_1d`,
@@ -197,6 +198,7 @@ SELECT `tailnum`, `arr_delay`, `air_time`, `origin`, `dest`, `event_time`
 FROM computed.`aircraft_last_arrival`;
 
 INSERT INTO headwater.features.`aircraft_last_arrival`
+  (`tailnum`, `event_time`, `available_at`, `arr_delay`, `air_time`, `origin`, `dest`)
 SELECT `tailnum`, `event_time`,
   CURRENT_TIMESTAMP AS `available_at`,
   `arr_delay`,

@@ -394,6 +394,7 @@ SELECT `origin`, `count_15m`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `d
 FROM computed.`origin_delays`;
 
 INSERT INTO headwater.features.`origin_delays`
+  (`origin`, `event_time`, `available_at`, `count_15m`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_15m`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `dep_delay_max_15m`, `dep_delay_max_1h`, `dep_delay_max_6h`, `dep_delay_max_1d`, `dep_delay_max_7d`, `dep_delay_stddev_15m`, `dep_delay_stddev_1h`, `dep_delay_stddev_6h`, `dep_delay_stddev_1d`, `dep_delay_stddev_7d`, `late_share_1h`, `late_share_1d`, `dep_delay_p90_1h`, `dep_delay_p90_1d`, `carrier_distinct_1h`, `carrier_distinct_1d`)
 SELECT `origin`, `event_time`,
   CURRENT_TIMESTAMP AS `available_at`,
   `count_15m`,
@@ -429,6 +430,7 @@ SELECT `carrier`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mea
 FROM computed.`carrier_delays`;
 
 INSERT INTO headwater.features.`carrier_delays`
+  (`carrier`, `event_time`, `available_at`, `count_1h`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_1h`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`)
 SELECT `carrier`, `event_time`,
   CURRENT_TIMESTAMP AS `available_at`,
   `count_1h`,
@@ -446,6 +448,7 @@ SELECT `tailnum`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_6h`, `dep_
 FROM computed.`aircraft_delays`;
 
 INSERT INTO headwater.features.`aircraft_delays`
+  (`tailnum`, `event_time`, `available_at`, `count_6h`, `count_1d`, `count_7d`, `dep_delay_mean_6h`, `dep_delay_mean_1d`, `dep_delay_mean_7d`, `distance_sum_6h`, `distance_sum_1d`, `distance_sum_7d`)
 SELECT `tailnum`, `event_time`,
   CURRENT_TIMESTAMP AS `available_at`,
   `count_6h`,
@@ -464,6 +467,7 @@ SELECT `carrier`, `seats_mean_6h`, `seats_mean_7d`, `old_aircraft_share_6h`, `ol
 FROM computed.`carrier_context`;
 
 INSERT INTO headwater.features.`carrier_context`
+  (`carrier`, `event_time`, `available_at`, `seats_mean_6h`, `seats_mean_7d`, `old_aircraft_share_6h`, `old_aircraft_share_7d`, `manufacturer_distinct_6h`, `manufacturer_distinct_7d`, `wind_speed_mean_6h`, `wind_speed_mean_7d`, `poor_weather_share_6h`, `poor_weather_share_7d`, `dep_delay_mean_where_rain_6h`, `dep_delay_mean_where_rain_7d`)
 SELECT `carrier`, `event_time`,
   CURRENT_TIMESTAMP AS `available_at`,
   `seats_mean_6h`,

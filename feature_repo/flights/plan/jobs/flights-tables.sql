@@ -263,6 +263,7 @@ SELECT `tailnum`, `age_years`, `year`, `manufacturer`, `model`, `engines`, `seat
 FROM computed.`aircraft_facts`;
 
 INSERT INTO headwater.features.`aircraft_facts`
+  (`tailnum`, `event_time`, `available_at`, `age_years`, `year`, `manufacturer`, `model`, `engines`, `seats`, `engine`)
 SELECT `tailnum`, `event_time`,
   CURRENT_TIMESTAMP AS `available_at`,
   `age_years`,
@@ -279,6 +280,7 @@ SELECT `carrier`, `name`, `event_time`, `deleted`
 FROM computed.`carrier_facts`;
 
 INSERT INTO headwater.features.`carrier_facts`
+  (`carrier`, `event_time`, `available_at`, `name`)
 SELECT `carrier`, `event_time`,
   CURRENT_TIMESTAMP AS `available_at`,
   `name`
@@ -289,6 +291,7 @@ SELECT `faa`, `name`, `lat`, `lon`, `alt`, `tzone`, `event_time`, `deleted`
 FROM computed.`airport_facts`;
 
 INSERT INTO headwater.features.`airport_facts`
+  (`faa`, `event_time`, `available_at`, `name`, `lat`, `lon`, `alt`, `tzone`)
 SELECT `faa`, `event_time`,
   CURRENT_TIMESTAMP AS `available_at`,
   `name`,

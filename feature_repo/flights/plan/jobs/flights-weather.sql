@@ -146,6 +146,7 @@ SELECT `origin`, `temp`, `humid`, `wind_dir`, `wind_speed`, `precip`, `pressure`
 FROM computed.`origin_weather`;
 
 INSERT INTO headwater.features.`origin_weather`
+  (`origin`, `event_time`, `available_at`, `temp`, `humid`, `wind_dir`, `wind_speed`, `precip`, `pressure`, `visib`)
 SELECT `origin`, `event_time`,
   CURRENT_TIMESTAMP AS `available_at`,
   `temp`,
