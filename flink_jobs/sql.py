@@ -402,7 +402,9 @@ def _input(view: FeatureView) -> str:
         condition_text(c) for f in view.features for c in f.aggregation.conditions
     )
     source = "joined" if isinstance(view.source, JoinedStream) else "sources"
-    whole = f"\nWHERE {identifier(REASON)} IS NULL" if source == "sources" else ""
+    needed = [f"{identifier(REASON)} IS NULL"] if source == "sources" else []
+    needed += [f"{identifier(key)} IS NOT NULL" for key in view.optional_keys]
+    whole = f"\nWHERE {' AND '.join(needed)}" if needed else ""
     conditions = "".join(f",\n  ({text}) IS TRUE AS {identifier(text)}" for text in texts)
     return (
         f"CREATE VIEW inputs.{identifier(view.name)} AS\n"

@@ -127,7 +127,8 @@ def agree(
     for view in views:
         groups: dict[Key, list[Event]] = defaultdict(list)
         for event in _recorded(view, recorded):
-            groups[tuple(_key(event[name]) for name in view.keys)].append(event)
+            if all(event.get(name) is not None for name in view.optional_keys):
+                groups[tuple(_key(event[name]) for name in view.keys)].append(event)
         chosen = random.Random(seed).sample(sorted(groups), min(sample, len(groups)))
         offline = places.iceberg(view, chosen)
         for key in chosen:

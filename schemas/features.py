@@ -359,6 +359,12 @@ class FeatureView:
         return tuple(entity.key for entity in self.entities)
 
     @property
+    def optional_keys(self) -> tuple[str, ...]:
+        """The keys that an event may come without: it then says nothing of any entity."""
+        required = {column.name for column in self.source.columns if column.required}
+        return tuple(key for key in self.keys if key not in required)
+
+    @property
     def stream(self) -> EventStream | None:
         """The stream whose events are aggregated; None over a table."""
         if isinstance(self.source, JoinedStream):

@@ -115,3 +115,10 @@ class CdcTable:
             raise DeclarationError(
                 f"{path}.updated_at", "must be a timestamp column", found.type.value, ("timestamp",)
             )
+        for name in (self.primary_key, self.updated_at):
+            if not check_column(path, self.columns, name).required:
+                raise DeclarationError(
+                    f"{path}.columns.{name}.required",
+                    "must be True: every row has a primary key and a time it is true since",
+                    False,
+                )

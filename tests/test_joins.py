@@ -435,6 +435,13 @@ def test_an_error_names_path_value_and_choices(make, parts):
         assert part in str(caught.value)
 
 
+def test_an_event_whose_joined_key_is_not_known_is_no_row_of_the_view():
+    of = FeatureView("v", JOINED, (Entity("level", "user_i", Type.INT64),), VIEW.features, days(1))
+    script = job_sql(jobs(Repository("r", (of,), ()))[0])
+    (given,) = re.findall(r"CREATE VIEW inputs\.`v` AS\n[^;]*;", script)
+    assert given.endswith("WHERE `user_i` IS NOT NULL;")
+
+
 def test_what_is_only_joined_is_read_too():
     repository = Repository("r", (VIEW,), ())
     assert repository.streams == (CLICKS, MOODS)

@@ -176,6 +176,15 @@ def test_literals_that_read_alike_have_labels_of_their_own():
             ),
             ("view.spend.expectations", "those of the table users", "city_present"),
         ),
+        *(
+            (
+                lambda name=name: replace(
+                    USERS, columns=tuple(replace(c, required=c.name != name) for c in USERS.columns)
+                ),
+                (f"table.users.columns.{name}.required", "must be True", "False"),
+            )
+            for name in ("user", "updated_at")
+        ),
         (lambda: Entity("User", "user"), ("entity.name", "'User'", "lower_snake_case")),
         (lambda: minutes(0), ("duration", "positive", "0")),
     ],
