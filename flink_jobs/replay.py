@@ -17,6 +17,7 @@ from connectors.ddl import (
     sql_type,
     untraced,
 )
+from flink_jobs.quality import breaks
 from flink_jobs.sql import CATALOG, Job, Part, Read, job_sql, read_ddl
 from schemas import (
     EVENT_TIME,
@@ -209,8 +210,6 @@ def _read(source: Part, ddl: str, reading: Reading, span: Span, pace: str | None
     if not isinstance(source, EventStream) or not reading.archive:
         return log
     name = f"sources.{identifier(source.name)}"
-    if not reading.log:
-        return _archive(source, log, name, reading, span, pace)
     first, then = (f"sources.{identifier(f'{source.name}_{part}')}" for part in ("archive", "log"))
     columns = ", ".join(
         map(
@@ -218,14 +217,12 @@ def _read(source: Part, ddl: str, reading: Reading, span: Span, pace: str | None
             (EVENT_TIME, *(column.name for column in source.columns), *_no_record(log), "rowtime"),
         )
     )
-    return "\n".join(
-        [
-            _archive(source, log, first, reading, span, pace),
-            log.replace(f"CREATE TABLE {name} (", f"CREATE TABLE {then} (", 1),
-            f"CREATE VIEW {name} AS\n"
-            f"SELECT {columns} FROM {first}\nUNION ALL\nSELECT {columns} FROM {then};\n",
-        ]
-    )
+    tables = [_archive(source, log, first, reading, span, pace)]
+    query = f"SELECT {columns} FROM {first}\nWHERE `rowtime` IS NOT NULL"
+    if reading.log:
+        tables.append(log.replace(f"CREATE TABLE {name} (", f"CREATE TABLE {then} (", 1))
+        query += f"\nUNION ALL\nSELECT {columns} FROM {then}"
+    return "\n".join([*tables, f"CREATE VIEW {name} AS\n{query};\n"])
 
 
 def _no_record(ddl: str) -> dict[str, str]:
@@ -267,10 +264,23 @@ def _paced(ddl: str, key: str) -> str:
     return _FORMAT.sub(lambda _: ",\n  ".join(lines), ddl, count=1)
 
 
+def _rules(stream: EventStream) -> list[str]:
+    """What the format of the log asks of an event's columns, beside their types, as SQL."""
+    required = [f"{identifier(c.name)} IS NOT NULL" for c in stream.columns if c.required]
+    return required + [f"({breaks(one)}) IS NOT TRUE" for one in stream.of_records if one.reject]
+
+
 def _archive(
     stream: EventStream, ddl: str, name: str, reading: Reading, span: Span, pace: str | None
 ) -> str:
-    """The archive's table with the columns and the watermark of the stream's own DDL."""
+    """The archive's table with the columns and the watermark of the stream's own DDL.
+
+    What came before a rule may break it. Such an event has no time, as a dead letter of the log has
+    none: it makes no other late, and the view of the source leaves it out.
+    """
+    time = f"TO_TIMESTAMP_LTZ({identifier(EVENT_TIME)}, 3)"
+    if rules := _rules(stream):
+        time = f"CASE WHEN {' AND '.join(rules)} THEN {time} END"
     found = re.search(r"WATERMARK FOR [^\n]*", ddl)
     assert found is not None, ddl
     lines = [
@@ -280,7 +290,7 @@ def _archive(
             f"{identifier(name)} AS CAST(NULL AS {type_})"
             for name, type_ in _no_record(ddl).items()
         ),
-        f"{identifier('rowtime')} AS TO_TIMESTAMP_LTZ({identifier(EVENT_TIME)}, 3)",
+        f"{identifier('rowtime')} AS {time}",
         found[0],
     ]
     catalog = {key: value for key, value in CATALOG.items() if key != "type"}

@@ -22,6 +22,9 @@ _MOVED = ("FROM temporal_join(", "FROM timed(")
 _OPTIONS = re.compile(r"\) WITH \(\n.*?\n\);", re.DOTALL)
 # Older scripts do not name the columns they write, which are those they select.
 _COLUMNS = re.compile(r"(INSERT INTO headwater\.features\.`\w+`)\n  \([^)]*\)")
+# What is left out of the archive changes no operator.
+_RULES = re.compile(r"(`rowtime` AS )CASE WHEN [^\n]* THEN (TO_TIMESTAMP_LTZ\([^)]*\)) END")
+_LEFT_OUT = "\nWHERE `rowtime` IS NOT NULL"
 
 
 def breaks(old: str, new: str) -> list[str]:
@@ -83,4 +86,5 @@ def _by_name(spec: str) -> dict[str, dict[str, Any]]:
 
 
 def _query(script: str) -> str:
+    script = _RULES.sub(r"\1\2", script).replace(_LEFT_OUT, "")
     return _COLUMNS.sub(r"\1", _OPTIONS.sub(")", script))

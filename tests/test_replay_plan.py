@@ -16,7 +16,7 @@ from flink_jobs.upgrade import breaks
 from headwater.replays.governor import Bounds, Governor, Seen, percentile
 from headwater.replays.plan import SourcePlan, _choose, expected
 from iceberg.archive import Kept
-from schemas import Feature, JoinedStream, count, hours, present, rate, within
+from schemas import Feature, JoinedStream, among, count, hours, present, rate, within
 
 HOUR = 3_600_000
 
@@ -218,6 +218,21 @@ def test_state_fits_a_script_that_did_not_name_the_columns_it_writes():
     moved = with_views(replace(carrier_delays, features=(*others, first)))
     reasons = ["carrier_delays: its features stand in another order"]
     assert breaks(with_views(carrier_delays), moved) == reasons
+
+
+def test_state_fits_a_job_over_the_archive_that_leaves_out_other_events():
+    def script(*expectations):
+        stream = replace(JOB.sources[0], expectations=expectations)
+        views = (replace(carrier_delays, source=stream),)
+        job = replace(JOB, sources=(stream,), views=views, apart=(stream,))
+        return restart_sql(job, 0, {stream.name: Reading("t", {0: (5, 9)}, {0: (0, 5)}, 1)})
+
+    rule = within("distance", 0, 5000, reject=True)
+    before, after = script(), script(rule, among("carrier", "it's", "AA", reject=True))
+    assert "(`distance` < 0 OR `distance` > 5000)) IS NOT TRUE" in after
+    assert before != after
+    assert breaks(before, after) == []
+    assert breaks(before.replace("\nWHERE `rowtime` IS NOT NULL", ""), after) == []
 
 
 def test_what_is_expected_of_a_view_is_in_the_live_script_alone_and_named_where_it_changed():

@@ -160,13 +160,15 @@ def test_a_replay_reads_the_archive_and_then_kafka():
     assert "'offsets' = '0:5:9'" in text
     assert "'snapshot' = '77'" in text
     assert "'scan.startup.specific-offsets' = 'partition:0,offset:9'" in text
-    assert "FROM sources.`departures_archive`\nUNION ALL\n" in text
+    assert "FROM sources.`departures_archive`\nWHERE `rowtime` IS NOT NULL\nUNION ALL\n" in text
     # Both wait for each other, or the second would fill the state while the first is read.
     assert text.count("'scan.watermark.alignment.group' = 'departures'") == 2
     # An end would be a watermark past all that is still to come.
     assert "'follow'" not in text
     follows = replay_sql(narrow, apart, Span(10**12, None), {"departures": reading})
     assert "'follow' = 'true'" in follows and "FROM sources.`departures_archive`" in follows
+    alone = replay_sql(narrow, apart, Span(0, 9), {"departures": replace(reading, log={})})
+    assert "FROM sources.`departures_archive`\nWHERE `rowtime` IS NOT NULL;\n" in alone
 
 
 def test_the_journal_keeps_replays_and_names_unknown_ones(tmp_path):
