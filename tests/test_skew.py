@@ -14,9 +14,11 @@ from api.feature_log import KafkaFeatureLog
 from connectors.access import KafkaAccess
 from connectors.redis_codec import encode_value, entity_key, feature_field
 from feature_repo.flights.views.origin_delays import origin_delays
+from headwater import skew
 from headwater.stores import catalog
 from observability.metrics import ApiMetrics
-from schemas import Type
+from schemas import Column, Entity, EventStream, FeatureView, Repository, Type, latest
+from schemas import days as for_days
 from tests.conftest import eventually, produce_awake
 from tests.recorded import DAY, FIRST, of_days
 from tests.test_platform import headwater
@@ -178,3 +180,25 @@ def test_what_the_log_cannot_take_is_dropped_and_counted(producer):
     log = KafkaFeatureLog("flights", KafkaAccess("nowhere:1"), 1.0, metrics, producer)
     log._send({"event_time": 1, "trace_id": "1", "entity": "k" * (1 << 20)})
     assert dropped() - before == 1
+
+
+def test_a_part_of_a_view_is_compared_with_that_part_of_the_whole(monkeypatch):
+    """Of two events at one time the view takes the one that is greater in all that it reads."""
+    columns = [Column("zone", Type.STRING, required=False), Column("fare", Type.FLOAT64)]
+    rides = EventStream("rides", "rides", (Column("taxi", Type.STRING), *columns), "taxi")
+    view = FeatureView(
+        "v", rides, (Entity("taxi", "taxi"),), latest("zone", "fare"), ttl=for_days(1)
+    )
+    events = [
+        {"taxi": "a", "event_time": 7, "zone": None, "fare": 3.0},
+        {"taxi": "a", "event_time": 7, "zone": "A", "fare": 5.0},
+    ]
+    monkeypatch.setattr(skew, "late_rows", lambda *_: [])
+    monkeypatch.setattr(skew.Skew, "_events", lambda *_: events)
+    compare = skew.Skew(Repository("r", (view,), ()), None, None)._against_events
+    whole, part = skew.ViewSkew(), skew.ViewSkew()
+    compare(view, rides, [skew.Answered("v", ("a",), 7, {"zone": "A", "fare": 3.0}, "")], whole)
+    compare(view, rides, [skew.Answered("v", ("a",), 7, {"fare": 3.0}, "")], part)
+    assert (whole.answers, whole.mismatched) == (1, 0)
+    assert (part.answers, part.mismatched) == (1, 0)
+    assert part.features.keys() == {"fare"}
