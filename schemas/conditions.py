@@ -16,7 +16,7 @@ from enum import Enum
 from math import isfinite
 
 from schemas.errors import DeclarationError
-from schemas.types import Column, Type, check_column, check_name
+from schemas.types import Column, Type, check_column, check_name, check_text
 
 Literal = str | int | float | bool
 
@@ -65,11 +65,8 @@ class Comparison:
             )
         if isinstance(self.literal, float) and not isfinite(self.literal):
             raise DeclarationError(path, "needs a finite number", self.literal)
-        # A job's script is text: a placeholder or an end of line in it would have a meaning.
-        if isinstance(self.literal, str) and (
-            "${" in self.literal or (self.literal and not self.literal.isprintable())
-        ):
-            raise DeclarationError(path, "must be printable, without `${`", self.literal)
+        if isinstance(self.literal, str):
+            check_text(path, self.literal)
 
     @property
     def label(self) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 
 from schemas.errors import DeclarationError
-from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
+from schemas.types import Column, Duration, Type, check_column, check_name, check_text, check_unique
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,14 @@ class Expectation:
     values: tuple[str, ...] = ()
     not_null: bool = False
     reject: bool = False
+
+    def __post_init__(self) -> None:
+        path = f"expectation.{self.name}"
+        for bound in (self.low, self.high):
+            if bound is not None and not isfinite(bound):
+                raise DeclarationError(path, "needs a finite number: None is open", bound)
+        for value in self.values:
+            check_text(path, value)
 
     @property
     def columns(self) -> tuple[str, ...]:

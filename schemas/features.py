@@ -14,8 +14,8 @@ from schemas.expectations import Expectation, WindowExpectation, check_expectati
 from schemas.expressions import OnDemandView
 from schemas.joins import JoinedStream, Source, parts
 from schemas.served import served_stream
-from schemas.sources import EVENT_TIME, CdcTable, Entity, EventStream
-from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
+from schemas.sources import EVENT_TIME, OF_WINDOWS, CdcTable, Entity, EventStream
+from schemas.types import Column, Duration, Type, check_column, check_free, check_name, check_unique
 
 _Value = TypeVar("_Value")
 
@@ -266,6 +266,12 @@ def latest(*columns: str) -> tuple[Feature, ...]:
 _TAKEN = (EVENT_TIME, "available_at", "late_row", "deleted")
 """Columns that stand beside the keys and features, in a job or in a table."""
 
+_RESULT = "result"
+"""The column that a job has a view's values in."""
+
+_MOST_READ = 64
+"""A row that waits keeps in one word which of them are null."""
+
 
 @dataclass(frozen=True)
 class FeatureView:
@@ -295,7 +301,10 @@ class FeatureView:
         if not self.features:
             raise DeclarationError(f"{path}.features", "needs at least one feature", ())
         keys = [entity.key for entity in self.entities]
-        check_unique(f"{path}.features", (*_TAKEN, *keys, *(f.name for f in self.features)))
+        names = [feature.name for feature in self.features]
+        check_unique(f"{path}.features", (*_TAKEN, *keys, *names))
+        if self.checked:
+            check_free(f"{path}.features", (*keys, *names), OF_WINDOWS)
         for entity in self.entities:
             column = check_column(f"{path}.entities", self.source.columns, entity.key)
             if column.type is not entity.type:
@@ -309,6 +318,9 @@ class FeatureView:
             feature.aggregation.result_type(f"{path}.features.{feature.name}", self.source.columns)
         if isinstance(self.source, CdcTable):
             self._check_facts(path, self.source, keys)
+        else:
+            check_free(f"{path}.entities", keys, (_RESULT,))
+            self._check_read(path)
         if self.expectations or self.checked:
             self._check_expectations(path)
 
@@ -335,6 +347,17 @@ class FeatureView:
                     name,
                     [feature.name for feature in self.features],
                 )
+
+    def _check_read(self, path: str) -> None:
+        of_all = [feature.aggregation for feature in self.features]
+        columns = {how.column for how in of_all} - {None}
+        conditions = {c.comparisons for how in of_all for c in how.conditions}
+        if (count := len(columns) + len(conditions)) > _MOST_READ:
+            raise DeclarationError(
+                f"{path}.features",
+                f"read at most {_MOST_READ} different columns and conditions: make two views of it",
+                count,
+            )
 
     def _check_facts(self, path: str, table: CdcTable, keys: list[str]) -> None:
         if keys != [table.primary_key]:

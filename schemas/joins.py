@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from schemas.errors import DeclarationError
-from schemas.sources import EVENT_TIME, CdcTable, EventStream
-from schemas.types import Column, Duration, check_column, check_name, check_unique
+from schemas.sources import EVENT_TIME, ROWTIME, CdcTable, EventStream
+from schemas.types import Column, Duration, check_column, check_free, check_name, check_unique
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,9 @@ class JoinedStream:
                     (c.name for c in known if c.type is key.type),
                 )
             known += join.joined
-        check_unique(f"{path}.columns", (*(c.name for c in known), EVENT_TIME))
+        names = [column.name for column in known]
+        check_unique(f"{path}.columns", names)
+        check_free(f"{path}.columns", names, (EVENT_TIME, ROWTIME))
         check_unique(f"{path}.joins", (f"{j.source.name} on {j.on}" for j in self.joins))
 
     @property

@@ -6,9 +6,16 @@ from dataclasses import dataclass
 
 from schemas.errors import DeclarationError
 from schemas.expectations import Expectation, WindowExpectation, check_expectations
-from schemas.types import Column, Duration, Type, check_column, check_name, check_unique
+from schemas.types import Column, Duration, Type, check_column, check_free, check_name, check_unique
 
 EVENT_TIME = "event_time"
+ROWTIME = "rowtime"
+OF_RECORDS = ("dead_reason", "dead_payload", "kafka_partition", "kafka_offset", "kafka_time")
+"""What a job's source has beside a stream's columns, of the record."""
+
+OF_WINDOWS = ("window_start", "window_end")
+"""What expectations that are summed up have beside the columns they are of."""
+
 _FIVE_MINUTES = Duration(300)
 _A_DAY = Duration(86_400)
 _ONE_HOUR = Duration(3_600)
@@ -71,7 +78,10 @@ class EventStream:
     def __post_init__(self) -> None:
         check_name("stream", self.name)
         path = f"stream.{self.name}"
-        check_unique(f"{path}.columns", (*(c.name for c in self.columns), EVENT_TIME))
+        names = [column.name for column in self.columns]
+        check_unique(f"{path}.columns", names)
+        windows = OF_WINDOWS if self.checked else ()
+        check_free(f"{path}.columns", names, (EVENT_TIME, ROWTIME, *OF_RECORDS, *windows))
         check_column(f"{path}.partition_by", self.columns, self.partition_by)
         check_expectations(f"{path}.expectations", self.expectations, self.columns)
         for one in self.expectations:

@@ -86,6 +86,21 @@ def check_name(path: str, name: str) -> None:
         raise DeclarationError(f"{path}.name", "must be lower_snake_case, 1 to 63 characters", name)
 
 
+def check_free(path: str, names: Iterable[str], taken: Iterable[str]) -> None:
+    """Raise DeclarationError for the first name that a job or a table has a column of already."""
+    for name in names:
+        if name in taken:
+            raise DeclarationError(
+                path, "a column of the platform's own: choose another name", name
+            )
+
+
+def check_text(path: str, text: str) -> None:
+    """Raise DeclarationError for a text that would have a meaning of its own in a job's script."""
+    if "${" in text or (text and not text.isprintable()):
+        raise DeclarationError(path, "must be printable, without `${`", text)
+
+
 def check_unique(path: str, names: Iterable[str]) -> None:
     """Raise DeclarationError for the first name that stands twice."""
     seen: set[str] = set()

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -419,6 +420,21 @@ def test_flink_sql_joins_the_same_on_both_state_backends(tmp_path):
                 (TemporalJoin(CLICKS, on="user", columns=("n",), within=hours(1)),),
             ),
             ("joined_stream.j.joins", "itself", "'clicks'"),
+        ),
+        (
+            lambda: JoinedStream(
+                "j",
+                CLICKS,
+                (
+                    TemporalJoin(
+                        replace(USERS, columns=(*USERS.columns, Column("time", Type.TIMESTAMP))),
+                        on="user",
+                        columns=("time",),
+                        prefix="row",
+                    ),
+                ),
+            ),
+            ("joined_stream.j.columns", "'rowtime'"),
         ),
         (
             lambda: FeatureView(

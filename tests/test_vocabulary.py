@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from connectors.ddl import NO_RECORD
 from flink_jobs.sql import rolling_spec
 from schemas import (
+    EVENT_TIME,
     CdcTable,
     Column,
     DeclarationError,
@@ -62,6 +64,10 @@ USER = Entity("user", "user")
 
 def view(*features, name="spend", source=CLICKS, entity=USER):
     return FeatureView(name, source, (entity,), tuple(features), ttl=days(1))
+
+
+def clicks(column, **more):
+    return replace(CLICKS, columns=(*CLICKS.columns, Column(column, Type.STRING)), **more)
 
 
 def expecting(*expectations):
@@ -185,6 +191,35 @@ def test_literals_that_read_alike_have_labels_of_their_own():
             )
             for name in ("user", "updated_at")
         ),
+        *(
+            (
+                lambda name=name: clicks(name),
+                ("stream.clicks.columns", "choose another", f"'{name}'"),
+            )
+            for name in (EVENT_TIME, "rowtime", *NO_RECORD)
+        ),
+        (
+            lambda: clicks("window_start", checked=minutes(1)),
+            ("stream.clicks.columns", "choose another", "'window_start'"),
+        ),
+        (
+            lambda: replace(expecting(rate(1)), features=(Feature("window_end", last("page")),)),
+            ("view.spend.features", "choose another", "'window_end'"),
+        ),
+        (
+            lambda: view(
+                *latest("page"), source=clicks("result"), entity=Entity("result", "result")
+            ),
+            ("view.spend.entities", "choose another", "'result'"),
+        ),
+        (
+            lambda: view(*(Feature(f"f{n}", count(where=col("price") > n)) for n in range(65))),
+            ("view.spend.features", "at most 64", "two views", "65"),
+        ),
+        (lambda: within("price", 0, float("inf")), ("expectation.price_within", "None", "inf")),
+        (lambda: within("price", float("nan"), 1), ("expectation.price_within", "None", "nan")),
+        (lambda: among("page", "a", "${usd}"), ("expectation.page_among", "${usd}")),
+        (lambda: among("page", "a;\nEND"), ("expectation.page_among", "printable")),
         (lambda: Entity("User", "user"), ("entity.name", "'User'", "lower_snake_case")),
         (lambda: minutes(0), ("duration", "positive", "0")),
     ],
@@ -205,6 +240,19 @@ def test_a_value_that_is_rejected_is_null_and_a_narrowed_view_rejects_it_too():
     assert wanted.only("price").let_out({"price": -1}) == {"price": None}
     assert [one.holds(None) for one in wanted.expectations] == [True, True, False]
     Repository("shop", (wanted,), (FeatureService("rank", (wanted.only("page"),)),))
+
+
+def test_names_that_jobs_have_only_elsewhere_can_be_chosen():
+    names = ("rowtime", "result", "window_start", "dead_reason")
+    view(*(Feature(name, last("page")) for name in names))
+    clicks("window_start")
+    clicks("result")
+
+
+def test_a_view_may_read_64_columns_and_conditions():
+    wheres = [(col("price") > n).called(f"over_{n}") for n in range(63)]
+    again = (col("price") > 0).called("again")
+    view(*over([hours(1)], count(), mean("price"), *(count(where=w) for w in (*wheres, again))))
 
 
 def test_a_window_has_a_derived_tile_that_divides_it():
