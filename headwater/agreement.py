@@ -181,7 +181,7 @@ def _compare(
                 name = feature.name
                 value, other = first.values[name], answer.values[name]
                 if not (
-                    matches(feature, value, other)
+                    matches(feature, value, other, events)
                     if place == "the recomputation"
                     else same(value, other)
                 ):

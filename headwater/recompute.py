@@ -37,6 +37,11 @@ _COMPARE: dict[Operator, Callable[[Any, Any], bool]] = {
     Operator.GE: operator.ge,
 }
 
+_ADDED = (Op.SUM, Op.MEAN, Op.STDDEV, Op.VARIANCE, Op.SHARE)
+_RELATIVE = 1e-9
+_LAST_DIGITS = 1e-14
+"""Of all that is added; a float has one in 4.5e15."""
+
 
 def recompute(view: FeatureView, events: Iterable[Event], at: int) -> dict[str, Scalar]:
     """The values of a stream view for one entity at `at` (milliseconds since 1970 UTC).
@@ -137,19 +142,22 @@ def _value(feature: Feature, known: Sequence[Event], at: int) -> Scalar:
 
 
 def same(left: Scalar, right: Scalar) -> bool:
-    """Equal, but for the last digits of a float, which depend on the order of additions."""
+    """Equal, but for the last digits of a float."""
     if isinstance(left, float) and isinstance(right, int | float):
-        return math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-6)
+        return math.isclose(left, right, rel_tol=_RELATIVE)
     return left == right
 
 
-def matches(feature: Feature, value: Scalar, exact: Scalar) -> bool:
+def matches(feature: Feature, value: Scalar, exact: Scalar, events: Iterable[Event] = ()) -> bool:
     """Whether the platform's `value` is the `exact` one, within the bound of an estimate.
 
     A distinct count is exact up to 1024, but for one in a hundred that may be off by one, and
-    beyond within five standard errors of 1.6 %; a percentile is up to 1/128 closer to zero.
+    beyond within five standard errors of 1.6 %; a percentile is up to 1/128 closer to zero. What is
+    added up of floats depends in its last digits on the order: on those of the numbers in `events`,
+    which the value was made of, where they cancel each other out.
     """
-    op = feature.aggregation.op
+    how = feature.aggregation
+    op = how.op
     if value is None or exact is None:
         return value is exact
     if op is Op.DISTINCT:
@@ -163,7 +171,16 @@ def matches(feature: Feature, value: Scalar, exact: Scalar) -> bool:
         return value * exact >= 0 and 0 <= abs(exact) - abs(value) <= slack
     if op is Op.LAST_N:
         return bool(json.loads(str(value)) == json.loads(str(exact)))
-    return same(value, exact)
+    if op not in _ADDED or not isinstance(exact, float):
+        return same(value, exact)
+    assert isinstance(value, int | float)
+    if op is Op.VARIANCE:
+        if value < 0:
+            return False
+        value, exact = math.sqrt(value), math.sqrt(exact)
+    numbers = (event.get(how.column or "") for event in events)
+    added = math.fsum(abs(n) for n in numbers if isinstance(n, int | float))
+    return math.isclose(value, exact, rel_tol=_RELATIVE, abs_tol=_LAST_DIGITS * added)
 
 
 def _read(view: FeatureView) -> list[str | Condition]:

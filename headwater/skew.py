@@ -180,7 +180,7 @@ class Skew:
             # it reads of them.
             exact = recompute(view, events[one.key], one.at)
             for name in names:
-                is_right = matches(by_name[name], one.values[name], exact[name])
+                is_right = matches(by_name[name], one.values[name], exact[name], events[one.key])
                 _count(found, view, one, name, exact[name], is_right)
 
     def _events(

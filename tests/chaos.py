@@ -569,9 +569,10 @@ def _readings(
         # No window reaches further back; all events for each instant would take an hour.
         first = bisect_left(ordered, at - _REACH, key=_at)
         end = bisect_right(ordered, at, key=_at)
-        expected = recompute(sensor_activity, ordered[first:end], at)  # type: ignore[arg-type]
+        its = ordered[first:end]
+        expected = recompute(sensor_activity, its, at)  # type: ignore[arg-type]
         for feature, value in zip(sensor_activity.features, in_force or (), strict=True):
-            if not matches(feature, value, expected[feature.name]):  # type: ignore[arg-type]
+            if not matches(feature, value, expected[feature.name], its):  # type: ignore[arg-type]
                 counts["wrong"] += 1
                 examples.append(
                     f"{key} at {at}: {feature.name} is {value}, not {expected[feature.name]}"

@@ -97,6 +97,27 @@ def test_floats_may_differ_in_their_last_digits_only():
     assert not same(0.3, 0.3001)
     assert not same(None, 0.0)
     assert same("a", "a")
+    assert not same(0.0, 9e-7)
+
+
+def test_what_is_not_added_up_is_equal():
+    for op in (smallest, largest, first, last):
+        assert matches(Feature("f", op("price")), 2.5, 2.5)
+        assert not matches(Feature("f", op("price")), 0.0, 9e-7)
+
+
+def test_what_is_added_up_is_as_right_as_its_numbers_allow():
+    small = [event(n, n * 1e-8) for n in range(100)]
+    large = [event(0, 0.1), event(1, 1e9), event(2, -1e9)]
+    for op in (total, mean, stddev, variance):
+        feature = Feature("f", op("price"))
+        assert matches(feature, 0.1 + 0.2, 0.3, small)
+        assert not matches(feature, 0.0, 9e-7, small)
+        assert not matches(feature, 9e-7, 0.0, small)
+    # One after the other they come to 0.10000002384185791 and, the other way round, to 0.1.
+    assert matches(Feature("f", total("price")), sum(e["price"] for e in large), 0.1, large)
+    assert not matches(Feature("f", total("price")), 0.1001, 0.1, large)
+    assert not matches(Feature("f", variance("price")), -1e-30, 0.0, large)
 
 
 def test_the_later_aggregations_over_four_events():

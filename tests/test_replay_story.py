@@ -73,7 +73,7 @@ def is_by(running, views, events):
     view = next(view for view in views.views if view.name == "origin_delays").only(*NAMES)
     exact = recompute(view, its, at)
     return all(
-        matches(feature, value, exact[feature.name])
+        matches(feature, value, exact[feature.name], its)
         for feature, value in zip(view.features, values, strict=True)
     )
 

@@ -226,7 +226,7 @@ def check(of: FeatureView, rows, events):
             expected = recompute(of, own, at)
             for feature, value in zip(of.features, in_force, strict=True):
                 exact = expected[feature.name]
-                assert matches(feature, value, exact), (key, at, feature.name, value, exact)
+                assert matches(feature, value, exact, own), (key, at, feature.name, value, exact)
 
 
 QUICK = settings(
@@ -297,7 +297,11 @@ def test_estimates_hold_their_bounds_over_many_values(kernel):
     for time, values in (rows["x"][n] for n in (1_000, 1_100, 3_000, 9_999)):
         expected = recompute(of, events, time)
         for feature, value in zip(of.features, values, strict=True):
-            assert matches(feature, value, expected[feature.name]), (time, feature.name, value)
+            assert matches(feature, value, expected[feature.name], events), (
+                time,
+                feature.name,
+                value,
+            )
 
 
 SCRIPT = """
