@@ -25,6 +25,8 @@ _COLUMNS = re.compile(r"(INSERT INTO headwater\.features\.`\w+`)\n  \([^)]*\)")
 # What is left out of the archive changes no operator.
 _RULES = re.compile(r"(`rowtime` AS )CASE WHEN [^\n]* THEN (TO_TIMESTAMP_LTZ\([^)]*\)) END")
 _LEFT_OUT = "\nWHERE `rowtime` IS NOT NULL"
+# Nor does a key that need not be there: a row without it is left out where dead letters are.
+_KEYS = re.compile(r"(?<=WHERE `dead_reason` IS NULL)(?: AND `\w+` IS NOT NULL)+")
 
 
 def breaks(old: str, new: str) -> list[str]:
@@ -87,4 +89,5 @@ def _by_name(spec: str) -> dict[str, dict[str, Any]]:
 
 def _query(script: str) -> str:
     script = _RULES.sub(r"\1\2", script).replace(_LEFT_OUT, "")
+    script = _KEYS.sub("", script)
     return _COLUMNS.sub(r"\1", _OPTIONS.sub(")", script))

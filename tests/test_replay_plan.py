@@ -9,6 +9,7 @@ import pytest
 
 from connectors.promotion import other_wins
 from feature_repo.flights.repository import repository
+from feature_repo.flights.sources import departures
 from feature_repo.flights.views.carrier_delays import carrier_delays
 from flink_jobs.replay import Isolation, Reading, Span, replay_sql, restart_sql
 from flink_jobs.sql import job_sql, jobs
@@ -218,6 +219,18 @@ def test_state_fits_a_script_that_did_not_name_the_columns_it_writes():
     moved = with_views(replace(carrier_delays, features=(*others, first)))
     reasons = ["carrier_delays: its features stand in another order"]
     assert breaks(with_views(carrier_delays), moved) == reasons
+
+
+def test_state_fits_a_view_whose_key_need_not_be_there():
+    def script(required):
+        columns = (replace(c, required=required or c.name != "carrier") for c in departures.columns)
+        stream = replace(departures, columns=tuple(columns))
+        view = replace(carrier_delays, source=stream)
+        return job_sql(replace(JOB, sources=(stream,), views=(view,), apart=(stream,)))
+
+    optional = script(required=False)
+    assert optional.count("WHERE `dead_reason` IS NULL AND `carrier` IS NOT NULL;") == 1
+    assert breaks(script(required=True), optional) == []
 
 
 def test_state_fits_a_job_over_the_archive_that_leaves_out_other_events():
