@@ -11,11 +11,13 @@ import org.apache.flink.table.data.RowData;
  * with its log, and otherwise say nothing.
  *
  * <p>A partition catches up until all is read that the log held when the reader began, and later
- * while its records were written more than {@link #LIVE_MS} ago, until it falls silent. Where the
- * log's end is not known, it is silence that tells of it; where it is known to be far, silence says
- * that the broker or the job itself is slow, and is borne for longer. It never moves time forward:
- * Flink takes the least watermark of the inputs that are not idle, so that the clock of a table
- * would become that of a stream without events, all of which would then be late.
+ * while its records were written more than {@link #LIVE_MS} ago, until it falls silent, or for
+ * {@link #PATIENCE_MS} where it does not: it is late by nature then, or by its clock, and holds
+ * nothing until one of its records is news again. Where the log's end is not known, it is silence
+ * that tells of it; where it is known to be far, silence says that the broker or the job itself is
+ * slow, and is borne for longer. It never moves time forward: Flink takes the least watermark of
+ * the inputs that are not idle, so that the clock of a table would become that of a stream without
+ * events, all of which would then be late.
  */
 final class CatchUp implements WatermarkGenerator<RowData> {
 
@@ -31,6 +33,9 @@ final class CatchUp implements WatermarkGenerator<RowData> {
   /** The same for a record, or the first one, where it is known that many are still to come. */
   static final long FAR_SILENT_MS = 120_000;
 
+  /** No longer is held for old records that never cease, if all is read that was there at first. */
+  static final long PATIENCE_MS = 120_000;
+
   /** Fewer may be marks of transactions, which nobody gets to read. */
   static final long MANY = 100;
 
@@ -38,8 +43,11 @@ final class CatchUp implements WatermarkGenerator<RowData> {
   private final LongSupplier left;
   private long start = Long.MIN_VALUE;
   private long last = Long.MIN_VALUE;
+  private long since = Long.MIN_VALUE;
   private boolean behind;
   private boolean caughtUp;
+  private boolean letGo;
+  private boolean lateByNature;
 
   /**
    * With a clock in milliseconds, and what tells how much is left of what was there at first
@@ -53,10 +61,13 @@ final class CatchUp implements WatermarkGenerator<RowData> {
   @Override
   public void onEvent(RowData row, long written, WatermarkOutput output) {
     long now = clock.getAsLong();
-    boolean wasBehind = behind;
     last = now;
-    behind = now - written > LIVE_MS;
-    if (behind && !wasBehind) {
+    if (now - written <= LIVE_MS) {
+      behind = false;
+      lateByNature = false;
+    } else if (!behind && !lateByNature) {
+      behind = true;
+      since = now;
       hold(now, output);
     }
   }
@@ -70,6 +81,10 @@ final class CatchUp implements WatermarkGenerator<RowData> {
       caughtUp = true;
       behind = false;
     }
+    if (behind && letGo && remaining <= 0 && now - since >= PATIENCE_MS) {
+      lateByNature = true;
+      behind = false;
+    }
     boolean far = remaining > MANY;
     boolean waits =
         last == Long.MIN_VALUE
@@ -79,6 +94,7 @@ final class CatchUp implements WatermarkGenerator<RowData> {
       hold(now, output);
     } else {
       behind = false;
+      letGo = true;
       output.markIdle();
     }
   }

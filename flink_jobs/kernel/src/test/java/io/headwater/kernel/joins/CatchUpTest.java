@@ -134,4 +134,48 @@ class CatchUpTest {
     assertEquals('h', after(9));
     assertEquals('i', after(1));
   }
+
+  /** What the source says at last, after so many records of both that came 15 s late. */
+  private char afterLate(int records) {
+    char said = 0;
+    for (int i = 0; i < records; i++) {
+      read(first, "0", 15_000);
+      read(second, "1", 15_000);
+      said = after(5);
+    }
+    return said;
+  }
+
+  @Test
+  void aSteadyFlowThatIsAlwaysLateHoldsNothingForEver() {
+    left = 0;
+    assertEquals('i', after(0));
+    assertEquals('h', afterLate(23));
+    assertEquals('i', afterLate(1));
+    assertEquals('i', afterLate(100));
+    // What is late after news is held for again.
+    read(first, "0", 5);
+    read(first, "0", 15_000);
+    assertEquals('h', after(1));
+  }
+
+  @Test
+  void whereTheLogsEndIsNotKnownTheFirstFlowIsReadToItsEnd() {
+    after(0);
+    assertEquals('h', afterLate(100));
+    assertEquals('i', after(30));
+    assertEquals('h', afterLate(23));
+    assertEquals('i', afterLate(1));
+  }
+
+  @Test
+  void whatTheLogHeldAtFirstIsHeldForHoweverLongItTakes() {
+    left = 1000;
+    after(0);
+    assertEquals('h', afterLate(100));
+    assertEquals('i', after(120));
+    assertEquals('h', afterLate(100));
+    left = 0;
+    assertEquals('i', after(1));
+  }
 }
