@@ -40,6 +40,7 @@ final class CatchUp implements WatermarkGenerator<RowData> {
   static final long MANY = 100;
 
   private final LongSupplier clock;
+  private final LongSupplier active;
   private final LongSupplier left;
   private long start = Long.MIN_VALUE;
   private long last = Long.MIN_VALUE;
@@ -50,31 +51,32 @@ final class CatchUp implements WatermarkGenerator<RowData> {
   private boolean lateByNature;
 
   /**
-   * With a clock in milliseconds, and what tells how much is left of what was there at first
-   * ({@link io.headwater.kernel.kafka.LogEnd#left}).
+   * With a clock in milliseconds; one that stands still while the reader may not read, since those
+   * behind it are slow: that is no silence; and what tells how much is left of what was there at
+   * first ({@link io.headwater.kernel.kafka.LogEnd#left}).
    */
-  CatchUp(LongSupplier clock, LongSupplier left) {
+  CatchUp(LongSupplier clock, LongSupplier active, LongSupplier left) {
     this.clock = clock;
+    this.active = active;
     this.left = left;
   }
 
   @Override
   public void onEvent(RowData row, long written, WatermarkOutput output) {
-    long now = clock.getAsLong();
-    last = now;
-    if (now - written <= LIVE_MS) {
+    last = active.getAsLong();
+    if (clock.getAsLong() - written <= LIVE_MS) {
       behind = false;
       lateByNature = false;
     } else if (!behind && !lateByNature) {
       behind = true;
-      since = now;
-      hold(now, output);
+      since = last;
+      hold(output);
     }
   }
 
   @Override
   public void onPeriodicEmit(WatermarkOutput output) {
-    long now = clock.getAsLong();
+    long now = active.getAsLong();
     start = start == Long.MIN_VALUE ? now : start;
     long remaining = caughtUp ? 0 : left.getAsLong();
     if (!caughtUp && remaining == 0) {
@@ -91,7 +93,7 @@ final class CatchUp implements WatermarkGenerator<RowData> {
             ? !caughtUp && now - start < (far ? FAR_SILENT_MS : START_MS)
             : behind && now - last < (far ? FAR_SILENT_MS : SILENT_MS);
     if (waits) {
-      hold(now, output);
+      hold(output);
     } else {
       behind = false;
       letGo = true;
@@ -100,8 +102,8 @@ final class CatchUp implements WatermarkGenerator<RowData> {
   }
 
   /** Flink tells that a source is active again by a watermark that is greater than the last. */
-  private static void hold(long now, WatermarkOutput output) {
+  private void hold(WatermarkOutput output) {
     output.markActive();
-    output.emitWatermark(new Watermark(Long.MIN_VALUE + now));
+    output.emitWatermark(new Watermark(Long.MIN_VALUE + clock.getAsLong()));
   }
 }

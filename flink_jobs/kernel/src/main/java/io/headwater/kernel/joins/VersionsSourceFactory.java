@@ -19,6 +19,10 @@ public final class VersionsSourceFactory extends KafkaTableFactory {
   @Override
   protected WatermarkStrategy<RowData> watermarks(
       WatermarkStrategy<RowData> declared, LogEnd logEnd) {
-    return context -> new CatchUp(System::currentTimeMillis, logEnd::left);
+    return context ->
+        new CatchUp(
+            System::currentTimeMillis,
+            context.getInputActivityClock()::relativeTimeMillis,
+            logEnd::left);
   }
 }

@@ -29,13 +29,14 @@ class CatchUpTest {
             public void markActive() {}
           });
   private long now = 1_000_000;
+  private long blocked;
   private long left = LogEnd.UNTOLD;
   private final CatchUp first = partition("0");
   private final CatchUp second = partition("1");
 
   private CatchUp partition(String id) {
     source.registerNewOutput(id);
-    return new CatchUp(() -> now, () -> left);
+    return new CatchUp(() -> now, () -> now - blocked, () -> left);
   }
 
   private void read(CatchUp partition, String id, long age) {
@@ -176,6 +177,19 @@ class CatchUpTest {
     assertEquals('i', after(120));
     assertEquals('h', afterLate(100));
     left = 0;
+    assertEquals('i', after(1));
+  }
+
+  @Test
+  void whileTheReaderMayNotReadItsLogIsNotSilent() {
+    after(0);
+    blocked += 100_000;
+    assertEquals('h', after(100));
+    read(first, "0", 3_600_000);
+    read(second, "1", 3_600_000);
+    assertEquals('h', after(9));
+    blocked += 100_000;
+    assertEquals('h', after(100));
     assertEquals('i', after(1));
   }
 }
