@@ -36,6 +36,7 @@ import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.inference.TypeStrategies;
 import org.apache.flink.table.types.logical.LogicalType;
 import org.apache.flink.table.types.logical.LogicalTypeRoot;
+import org.apache.flink.table.types.logical.RowType;
 
 /**
  * {@code temporal_join}: each event with the row that was true for its key at its time.
@@ -81,15 +82,26 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
   private transient ProjectedRowData eventColumns;
   private transient ProjectedRowData values;
   private transient int fingerprint;
+  private transient int fingerprintOfTypes;
   private transient RowData noValues;
   private transient JoinedRowData joined;
   private transient Comparator<BinaryRowData> ties;
   private transient Counter lateVersions;
 
-  /** The columns of a call, by their positions and types. */
-  private record Columns(
-      List<LogicalType> event, int time, int[] kept, List<LogicalType> values, boolean ofTable)
-      implements Serializable {}
+  /** The columns of a call: those of the event with their positions, and the values. */
+  record Columns(RowType event, int time, int[] kept, RowType values, boolean ofTable)
+      implements Serializable {
+
+    /** Of what state holds, by name and type. */
+    int fingerprint() {
+      return (event.toString() + values).hashCode();
+    }
+
+    /** The same by type alone, which state of version 1 has. */
+    int fingerprintOfTypes() {
+      return (event.getChildren().toString() + values.getChildren()).hashCode();
+    }
+  }
 
   /** Used by {@code CREATE FUNCTION}; the planner specializes it for each call. */
   public TemporalJoin() {
@@ -103,13 +115,14 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
   @Override
   public UserDefinedFunction specialize(SpecializedContext context) {
     CallContext call = context.getCallContext();
-    LogicalType second = types(call, VERSIONS, new int[] {DELETED_OR_UNTIL}).get(0);
+    LogicalType second =
+        fields(call, VERSIONS).get(DELETED_OR_UNTIL).getDataType().getLogicalType();
     return new TemporalJoin(
         new Columns(
-            types(call, EVENTS, IntStream.range(0, fields(call, EVENTS).size()).toArray()),
+            rowType(fields(call, EVENTS)),
             time(call),
             kept(call),
-            types(call, VERSIONS, values(call)),
+            rowType(fields(call, VERSIONS).subList(FIRST_VALUE, fields(call, VERSIONS).size())),
             second.is(LogicalTypeRoot.BOOLEAN)));
   }
 
@@ -164,11 +177,8 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
             () -> new ValidationException("temporal_join: events must have a column rowtime"));
   }
 
-  private static List<LogicalType> types(CallContext call, int table, int[] positions) {
-    List<DataTypes.Field> fields = fields(call, table);
-    return IntStream.of(positions)
-        .mapToObj(i -> fields.get(i).getDataType().getLogicalType())
-        .toList();
+  private static RowType rowType(List<DataTypes.Field> fields) {
+    return (RowType) DataTypes.ROW(fields).getLogicalType();
   }
 
   private static DataType outputType(CallContext call) {
@@ -187,10 +197,11 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
 
   @Override
   public void open(FunctionContext context) {
-    eventRows = new RowDataSerializer(columns.event.toArray(LogicalType[]::new));
-    LogicalType[] types = columns.values.toArray(LogicalType[]::new);
+    eventRows = new RowDataSerializer(columns.event);
+    LogicalType[] types = columns.values.getChildren().toArray(LogicalType[]::new);
     valueRows = new RowDataSerializer(types);
-    fingerprint = (columns.event.toString() + columns.values).hashCode();
+    fingerprint = columns.fingerprint();
+    fingerprintOfTypes = columns.fingerprintOfTypes();
     eventColumns = ProjectedRowData.from(columns.kept);
     values =
         ProjectedRowData.from(IntStream.range(FIRST_VALUE, FIRST_VALUE + types.length).toArray());
@@ -211,7 +222,7 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
       stored = new StoredTimeline(new Timeline(fingerprint));
     }
     Timeline timeline = stored.timeline();
-    timeline.check(fingerprint);
+    timeline.check(fingerprint, fingerprintOfTypes);
     if (version != null) {
       add(timeline, version, watermark);
     } else {
@@ -249,7 +260,7 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
       return;
     }
     Timeline timeline = stored.timeline();
-    timeline.check(fingerprint);
+    timeline.check(fingerprint, fingerprintOfTypes);
     TimeContext<Long> clock = context.timeContext(Long.class);
     timeline.advance(clock.currentWatermark(), this::emit);
     timeline.timer = Timeline.FOR_EVER;

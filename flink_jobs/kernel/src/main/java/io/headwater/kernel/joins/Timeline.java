@@ -23,18 +23,21 @@ import org.apache.flink.util.FlinkRuntimeException;
  *
  * <p>Encoded: a version byte and a fingerprint of the columns, then for both lists the number of
  * columns, the length, and for each row its time or times, the length of its bytes and these. A
- * later kernel writes a higher version and reads the lower ones.
+ * later kernel writes a higher version and reads the lower ones: version 1 had a fingerprint of the
+ * columns' types alone.
  */
 final class Timeline {
 
   static final long FOR_EVER = Long.MAX_VALUE;
 
-  private static final byte VERSION = 1;
+  private static final byte VERSION_OF_TYPES = 1;
+  private static final byte VERSION = 2;
 
   /** A version with the last instant at which it counts, or an event. */
   private record Timed(long time, long until, BinaryRowData row) {}
 
-  private final int fingerprint;
+  private byte version;
+  private int fingerprint;
   private final List<Timed> versions;
   private final List<Timed> events;
 
@@ -45,18 +48,26 @@ final class Timeline {
   long timer = FOR_EVER;
 
   Timeline(int fingerprint) {
-    this(fingerprint, new ArrayList<>(1), new ArrayList<>(2));
+    this(VERSION, fingerprint, new ArrayList<>(1), new ArrayList<>(2));
   }
 
-  private Timeline(int fingerprint, List<Timed> versions, List<Timed> events) {
+  private Timeline(byte version, int fingerprint, List<Timed> versions, List<Timed> events) {
+    this.version = version;
     this.fingerprint = fingerprint;
     this.versions = versions;
     this.events = events;
   }
 
-  /** Refuses the state of other columns, whose bytes would mean something else. */
-  void check(int wanted) {
-    if (fingerprint != wanted) {
+  /**
+   * Refuses the state of other columns, whose bytes would mean something else; of state of version
+   * 1, that of columns of other types.
+   */
+  void check(int columns, int types) {
+    if (version == VERSION_OF_TYPES && fingerprint == types) {
+      version = VERSION;
+      fingerprint = columns;
+    }
+    if (version == VERSION_OF_TYPES || fingerprint != columns) {
       throw new FlinkRuntimeException(
           "temporal_join: the state was written by a call with other columns. "
               + "Changed columns are a changed state: give the call a new uid and replay.");
@@ -172,7 +183,7 @@ final class Timeline {
   byte[] encode() {
     DataOutputSerializer out = new DataOutputSerializer(128);
     try {
-      out.writeByte(VERSION);
+      out.writeByte(version);
       out.writeInt(fingerprint);
       write(versions, 0, true, out);
       write(events, firstEvent, false, out);
@@ -186,10 +197,11 @@ final class Timeline {
     DataInputDeserializer in = new DataInputDeserializer(bytes);
     try {
       byte version = in.readByte();
-      if (version != VERSION) {
-        throw new IOException("state of version " + version + ", this kernel reads " + VERSION);
+      if (version < VERSION_OF_TYPES || version > VERSION) {
+        throw new IOException(
+            "state of version " + version + ", this kernel reads " + VERSION + " and lower");
       }
-      return new Timeline(in.readInt(), read(true, in), read(false, in));
+      return new Timeline(version, in.readInt(), read(true, in), read(false, in));
     } catch (IOException e) {
       throw new UncheckedIOException("temporal_join: cannot read state", e);
     }

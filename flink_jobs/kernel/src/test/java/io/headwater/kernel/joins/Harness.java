@@ -131,7 +131,7 @@ final class Harness {
 
   private Timeline state(String key) {
     Timeline state = states.computeIfAbsent(key, k -> new Timeline(7));
-    state.check(7);
+    state.check(7, 7);
     return state;
   }
 

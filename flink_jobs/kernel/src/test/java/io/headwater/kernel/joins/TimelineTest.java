@@ -3,16 +3,19 @@ package io.headwater.kernel.joins;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.UncheckedIOException;
+import java.util.HexFormat;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.binary.BinaryRowData;
 import org.apache.flink.table.runtime.typeutils.RowDataSerializer;
 import org.apache.flink.table.types.logical.LogicalType;
+import org.apache.flink.table.types.logical.RowType;
 import org.apache.flink.util.FlinkRuntimeException;
 import org.junit.jupiter.api.Test;
 
@@ -53,8 +56,45 @@ class TimelineTest {
     assertEquals(row(null), read.at(18));
     assertNull(read.at(19));
     assertNull(read.at(20));
-    read.check(7);
-    assertThrows(FlinkRuntimeException.class, () -> read.check(8));
+    read.check(7, 5);
+    assertThrows(FlinkRuntimeException.class, () -> read.check(8, 7));
+  }
+
+  @Test
+  void stateOfTheFirstVersionKnewTheTypesAloneAndIsOfTheColumnsFromThenOn() {
+    byte[] deletedSinceTen =
+        HexFormat.of()
+            .parseHex("0100000007" + "00000001000000000000000a7fffffffffffffffffff" + "00000000");
+    assertThrows(FlinkRuntimeException.class, () -> Timeline.decode(deletedSinceTen).check(7, 5));
+    Timeline read = Timeline.decode(deletedSinceTen);
+    assertArrayEquals(deletedSinceTen, read.encode());
+    read.check(9, 7);
+    read.check(9, 7);
+    Timeline written = Timeline.decode(read.encode());
+    written.check(9, 0);
+    assertThrows(FlinkRuntimeException.class, () -> written.check(7, 7));
+    assertFalse(written.isEmpty());
+  }
+
+  @Test
+  void columnsOfOneTypeInAnotherOrderAreOthers() {
+    TemporalJoin.Columns columns = columns("wind_speed", "visib");
+    TemporalJoin.Columns swapped = columns("visib", "wind_speed");
+    assertEquals(columns.fingerprint(), columns("wind_speed", "visib").fingerprint());
+    assertNotEquals(columns.fingerprint(), swapped.fingerprint());
+    assertEquals(columns.fingerprintOfTypes(), swapped.fingerprintOfTypes());
+    // As kernels that wrote version 1 made it.
+    assertEquals("[BIGINT][BIGINT, BIGINT]".hashCode(), columns.fingerprintOfTypes());
+  }
+
+  private static TemporalJoin.Columns columns(String... names) {
+    LogicalType[] types = {TYPES[0], TYPES[0]};
+    return new TemporalJoin.Columns(
+        RowType.of(TYPES, new String[] {"rowtime"}),
+        0,
+        new int[] {0},
+        RowType.of(types, names),
+        false);
   }
 
   @Test
