@@ -205,7 +205,7 @@ def _read(source: Part, ddl: str, reading: Reading, span: Span, pace: str | None
     """The source's own DDL over those offsets; the archive's before it where there is one."""
     log = _bounded(ddl, reading, span)
     if pace is not None:
-        log = log.replace("'connector' = 'kafka'", "'connector' = 'kafka-replay'", 1)
+        log = log.replace("'connector' = 'kafka", "'connector' = 'kafka-replay", 1)
         log = untraced(_paced(log, pace))
     if not isinstance(source, EventStream) or not reading.archive:
         return log

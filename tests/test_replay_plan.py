@@ -316,7 +316,11 @@ def test_a_replay_reads_kafka_whole_or_fails_and_a_live_job_goes_on(end):
     script = replay_sql(JOB, Isolation("replay", "b", "flights~r", "pace"), Span(0, end), readings)
     assert "'connector' = 'kafka-replay'" in script
     assert "'connector' = 'kafka',\n  'topic' = 'flights.departures',\n" not in script
-    assert "'connector' = 'kafka-replay'" not in restart_sql(JOB, 0, readings)
+    assert script.count("'connector' = 'kafka-replay-versions'") == 2
+    assert "'connector' = 'kafka-versions'" not in script
+    live = restart_sql(JOB, 0, readings)
+    assert "kafka-replay" not in live
+    assert live.count("'connector' = 'kafka-versions'") == 2
 
 
 def test_the_other_version_counts_unless_live_is_newer():

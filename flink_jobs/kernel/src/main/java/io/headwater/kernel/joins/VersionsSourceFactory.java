@@ -9,15 +9,27 @@ import org.apache.flink.table.data.RowData;
  * {@code 'connector' = 'kafka-versions'}: a Kafka table whose watermarks are those of {@link
  * CatchUp}, whatever the table declares. All options are those of {@code kafka}.
  */
-public final class VersionsSourceFactory extends KafkaTableFactory {
+public class VersionsSourceFactory extends KafkaTableFactory {
+
+  private final boolean passesByWhatIsDeleted;
 
   /** Called by Flink. */
   public VersionsSourceFactory() {
-    super("kafka-versions");
+    this("kafka-versions", true);
+  }
+
+  VersionsSourceFactory(String identifier, boolean passesByWhatIsDeleted) {
+    super(identifier);
+    this.passesByWhatIsDeleted = passesByWhatIsDeleted;
   }
 
   @Override
-  protected WatermarkStrategy<RowData> watermarks(
+  protected final boolean passesByWhatIsDeleted() {
+    return passesByWhatIsDeleted;
+  }
+
+  @Override
+  protected final WatermarkStrategy<RowData> watermarks(
       WatermarkStrategy<RowData> declared, LogEnd logEnd) {
     return context ->
         new CatchUp(
