@@ -132,8 +132,8 @@ public final class LogEnd implements Serializable {
     for (KafkaPartitionSplit split : splits) {
       TopicPartition partition = split.getTopicPartition();
       long at = split.getStartingOffset();
-      if (at == KafkaPartitionSplit.EARLIEST_OFFSET) {
-        at = begins.get(partition);
+      if (at != KafkaPartitionSplit.COMMITTED_OFFSET) {
+        at = Math.max(at, begins.get(partition));
       }
       left += Math.max(0, ends.get(partition) - at);
     }

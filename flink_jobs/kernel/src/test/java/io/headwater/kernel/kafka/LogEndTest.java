@@ -38,6 +38,13 @@ class LogEndTest {
   }
 
   @Test
+  void whatKafkaHasDeletedIsNotToCome() {
+    assertEquals(5, left(2, 0));
+    Map<TopicPartition, Long> emptied = Map.of(ZERO, 5000L);
+    assertEquals(0, LogEnd.left(List.of(new KafkaPartitionSplit(ZERO, 1000)), emptied, emptied));
+  }
+
+  @Test
   void whereItStandsInItsGroupIsNotKnown() {
     assertTrue(left(10, KafkaPartitionSplit.COMMITTED_OFFSET) > 0);
   }
