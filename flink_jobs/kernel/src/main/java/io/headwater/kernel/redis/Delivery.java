@@ -101,8 +101,12 @@ final class Delivery implements AutoCloseable {
       return pipeline != null;
     }
 
+    /** A cluster's pipeline has connections of its own, and a refusal leaves them with it. */
     void forgetSending() {
-      pipeline = null;
+      if (pipeline != null) {
+        RedisLink.close(pipeline);
+        pipeline = null;
+      }
       answers.clear();
       replicas = null;
     }
@@ -191,6 +195,10 @@ final class Delivery implements AutoCloseable {
         failure = new IOException("closed while rows were being written", e);
       } catch (Throwable e) {
         failure = new IOException(name() + ": " + e, e);
+      } finally {
+        if (thread.isShutdown()) {
+          disconnect(); // whoever closes this may have waited no longer
+        }
       }
     }
     underWay.forEach(left -> left.landed.completeExceptionally(failure));
@@ -265,7 +273,7 @@ final class Delivery implements AutoCloseable {
     return false;
   }
 
-  private void disconnect() {
+  private synchronized void disconnect() {
     if (link != null) {
       link.close();
       link = null;

@@ -91,7 +91,8 @@ final class RedisLink implements AutoCloseable {
     close(client);
   }
 
-  private static void close(AutoCloseable client) {
+  /** Closes quietly. */
+  static void close(AutoCloseable client) {
     try {
       client.close();
     } catch (Exception e) {

@@ -15,8 +15,14 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import io.headwater.kernel.redis.Fixture.Clock;
 import io.headwater.kernel.redis.Fixture.Metrics;
 import java.io.IOException;
+import java.io.InputStream;
+import java.io.OutputStream;
 import java.io.PrintWriter;
 import java.io.StringWriter;
+import java.net.InetAddress;
+import java.net.ServerSocket;
+import java.net.Socket;
+import java.net.SocketException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
@@ -539,6 +545,8 @@ class RedisWriterTest {
           two.scriptFlush();
         }
       }
+      awaitAlone(one);
+      awaitAlone(two);
       assertEquals(500, one.dbSize() + two.dbSize());
       assertTrue(one.dbSize() > 100 && two.dbSize() > 100);
       assertEquals(1000, metrics.count("redisWrites"));
@@ -549,6 +557,45 @@ class RedisWriterTest {
   private static boolean isUp(Jedis node) {
     String info = new String((byte[]) node.sendCommand(Protocol.Command.CLUSTER, "INFO"), UTF_8);
     return info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:2");
+  }
+
+  /** Waits as long as a test may take until nobody else is connected. */
+  private static void awaitAlone(Jedis node) throws Exception {
+    long deadline = System.nanoTime() + 10_000_000_000L;
+    while (node.clientList().lines().count() > 1 && System.nanoTime() < deadline) {
+      Thread.sleep(5);
+    }
+    assertEquals(1, node.clientList().lines().count(), node.clientList());
+  }
+
+  @Test
+  void whatIsConnectedToAfterItIsClosedIsLetGoOf() throws Exception {
+    try (ServerSocket slow = new ServerSocket(0, 1, InetAddress.getByName("127.0.0.1"))) {
+      RedisWriter writer = writer(Fixture.config(slow.getLocalPort(), 1));
+      writer.write(row("JFK", 1, 1d), null);
+      try (Socket client = slow.accept()) {
+        InputStream asked = client.getInputStream();
+        assertTrue(asked.read() >= 0);
+        CompletableFuture<Void> closed = CompletableFuture.runAsync(writer::close);
+        // The script's name, so slowly that the writer is closed before it is told.
+        OutputStream answer = client.getOutputStream();
+        answer.write("$400\r\n".getBytes(UTF_8));
+        int told = 0;
+        for (; told < 400 && !closed.isDone(); told++) {
+          answer.write('a');
+          Thread.sleep(100);
+        }
+        closed.get();
+        // The rest, and what the row's call is answered.
+        answer.write(("a".repeat(400 - told) + "\r\n:1\r\n").getBytes(UTF_8));
+        client.setSoTimeout(10_000);
+        try {
+          while (asked.read() >= 0) {}
+        } catch (SocketException reset) {
+          // It was closed with something left to read.
+        }
+      }
+    }
   }
 
   @Test
