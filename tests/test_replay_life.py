@@ -19,11 +19,13 @@ from flink_jobs.rest import FlinkError
 from flink_jobs.sql import job_sql, jobs
 from headwater.replays import holdings, journal, live, run
 from headwater.replays import promote as promotion
+from headwater.replays.context import Context
 from headwater.replays.jobs import ReplayJobs
 from headwater.replays.journal import Journal, Replay, ReplayBusy
 from headwater.replays.plan import Planner, ReplayError, SourcePlan, Wanted
 from headwater.replays.promote import PromotionError, promote
 from headwater.replays.run import Replays
+from headwater.settings import Settings
 from iceberg.archive import SnapshotGone
 from iceberg.catalog import TableMismatch, create_archive, empty_branch
 from iceberg.maintenance import Care, expire
@@ -96,7 +98,7 @@ def opened(world, flink):
         catalog_url=lambda: str(world.catalog.engine.url),
         warehouse=str(world.folder),
         kafka_access=None,
-        ports=SimpleNamespace(redis=world.client.connection_pool.connection_kwargs["port"]),
+        redis_url=f"redis://127.0.0.1:{world.client.connection_pool.connection_kwargs['port']}",
     )
     return Replays(settings, repository)
 
@@ -632,3 +634,10 @@ def test_prune_takes_what_was_begun_and_never_launched(replays, world, flink, ar
     assert [one.id for one in replays.prune(0.0, dry=True)] == ["0001", "0002"]
     assert [one.id for one in replays.prune(60.0, dry=False)] == ["0002"]
     assert [one.id for one in world.journal.all()] == ["0001", "0003"], "its job runs"
+
+
+def test_replays_write_to_the_redis_that_their_jobs_read(tmp_path):
+    elsewhere = {"HEADWATER_STATE": str(tmp_path), "HEADWATER_REDIS_URL": "redis://online:6380/2"}
+    reached = Context(Settings.read(elsewhere), repository).online().connection_pool
+    where = [reached.connection_kwargs[part] for part in ("host", "port", "db")]
+    assert where == ["online", 6380, 2]

@@ -40,7 +40,7 @@ class Context:
 
     def online(self) -> redis.Redis:
         """A connection to the online store."""
-        return redis.Redis(port=self.settings.ports.redis)
+        return redis.Redis.from_url(self.settings.redis_url)
 
     @cached_property
     def cores(self) -> Cores:

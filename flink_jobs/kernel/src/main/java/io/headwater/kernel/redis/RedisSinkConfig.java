@@ -28,11 +28,7 @@ record RedisSinkConfig(
 
   /** Names the server without the password that the URL may hold. */
   String server() {
-    return url.getHost() + ":" + port();
-  }
-
-  int port() {
-    return url.getPort() == -1 ? 6379 : url.getPort();
+    return RedisAccess.server(url).toString();
   }
 
   /** Says nothing of the URL, see {@link #server}. */

@@ -1,12 +1,10 @@
 package io.headwater.kernel.replay;
 
-import java.io.IOException;
+import io.headwater.kernel.redis.RedisAccess;
 import java.io.Serializable;
 import java.lang.ref.WeakReference;
 import java.net.URI;
 import java.net.URISyntaxException;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
@@ -14,10 +12,7 @@ import javax.annotation.Nullable;
 import org.apache.flink.table.api.ValidationException;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
-import redis.clients.jedis.DefaultJedisClientConfig;
-import redis.clients.jedis.HostAndPort;
 import redis.clients.jedis.Jedis;
-import redis.clients.jedis.util.JedisURIHelper;
 
 /**
  * How many records a second may pass, told by a key in Redis and changed while a job runs.
@@ -152,7 +147,7 @@ record Pace(URI url, @Nullable String username, @Nullable String passwordFile, S
           gate.tell(answer);
         }
         warned = false;
-      } catch (RuntimeException | IOException e) {
+      } catch (RuntimeException e) {
         if (!warned) {
           LOG.warn("{}: the last rate holds until Redis answers: {}", this, e.toString());
         }
@@ -173,20 +168,8 @@ record Pace(URI url, @Nullable String username, @Nullable String passwordFile, S
     }
   }
 
-  private Jedis connect() throws IOException {
-    String password =
-        passwordFile != null
-            ? Files.readString(Path.of(passwordFile)).strip()
-            : JedisURIHelper.getPassword(url);
-    DefaultJedisClientConfig.Builder config =
-        DefaultJedisClientConfig.builder()
-            .connectionTimeoutMillis(TIMEOUT_MS)
-            .socketTimeoutMillis(TIMEOUT_MS)
-            .serverDefaultProtocol()
-            .ssl(JedisURIHelper.isRedisSSLScheme(url))
-            .user(username != null ? username : JedisURIHelper.getUser(url))
-            .password(password);
-    int port = url.getPort() == -1 ? 6379 : url.getPort();
-    return new Jedis(new HostAndPort(url.getHost(), port), config.build());
+  private Jedis connect() {
+    return new Jedis(
+        RedisAccess.server(url), RedisAccess.of(url, username, passwordFile, TIMEOUT_MS));
   }
 }

@@ -13,14 +13,14 @@ import org.junit.jupiter.api.Assumptions;
 import redis.clients.jedis.Jedis;
 
 /** A real redis-server on a free port, which keeps what it has acknowledged over a kill. */
-final class RedisServer implements AutoCloseable {
+public final class RedisServer implements AutoCloseable {
 
   private final Path directory;
   private final String[] arguments;
   final int port;
   private Process process;
 
-  RedisServer(String... arguments) throws Exception {
+  public RedisServer(String... arguments) throws Exception {
     String binary = System.getProperty("redis.server", "");
     Assumptions.assumeTrue(
         Files.isRegularFile(Path.of(binary)), "-Dredis.server= names no redis-server");
@@ -87,7 +87,11 @@ final class RedisServer implements AutoCloseable {
     process.destroyForcibly().waitFor();
   }
 
-  Jedis client() {
+  public String url() {
+    return Fixture.url(port);
+  }
+
+  public Jedis client() {
     return new Jedis("127.0.0.1", port);
   }
 
