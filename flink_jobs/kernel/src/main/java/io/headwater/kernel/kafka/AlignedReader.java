@@ -29,10 +29,15 @@ final class AlignedReader<T> implements SourceReader<T, KafkaPartitionSplit> {
 
   private final SourceReader<T, KafkaPartitionSplit> kafka;
   private final Map<Integer, SplitFetcher<?, KafkaPartitionSplit>> fetchers;
+  private final Runnable allAssigned;
 
-  /** Of a reader that Flink's Kafka source made. */
-  AlignedReader(SourceReader<T, KafkaPartitionSplit> kafka) {
+  /**
+   * Of a reader that Flink's Kafka source made; {@code allAssigned} is run when the enumerator says
+   * that all partitions are.
+   */
+  AlignedReader(SourceReader<T, KafkaPartitionSplit> kafka, Runnable allAssigned) {
     this.kafka = kafka;
+    this.allAssigned = allAssigned;
     this.fetchers = fetchers(kafka);
   }
 
@@ -138,7 +143,11 @@ final class AlignedReader<T> implements SourceReader<T, KafkaPartitionSplit> {
 
   @Override
   public void handleSourceEvents(SourceEvent event) {
-    kafka.handleSourceEvents(event);
+    if (Ending.isAssigned(event)) {
+      allAssigned.run();
+    } else {
+      kafka.handleSourceEvents(event);
+    }
   }
 
   @Override

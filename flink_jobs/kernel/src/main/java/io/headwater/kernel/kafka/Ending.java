@@ -29,7 +29,8 @@ import org.apache.flink.table.data.RowData;
  * found partitions that are new to it. One that is restored knows all of them, finds none, and says
  * nothing: its readers finish their partitions and then wait for ever. Here it says so for it, to
  * each reader, unless partitions are still to be assigned. A {@link LogEnd} follows its readers,
- * and they are {@link AlignedReader}s.
+ * and they are {@link AlignedReader}s. One that has no partition is told, when it asks, that all
+ * are assigned: it would not know otherwise that none is to come.
  */
 final class Ending implements Source<RowData, KafkaPartitionSplit, KafkaSourceEnumState> {
 
@@ -88,18 +89,23 @@ final class Ending implements Source<RowData, KafkaPartitionSplit, KafkaSourceEn
     return source.getBoundedness();
   }
 
+  /** Whether {@code event} tells a reader that all partitions are assigned. */
+  static boolean isAssigned(SourceEvent event) {
+    return event == Assignment.DONE;
+  }
+
   @Override
   public SourceReader<RowData, KafkaPartitionSplit> createReader(SourceReaderContext context)
       throws Exception {
     SourceReader<RowData, KafkaPartitionSplit> reader = source.createReader(context);
-    logEnd.follow(reader);
-    return new AlignedReader<>(reader);
+    logEnd.follow(reader, () -> context.sendSourceEventToCoordinator(Assignment.ASKED_FOR));
+    return new AlignedReader<>(reader, logEnd::allAssigned);
   }
 
   @Override
   public SplitEnumerator<KafkaPartitionSplit, KafkaSourceEnumState> createEnumerator(
       SplitEnumeratorContext<KafkaPartitionSplit> context) throws Exception {
-    return source.createEnumerator(context);
+    return new Enumerator(source.createEnumerator(context), context, false);
   }
 
   @Override
@@ -108,11 +114,8 @@ final class Ending implements Source<RowData, KafkaPartitionSplit, KafkaSourceEn
       throws Exception {
     SplitEnumerator<KafkaPartitionSplit, KafkaSourceEnumState> restored =
         source.restoreEnumerator(context, checkpoint);
-    boolean ends =
-        source.getBoundedness() == Boundedness.BOUNDED
-            && checkpoint.initialDiscoveryFinished()
-            && checkpoint.unassignedInitialPartitions().isEmpty();
-    return ends ? new Restored(restored, context) : restored;
+    boolean ends = source.getBoundedness() == Boundedness.BOUNDED && Assignment.isDone(checkpoint);
+    return new Enumerator(restored, context, ends);
   }
 
   @Override
@@ -125,9 +128,21 @@ final class Ending implements Source<RowData, KafkaPartitionSplit, KafkaSourceEn
     return source.getEnumeratorCheckpointSerializer();
   }
 
-  private record Restored(
+  /** What a reader and the enumerator say to each other of partitions. */
+  private enum Assignment implements SourceEvent {
+    ASKED_FOR,
+    DONE;
+
+    static boolean isDone(KafkaSourceEnumState state) {
+      return state.initialDiscoveryFinished() && state.unassignedInitialPartitions().isEmpty();
+    }
+  }
+
+  /** Says to each reader that nothing more will come, if it {@code ends}. */
+  private record Enumerator(
       SplitEnumerator<KafkaPartitionSplit, KafkaSourceEnumState> kafka,
-      SplitEnumeratorContext<KafkaPartitionSplit> context)
+      SplitEnumeratorContext<KafkaPartitionSplit> context,
+      boolean ends)
       implements SplitEnumerator<KafkaPartitionSplit, KafkaSourceEnumState> {
 
     @Override
@@ -149,7 +164,9 @@ final class Ending implements Source<RowData, KafkaPartitionSplit, KafkaSourceEn
     @Override
     public void addReader(int subtask) {
       kafka.addReader(subtask);
-      context.signalNoMoreSplits(subtask);
+      if (ends) {
+        context.signalNoMoreSplits(subtask);
+      }
     }
 
     @Override
@@ -162,9 +179,22 @@ final class Ending implements Source<RowData, KafkaPartitionSplit, KafkaSourceEn
       kafka.notifyCheckpointComplete(checkpoint);
     }
 
+    /** What it answers comes to a reader after the partitions that it was assigned. */
     @Override
     public void handleSourceEvent(int subtask, SourceEvent event) {
-      kafka.handleSourceEvent(subtask, event);
+      if (event != Assignment.ASKED_FOR) {
+        kafka.handleSourceEvent(subtask, event);
+      } else if (Assignment.isDone(state())) {
+        context.sendEventToSourceReader(subtask, Assignment.DONE);
+      }
+    }
+
+    private KafkaSourceEnumState state() {
+      try {
+        return kafka.snapshotState(-1); // of no checkpoint
+      } catch (Exception e) {
+        throw new IllegalStateException(e);
+      }
     }
 
     @Override

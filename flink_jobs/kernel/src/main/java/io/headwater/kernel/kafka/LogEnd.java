@@ -40,7 +40,9 @@ public final class LogEnd implements Serializable {
   public static final long UNTOLD = -1;
 
   @Nullable private transient SourceReader<?, ?> reader;
+  @Nullable private transient Runnable assignment;
   @Nullable private transient Bounds bounds;
+  private transient boolean allAssigned;
   private transient boolean reached;
   private transient boolean untold;
 
@@ -69,8 +71,15 @@ public final class LogEnd implements Serializable {
         });
   }
 
-  void follow(SourceReader<?, ?> reader) {
+  /** By {@code assignment} it asks whether all partitions are assigned. */
+  void follow(SourceReader<?, ?> reader, Runnable assignment) {
     this.reader = reader;
+    this.assignment = assignment;
+  }
+
+  /** If the reader has no partition by now, it gets none of those there are. */
+  void allAssigned() {
+    allAssigned = true;
   }
 
   /**
@@ -87,6 +96,10 @@ public final class LogEnd implements Serializable {
     List<KafkaPartitionSplit> splits = splits(reader, number - 1);
     if (splits.isEmpty()) {
       number--; // there were no partitions by that number, and it takes none any more
+      if (allAssigned) {
+        return 0;
+      }
+      assignment.run();
       return UNTOLD;
     }
     long left = left(splits);

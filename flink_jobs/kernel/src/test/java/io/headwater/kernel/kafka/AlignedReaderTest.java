@@ -54,7 +54,7 @@ class AlignedReaderTest {
 
     Followed(TopicPartition... partitions) throws Exception {
       SourceReader<String, KafkaPartitionSplit> kafka = KafkaReaders.reader();
-      reader = new AlignedReader<>(kafka);
+      reader = new AlignedReader<>(kafka, () -> {});
       reader.start();
       reader.addSplits(
           List.of(partitions).stream().map(p -> new KafkaPartitionSplit(p, 5)).toList());

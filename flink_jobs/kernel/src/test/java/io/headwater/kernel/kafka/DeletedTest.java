@@ -8,8 +8,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.atomic.AtomicReference;
-import org.apache.flink.api.common.eventtime.WatermarkStrategy;
-import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.connector.source.SourceReader;
 import org.apache.flink.connector.base.source.reader.SourceReaderBase;
 import org.apache.flink.connector.base.source.reader.fetcher.SplitFetcherManager;
@@ -19,11 +17,6 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.OffsetOut
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.TopicPartition;
 import org.apache.flink.runtime.throwable.ThrowableClassifier;
 import org.apache.flink.runtime.throwable.ThrowableType;
-import org.apache.flink.streaming.api.datastream.DataStream;
-import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
-import org.apache.flink.table.connector.ProviderContext;
-import org.apache.flink.table.connector.source.DataStreamScanProvider;
-import org.apache.flink.table.data.RowData;
 import org.junit.jupiter.api.Test;
 
 class DeletedTest {
@@ -33,29 +26,9 @@ class DeletedTest {
   /** What a table's readers do where the offset that comes next is not there. */
   private static String reset(boolean passesByWhatIsDeleted) {
     KafkaSource<String> source = KafkaReaders.source();
-    DataStreamScanProvider provider =
-        (DataStreamScanProvider)
-            Ending.provider(of(source), new LogEnd(Map.of()), passesByWhatIsDeleted);
-    provider.produceDataStream(null, StreamExecutionEnvironment.getExecutionEnvironment());
+    KafkaReaders.ending(source, new LogEnd(Map.of()), passesByWhatIsDeleted);
     Properties client = (Properties) AlignedReader.read(KafkaSource.class, "props", source);
     return client.getProperty("auto.offset.reset");
-  }
-
-  @SuppressWarnings({"unchecked", "rawtypes"}) // what it reads does not matter
-  private static DataStreamScanProvider of(KafkaSource source) {
-    return new DataStreamScanProvider() {
-      @Override
-      public DataStream<RowData> produceDataStream(
-          ProviderContext context, StreamExecutionEnvironment environment) {
-        return environment.fromSource(
-            source, WatermarkStrategy.noWatermarks(), "planes", TypeInformation.of(RowData.class));
-      }
-
-      @Override
-      public boolean isBounded() {
-        return false;
-      }
-    };
   }
 
   @Test
@@ -84,7 +57,7 @@ class DeletedTest {
   @SuppressWarnings("unchecked")
   private static RuntimeException failingOf(Throwable failure) throws Exception {
     SourceReader<String, KafkaPartitionSplit> kafka = KafkaReaders.reader();
-    try (AlignedReader<String> reader = new AlignedReader<>(kafka)) {
+    try (AlignedReader<String> reader = new AlignedReader<>(kafka, () -> {})) {
       reader.start();
       reader.addSplits(List.of(new KafkaPartitionSplit(ZERO, 12)));
       Object manager = AlignedReader.read(SourceReaderBase.class, "splitFetcherManager", kafka);

@@ -58,7 +58,7 @@ class LogEndTest {
   void aReaderMayGetItsPartitionsAfterItWasAsked() throws Exception {
     LogEnd end = new LogEnd(Map.of("properties.bootstrap.servers", KafkaReaders.NOBODY));
     try (SourceReader<String, KafkaPartitionSplit> reader = KafkaReaders.reader()) {
-      end.follow(reader);
+      end.follow(reader, () -> {});
       assertEquals(LogEnd.UNTOLD, end.left());
       reader.addSplits(List.of(new KafkaPartitionSplit(ZERO, 5)));
       assertEquals(LogEnd.UNTOLD, end.left());
