@@ -1,12 +1,11 @@
 package io.headwater.kernel.joins;
 
 import io.headwater.kernel.planner.InternalRows;
+import io.headwater.kernel.planner.StateOfKey;
 import java.io.Serializable;
-import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.EnumSet;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Objects;
 import java.util.Optional;
@@ -29,11 +28,9 @@ import org.apache.flink.table.runtime.typeutils.RowDataSerializer;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.CallContext;
 import org.apache.flink.table.types.inference.InputTypeStrategies;
-import org.apache.flink.table.types.inference.StateTypeStrategy;
 import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.StaticArgumentTrait;
 import org.apache.flink.table.types.inference.TypeInference;
-import org.apache.flink.table.types.inference.TypeStrategies;
 import org.apache.flink.table.types.logical.LogicalType;
 import org.apache.flink.table.types.logical.LogicalTypeRoot;
 import org.apache.flink.table.types.logical.RowType;
@@ -128,15 +125,6 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
 
   @Override
   public TypeInference getTypeInference(DataTypeFactory typeFactory) {
-    LinkedHashMap<String, StateTypeStrategy> state = new LinkedHashMap<>();
-    DataType stored =
-        DataTypes.STRUCTURED(StoredTimeline.class, DataTypes.FIELD("encoded", DataTypes.BYTES()));
-    state.put(
-        "state",
-        StateTypeStrategy.of(
-            TypeStrategies.explicit(
-                MapView.newMapViewDataType(DataTypes.INT().notNull(), stored.notNull())),
-            Duration.ZERO));
     EnumSet<StaticArgumentTrait> traits =
         EnumSet.of(StaticArgumentTrait.TABLE, StaticArgumentTrait.SET_SEMANTIC_TABLE);
     return TypeInference.newBuilder()
@@ -145,7 +133,7 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
             StaticArgument.table("versions", RowData.class, false, traits))
         .inputTypeStrategy(
             columns == null ? InputTypeStrategies.WILDCARD : new InternalRows(EVENTS, VERSIONS))
-        .stateTypeStrategies(state)
+        .stateTypeStrategies(StateOfKey.of(StoredTimeline.class))
         .outputTypeStrategy(call -> Optional.of(outputType(call)))
         .build();
   }

@@ -51,13 +51,11 @@ final class ArchiveReader implements SourceReader<RowData, ArchiveSplit> {
 
   private Table table;
   private Schema read;
-  private Column[] out;
+  private boolean[] milliseconds;
   private RowData.FieldGetter[] getters;
   private int offsetAt;
   private int timeAt;
   private Pace.Gate gate;
-
-  private record Column(int position, boolean milliseconds) {}
 
   private static final class Active {
     final ArchiveSplit split;
@@ -110,15 +108,13 @@ final class ArchiveReader implements SourceReader<RowData, ArchiveSplit> {
     timeAt = place(fields, EVENT_TIME);
     read = new Schema(fields);
     RowType there = FlinkSchemaUtil.convert(read);
-    out = new Column[columns.getFieldCount()];
-    getters = new RowData.FieldGetter[out.length];
-    for (int i = 0; i < out.length; i++) {
+    milliseconds = new boolean[columns.getFieldCount()];
+    getters = new RowData.FieldGetter[milliseconds.length];
+    for (int i = 0; i < getters.length; i++) {
       LogicalType type = there.getTypeAt(i);
-      out[i] =
-          new Column(
-              i,
-              columns.getTypeAt(i).is(LogicalTypeRoot.BIGINT)
-                  && type.is(LogicalTypeRoot.TIMESTAMP_WITH_LOCAL_TIME_ZONE));
+      milliseconds[i] =
+          columns.getTypeAt(i).is(LogicalTypeRoot.BIGINT)
+              && type.is(LogicalTypeRoot.TIMESTAMP_WITH_LOCAL_TIME_ZONE);
       getters[i] = RowData.createFieldGetter(type, i);
     }
     context.metricGroup().setPendingRecordsGauge(() -> pending);
@@ -205,10 +201,10 @@ final class ArchiveReader implements SourceReader<RowData, ArchiveSplit> {
   }
 
   private RowData produced(RowData row) {
-    GenericRowData result = new GenericRowData(out.length);
-    for (int i = 0; i < out.length; i++) {
+    GenericRowData result = new GenericRowData(getters.length);
+    for (int i = 0; i < getters.length; i++) {
       Object value = getters[i].getFieldOrNull(row);
-      if (out[i].milliseconds && value != null) {
+      if (milliseconds[i] && value != null) {
         value = ((TimestampData) value).getMillisecond();
       }
       result.setField(i, value);

@@ -53,14 +53,4 @@ final class BufferedRow implements Comparable<BufferedRow> {
     }
     return order;
   }
-
-  @Override
-  public boolean equals(Object other) {
-    return other instanceof BufferedRow row && compareTo(row) == 0;
-  }
-
-  @Override
-  public int hashCode() {
-    return 31 * Long.hashCode(time) + Arrays.hashCode(values);
-  }
 }

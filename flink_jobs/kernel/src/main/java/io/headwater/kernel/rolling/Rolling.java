@@ -1,10 +1,9 @@
 package io.headwater.kernel.rolling;
 
 import io.headwater.kernel.planner.InternalRows;
-import java.time.Duration;
+import io.headwater.kernel.planner.StateOfKey;
 import java.util.ArrayList;
 import java.util.EnumSet;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Optional;
 import org.apache.flink.metrics.Counter;
@@ -22,11 +21,9 @@ import org.apache.flink.table.functions.UserDefinedFunction;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.CallContext;
 import org.apache.flink.table.types.inference.InputTypeStrategies;
-import org.apache.flink.table.types.inference.StateTypeStrategy;
 import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.StaticArgumentTrait;
 import org.apache.flink.table.types.inference.TypeInference;
-import org.apache.flink.table.types.inference.TypeStrategies;
 import org.apache.flink.table.types.logical.RowType;
 
 /**
@@ -86,15 +83,6 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
 
   @Override
   public TypeInference getTypeInference(DataTypeFactory typeFactory) {
-    LinkedHashMap<String, StateTypeStrategy> state = new LinkedHashMap<>();
-    DataType stored =
-        DataTypes.STRUCTURED(StoredState.class, DataTypes.FIELD("encoded", DataTypes.BYTES()));
-    state.put(
-        "state",
-        StateTypeStrategy.of(
-            TypeStrategies.explicit(
-                MapView.newMapViewDataType(DataTypes.INT().notNull(), stored.notNull())),
-            Duration.ZERO));
     return TypeInference.newBuilder()
         .staticArguments(
             StaticArgument.table(
@@ -104,7 +92,7 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
                 EnumSet.of(StaticArgumentTrait.TABLE, StaticArgumentTrait.SET_SEMANTIC_TABLE)),
             StaticArgument.scalar("spec", DataTypes.STRING().notNull(), false))
         .inputTypeStrategy(spec == null ? InputTypeStrategies.WILDCARD : new InternalRows(INPUT))
-        .stateTypeStrategies(state)
+        .stateTypeStrategies(StateOfKey.of(StoredState.class))
         .outputTypeStrategy(call -> Optional.of(outputType(parse(call))))
         .build();
   }

@@ -16,10 +16,10 @@ public interface RowSpans {
     String stored();
 
     /** It can be read, with the other {@code rows} of its batch. */
-    void written(int rows);
+    default void written(int rows) {}
 
     /** A newer row took its place before it was written. */
-    void superseded();
+    default void superseded() {}
   }
 
   /** Begin to write a row of {@code eventTime}, milliseconds since 1970. */
@@ -28,7 +28,12 @@ public interface RowSpans {
   /** Those that go where this process' environment says, the same for all its tasks. */
   static RowSpans exported() {
     String endpoint = System.getenv(ENDPOINT);
-    return endpoint == null || endpoint.isBlank() ? new NoSpans() : OtlpSpans.to(endpoint);
+    return endpoint == null || endpoint.isBlank() ? none() : OtlpSpans.to(endpoint);
+  }
+
+  /** Makes none: what is stored leads to the span that sent the event. */
+  private static RowSpans none() {
+    return (view, trace, eventTime) -> () -> stored(trace.parent(), eventTime);
   }
 
   /** The text of {@link Write#stored}. */
