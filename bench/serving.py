@@ -473,7 +473,9 @@ def main() -> None:
                 with changing(redis_port, changes, CHANGES):
                     figures |= compare(bench, api, feast, options.seconds)
     figures["requests"] = float(sum(d["done"] for d in bench.details))
-    figures["failures"] = float(sum(d["failures"] for d in bench.details))
+    for figure, of_feast in (("failures", False), ("feast_failures", True)):
+        of = [d["failures"] for d in bench.details if (d["target"] == "feast") is of_feast]
+        figures[figure] = float(sum(of))
     publish("serving", figures, GOALS, bench.details)
 
 

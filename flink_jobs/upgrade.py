@@ -87,6 +87,15 @@ def _by_name(spec: str) -> dict[str, dict[str, Any]]:
     return {feature["name"]: feature for feature in json.loads(spec.replace("''", "'"))["features"]}
 
 
+def way_out(script: str) -> str:
+    """What to do where a job's state does not fit its new script, as a sentence."""
+    to = "" if "WATERMARK FOR" in script else " --to T"  # captured tables alone have none
+    return (
+        f"`headwater replay run VIEW… --from T{to} --promote` computes the past anew and starts it"
+        " from there"
+    )
+
+
 def _query(script: str) -> str:
     script = _RULES.sub(r"\1\2", script).replace(_LEFT_OUT, "")
     script = _KEYS.sub("", script)

@@ -18,7 +18,7 @@ from connectors.topics import check_transactions
 from flink_jobs.replay import Reading, restart_sql, resumed_sql
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
 from flink_jobs.sql import Job, job_sql, jobs
-from flink_jobs.upgrade import breaks
+from flink_jobs.upgrade import breaks, way_out
 from headwater.files import write_whole
 from headwater.local.submitter import submitted
 from headwater.savepoints import (
@@ -292,8 +292,7 @@ class Jobs:
             if savepoint is not None and reasons and job.views:
                 raise FlinkError(
                     f"{job.name} cannot go on from its savepoint: {'; '.join(reasons)}."
-                    " `headwater replay run VIEW… --from T --promote` computes the past anew and"
-                    " starts it from there"
+                    f" {way_out(sql)}"
                 )
             if savepoint is not None and reasons:
                 report(f"{job.name} goes on where its tables end: {'; '.join(reasons)}")

@@ -14,7 +14,7 @@ from connectors.redis_codec import feature_field, timestamp_field
 from connectors.registered import served
 from feature_repo.registration import describe_feast
 from flink_jobs.sql import job_sql, jobs
-from flink_jobs.upgrade import breaks
+from flink_jobs.upgrade import breaks, way_out
 from headwater.deployment import chart_values
 from iceberg.catalog import ARCHIVE
 from iceberg.tables import describe, describe_archive
@@ -100,11 +100,7 @@ def _fate(reasons: list[str], script: str) -> str:
         return "goes on from its savepoint"
     if f"INTO headwater.`{ARCHIVE}`" in script:
         return f"goes on where its tables end: {'; '.join(reasons)}"
-    to = "" if "WATERMARK FOR" in script else " --to T"  # captured tables alone have none
-    return (
-        f"cannot go on from its savepoint: {'; '.join(reasons)}. `headwater replay run VIEW…"
-        f" --from T{to} --promote` computes the past anew and starts it from there"
-    )
+    return f"cannot go on from its savepoint: {'; '.join(reasons)}. {way_out(script)}"
 
 
 def difference(files: dict[str, str], root: Path) -> str:
