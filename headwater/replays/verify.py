@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa  # type: ignore[import-untyped]
 from pyiceberg.catalog import Catalog
-from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from pyiceberg.table import Table
 
 from headwater.replays.journal import Replay
@@ -125,6 +124,8 @@ def _rows(table: Table, within: str, snapshot: int | None) -> pa.RecordBatchRead
 
     With the columns of today, of a snapshot from before one was added, too.
     """
+    from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow  # it takes pandas with it
+
     scan = table.scan(row_filter=within, snapshot_id=snapshot)
     schema = schema_to_pyarrow(table.schema())
     read = ArrowScan(table.metadata, table.io, table.schema(), scan.row_filter)
