@@ -154,7 +154,6 @@ def kernel(tmp_path_factory):
 BY_USER = TemporalJoin(USERS, on="user", columns=NAMES)
 BY_PAGE = TemporalJoin(MOODS, on="page", columns=NAMES, within=Duration(15))
 QUICK = settings(
-    deadline=None,
     max_examples=200,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

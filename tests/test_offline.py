@@ -175,7 +175,7 @@ entity_rows = st.lists(
 orders = st.permutations(["user_id", "order", "event_timestamp", "label"])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(asked=entity_rows, columns=orders, naive=st.booleans(), known=st.booleans())
 def test_every_entity_row_gets_what_held_at_its_instant(world, asked, columns, naive, known):
     frame = pd.DataFrame(asked, columns=["user_id", "order", "event_timestamp"])

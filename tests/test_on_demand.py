@@ -118,7 +118,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(ANY, ROWS)
 def test_a_request_and_a_training_set_compute_the_same(expression, rows):
     inputs = tuple(Column(name, type_) for name, type_ in GIVEN.items())

@@ -45,7 +45,7 @@ def test_every_answer_is_one_the_document_tells_of(document, mode):
         operation = found.ok()
 
         @given(case=operation.as_strategy(generation_mode=mode))
-        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=60, suppress_health_check=list(HealthCheck))
         def ask(case):
             case.call_and_validate(checks=CHECKS, timeout=10)
 

@@ -230,7 +230,6 @@ def check(of: FeatureView, rows, events):
 
 
 QUICK = settings(
-    deadline=None,
     max_examples=120,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
