@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from datetime import datetime
-from pathlib import Path
 
 from connectors.ddl import create_table, identifier, literal, sql_type
 from flink_jobs.replay import Reading, Span, _reader
 from flink_jobs.sql import job_sql, jobs
-from headwater.local.flink import environment, jobmanager
 from headwater.recompute import instants, recompute
-from headwater.settings import Settings
 from schemas import (
     Column,
     Entity,
@@ -30,9 +26,8 @@ from schemas import (
     total,
     within,
 )
+from tests.pyflink import run_pyflink
 
-ROOT = Path(__file__).parent.parent
-FLINK = ROOT / "build/envs/flink/bin/python"
 SALES = EventStream(
     "sales",
     "sales",
@@ -142,17 +137,7 @@ def test_archived_events_that_break_a_rule_are_left_out_and_make_no_other_late(t
         "script": script(len(archived), tmp_path / "written"),
         "values": {**none, "warehouse": warehouse},
     }
-    settings = Settings.read({"HEADWATER_STATE": str(tmp_path / "state")})
-    jobmanager(settings).prepare()
-    run = subprocess.run(
-        [FLINK, "-c", RUN],
-        input=json.dumps(told),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment(settings) | {"PYTHONPATH": str(ROOT)},
-    )
-    assert run.returncode == 0, run.stderr[-6000:]
+    run_pyflink(RUN, told, tmp_path)
     found = {}
     for part in sorted((tmp_path / "written").rglob("part-*")):
         for line in part.read_text().splitlines():

@@ -21,8 +21,6 @@ from hypothesis import strategies as st
 
 from connectors.ddl import create_table, identifier, sql_type
 from flink_jobs.sql import job_sql, jobs
-from headwater.local.flink import environment, jobmanager
-from headwater.settings import Settings
 from headwater.temporal import Version, enrich, versions
 from schemas import (
     CdcTable,
@@ -44,6 +42,7 @@ from schemas import (
     over,
 )
 from schemas.served import served_stream
+from tests.pyflink import run_pyflink
 
 ROOT = Path(__file__).parent.parent
 KERNEL = ROOT / "build/jars/flink/headwater-kernel-0.1.0.jar"
@@ -351,17 +350,7 @@ def test_flink_sql_joins_the_same_on_both_state_backends(tmp_path):
         files[name] = tmp_path / f"{name}.json"
         files[name].write_text("".join(json.dumps(line) + "\n" for line in lines))
     sinks = [tmp_path / "hashmap", tmp_path / "rocksdb"]
-    platform = Settings.read({"HEADWATER_STATE": str(tmp_path / "state")})
-    jobmanager(platform).prepare()
-    run = subprocess.run(
-        [ROOT / "build/envs/flink/bin/python", "-c", SCRIPT],
-        input=json.dumps([script(sink.name, files, sink) for sink in sinks]),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment(platform) | {"PYTHONPATH": str(ROOT)},
-    )
-    assert run.returncode == 0, run.stderr[-6000:]
+    run_pyflink(SCRIPT, [script(sink.name, files, sink) for sink in sinks], tmp_path)
     wanted = {
         event["n"]: event
         for event in enrich(JOINED, clicks, {"users": known, "moods": versions(MOODS, moods)})

@@ -20,16 +20,14 @@ from feature_repo.flights.repository import repository
 from feature_repo.flights.views.origin_delays import origin_delays
 from flink_jobs.replay import Isolation, Reading, Span, replay_sql
 from flink_jobs.sql import job_sql, jobs
-from headwater.local.flink import environment, jobmanager
 from headwater.plan import derive, difference, upgrades, write
-from headwater.settings import Settings
 from iceberg.catalog import create_tables, open_catalog
 from iceberg.tables import partition_spec, table_schema
 from schemas import EventError, Repository, days, hours, mean, over
 from schemas.event import check_event
+from tests.pyflink import run_pyflink
 
 ROOT = Path(__file__).parent.parent
-FLINK = ROOT / "build/envs/flink/bin/python"
 
 
 def test_the_committed_plan_is_the_derived_one():
@@ -91,8 +89,6 @@ def test_flink_plans_every_job(tmp_path):
         "    values = {'kafka': 'k', 'group': 'g', 'epoch': '0', 'outage_ms': '900000', 'redis': 'redis://127.0.0.1:1'}\n"
         "    print(statement_set(table, sql, values).explain())\n"
     )
-    settings = Settings.read({"HEADWATER_STATE": str(tmp_path)})
-    jobmanager(settings).prepare()
     scripts = []
     for path, text in derive(repository).items():
         if path.endswith(".sql"):
@@ -101,21 +97,13 @@ def test_flink_plans_every_job(tmp_path):
             ]
             if any("INSERT INTO" in s for s in kept):  # the archive job writes nothing else
                 scripts.append(";\n".join(kept))
-    run = subprocess.run(
-        [FLINK, "-c", script],
-        input=json.dumps(scripts),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment(settings) | {"PYTHONPATH": str(ROOT)},
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    told = run_pyflink(script, scripts, tmp_path)
     for stream in repository.streams:
         # One source a job, whatever the number of its views.
-        assert run.stdout.count(f"table=[[default_catalog, sources, {stream.name}") > 0
+        assert told.count(f"table=[[default_catalog, sources, {stream.name}") > 0
     for view in repository.views:
-        assert f"default_catalog.online.{view.name}" in run.stdout
-    assert "rolling" in run.stdout
+        assert f"default_catalog.online.{view.name}" in told
+    assert "rolling" in told
 
 
 WRITES = """
@@ -149,27 +137,19 @@ def test_a_feature_declared_between_others_is_written_to_its_own_column(tmp_path
     scripts = replay_sql(job, apart, Span(0, 9), readings), job_sql(job)
     wanted = {feature.name: feature.window.size.seconds / 3600 for feature in features}
     put = ", ".join(f"CAST({value} AS DOUBLE) AS {name}" for name, value in wanted.items())
-    settings = Settings.read({"HEADWATER_STATE": str(tmp_path / "state")})
-    jobmanager(settings).prepare()
-    run = subprocess.run(
-        [FLINK, "-c", WRITES],
-        input=json.dumps(
-            {
-                "warehouse": f"file://{tmp_path}/hadoop",
-                "columns": ", ".join(f"{f.name} {types[str(f.field_type)]}" for f in fields),
-                "computed": f"SELECT 'JFK' AS origin, TO_TIMESTAMP_LTZ(5, 3) AS event_time, {put}",
-                "inserts": [
-                    re.search(r"INSERT INTO headwater\.features\.[^;]*", script)[0]
-                    for script in scripts
-                ],
-            }
-        ),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment(settings) | {"PYTHONPATH": str(ROOT)},
+    run_pyflink(
+        WRITES,
+        {
+            "warehouse": f"file://{tmp_path}/hadoop",
+            "columns": ", ".join(f"{f.name} {types[str(f.field_type)]}" for f in fields),
+            "computed": f"SELECT 'JFK' AS origin, TO_TIMESTAMP_LTZ(5, 3) AS event_time, {put}",
+            "inserts": [
+                re.search(r"INSERT INTO headwater\.features\.[^;]*", script)[0]
+                for script in scripts
+            ],
+        },
+        tmp_path,
     )
-    assert run.returncode == 0, run.stderr[-3000:]
     newest = max(tmp_path.glob("hadoop/features/origin_delays/metadata/v*.metadata.json"))
     table = StaticTable.from_metadata(f"file://{newest}")
     for branch in ("main", "apart"):
