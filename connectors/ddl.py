@@ -10,32 +10,30 @@ import json
 from collections.abc import Iterable, Mapping
 
 from schemas import EVENT_TIME, CdcTable, Column, Duration, EventStream, Expectation, Type
+from schemas.sources import OF_RECORDS
 
-REASON = "dead_reason"
-"""Why a record is a dead letter; null for every row that a view may see."""
+REASON, _PAYLOAD, PARTITION, OFFSET, _WRITTEN = OF_RECORDS
+"""Why a record is a dead letter, null for every row that a view may see, and its bytes then; where
+on its topic it stands; its timestamp there."""
 
 HEARTBEAT = "heartbeat"
 """The reason of a record that is a time alone: no event and no dead letter."""
-
-_PAYLOAD = "dead_payload"
-PARTITION, OFFSET = "kafka_partition", "kafka_offset"
-"""The columns that say where on its topic a record stands."""
 
 NO_RECORD = {
     REASON: "STRING",
     _PAYLOAD: "BYTES",
     PARTITION: "INT",
     OFFSET: "BIGINT",
-    "kafka_time": "TIMESTAMP_LTZ(3)",
+    _WRITTEN: "TIMESTAMP_LTZ(3)",
 }
 """What a source has beside its values: all null for one that is not read from Kafka."""
 
 _DEAD = (
     f"`{REASON}` STRING METADATA FROM 'value.reason' VIRTUAL",
     f"`{_PAYLOAD}` BYTES METADATA FROM 'value.payload' VIRTUAL",
-    "`kafka_partition` INT METADATA FROM 'partition' VIRTUAL",
-    "`kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL",
-    "`kafka_time` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL",
+    f"`{PARTITION}` INT METADATA FROM 'partition' VIRTUAL",
+    f"`{OFFSET}` BIGINT METADATA FROM 'offset' VIRTUAL",
+    f"`{_WRITTEN}` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL",
 )
 TRACEPARENT = "_traceparent"
 """The column of a traced stream with the trace that its record's headers name."""
@@ -259,8 +257,8 @@ def dead_insert(source: EventStream | CdcTable, prefix: str) -> str:
     headers = {
         "reason": identifier(REASON),
         "topic": literal(source_topic(source, prefix)),
-        "partition": "CAST(`kafka_partition` AS STRING)",
-        "offset": "CAST(`kafka_offset` AS STRING)",
+        "partition": f"CAST(`{PARTITION}` AS STRING)",
+        "offset": f"CAST(`{OFFSET}` AS STRING)",
     }
     entries = ",\n  ".join(
         f"{literal(name)}, ENCODE({value}, 'UTF-8')" for name, value in headers.items()
@@ -269,7 +267,7 @@ def dead_insert(source: EventStream | CdcTable, prefix: str) -> str:
         f"INSERT INTO dead.{identifier(source.name)}\n"
         f"SELECT `{_PAYLOAD}`, MAP[\n  {entries}\n],\n"
         # Kafka stores a time before 1970, and then refuses to take it again.
-        "  CASE WHEN `kafka_time` >= TO_TIMESTAMP_LTZ(0, 3) THEN `kafka_time` END\n"
+        f"  CASE WHEN `{_WRITTEN}` >= TO_TIMESTAMP_LTZ(0, 3) THEN `{_WRITTEN}` END\n"
         f"FROM sources.{identifier(source.name)}\n"
         f"WHERE `{REASON}` <> {literal(HEARTBEAT)};\n"
     )

@@ -12,6 +12,9 @@ import requests
 
 from schemas import HeadwaterError
 
+STOP_SECONDS = 120
+"""The longest that a job may take to stop."""
+
 _SECONDS = 5
 _AGAIN_SECONDS = 0.8
 _ENDED = ("FINISHED", "CANCELED", "FAILED")
@@ -70,7 +73,7 @@ class FlinkCluster:
         history = self.get(f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
         return str(history[0]["stacktrace"]).splitlines()[0] if history else ""
 
-    def stop(self, job_id: str, seconds: float = 120, folder: str | None = None) -> str:
+    def stop(self, job_id: str, seconds: float = STOP_SECONDS, folder: str | None = None) -> str:
         """Stop a job with a savepoint, in `folder` or the cluster's own; the savepoint's path.
 
         One that is just starting, or starts again, is waited for. One that fails between its

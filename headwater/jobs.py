@@ -203,8 +203,7 @@ class Jobs:
             self._cancel(job)
             for known in (self._savepoint(job), self._kept(job, "json")):
                 known.unlink(missing_ok=True)
-            request = self._script(job.name, sql) | {"begun": begun and asdict(begun)}
-            return self._run([request], report, (lock,))[job.name]
+            return self._run([self._script(job.name, sql, begun=begun)], report, (lock,))[job.name]
 
     def cancel(self, job: Job, report: Report) -> None:
         """End a job, without a savepoint, if it runs."""
@@ -275,7 +274,7 @@ class Jobs:
             "declared": job_sql(job),
             "id": _configured(request, FIXED_ID),
             "from": _configured(request, RECOVERY),
-            "begun": request.get("begun"),
+            "begun": request["begun"],
             "outage": self.settings.outage_seconds,
         }
         write_whole(self._kept(job, "asked"), json.dumps(asked))
@@ -311,7 +310,7 @@ class Jobs:
             configuration[RECOVERY] = savepoint
         elif not anew:
             check_anew(catalog(self.settings), tables)
-        return self._script(job.name, sql, configuration) | {"begun": begun and asdict(begun)}
+        return self._script(job.name, sql, configuration, begun)
 
     def _tell_outage(self, missing: Iterable[Job], savepoint: str | None, report: Report) -> None:
         """What a job was stopped with is committed; what it was lost with may not have been."""
@@ -357,12 +356,17 @@ class Jobs:
         self._kept(job, "asked").unlink()  # the last: killed before, all this is done again
 
     def _script(
-        self, name: str, sql: str, configuration: Mapping[str, str] | None = None
+        self,
+        name: str,
+        sql: str,
+        configuration: Mapping[str, str] | None = None,
+        begun: Begun | None = None,
     ) -> dict[str, object]:
         settings = self.settings
         return {
             "name": name,
             "sql": sql,
+            "begun": begun and asdict(begun),
             "configuration": {FIXED_ID: uuid4().hex, **(configuration or {})},
             "values": {
                 "kafka": settings.kafka,

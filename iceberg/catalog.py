@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from urllib.parse import urlsplit
 
 from pyiceberg.catalog import Catalog, load_catalog
@@ -232,13 +233,14 @@ def _begin(table: Table) -> None:
 
     That is on a branch of its own, which is empty whatever rows the table has by then.
     """
+    for branch in (MAIN_BRANCH, _EMPTY):
+        if branch not in table.refs():
+            _commit(table, partial(_append_nothing, table, branch))
 
-    def change() -> None:
-        for branch in (MAIN_BRANCH, _EMPTY):
-            if branch not in table.refresh().refs():
-                table.append(table.schema().as_arrow().empty_table(), branch=branch)
 
-    _commit(table, change)
+def _append_nothing(table: Table, branch: str) -> None:
+    if branch not in table.refresh().refs():  # unless somebody else has done so meanwhile
+        table.append(table.schema().as_arrow().empty_table(), branch=branch)
 
 
 def _check_topic(table: Table, stream: EventStream, name: str) -> None:

@@ -11,7 +11,7 @@ from schemas.types import Column, Duration, Type, check_column, check_free, chec
 EVENT_TIME = "event_time"
 ROWTIME = "rowtime"
 OF_RECORDS = ("dead_reason", "dead_payload", "kafka_partition", "kafka_offset", "kafka_time")
-"""What a job's source has beside a stream's columns, of the record."""
+"""What a job's source has beside a stream's columns, of the record; `connectors.ddl` reads them."""
 
 OF_WINDOWS = ("window_start", "window_end")
 """What expectations that are summed up have beside the columns they are of."""

@@ -113,9 +113,7 @@ class Live:
         """
         if id_ is None:
             return list(job.views) if self._goes_on(job) else []
-        if not self._context.cluster.get(f"/jobs/{id_}")["vertices"]:
-            return list(job.views)  # it is starting, and its tasks are not known yet
-        return [view for view in job.views if self._gauges.computes(id_, view.name)]
+        return self._gauges.computed(id_, job.views)
 
     def mark(self, job: Job, id_: str) -> int:
         """The watermark of those of a job's views that it computes, -1 for none.

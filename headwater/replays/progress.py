@@ -12,6 +12,7 @@ from headwater.replays.governor import Seen
 from headwater.replays.jobs import ReplayJobs
 from headwater.replays.journal import GOING, Replay
 from headwater.replays.plan import ReplayError
+from schemas import FeatureView
 
 _NEAR_RECORDS = 100
 _NEAR_MS = 60_000
@@ -95,10 +96,10 @@ class Gauges:
         """The least watermark of a running job's tasks that compute those views, -1 for none."""
         return self._mark(self._context.cluster.get(f"/jobs/{job}"), views)
 
-    def computes(self, job: str, view: str) -> bool:
-        """Whether a running job computes that view."""
-        vertices = self._context.cluster.get(f"/jobs/{job}")["vertices"]
-        return any(_task(view) in vertex["name"] for vertex in vertices)
+    def computed(self, job: str, views: Iterable[FeatureView]) -> list[FeatureView]:
+        """Those of the views that a running job computes; all while its tasks are not known yet."""
+        tasks = [vertex["name"] for vertex in self._context.cluster.get(f"/jobs/{job}")["vertices"]]
+        return [view for view in views if not tasks or any(_task(view.name) in t for t in tasks)]
 
     def lag(self, job: str) -> int:
         """Records that a running job has not read yet."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flink_jobs.replay import Isolation, Span, replay_sql
-from flink_jobs.rest import FlinkError
+from flink_jobs.rest import STOP_SECONDS, FlinkError
 from flink_jobs.sql import Job
 from headwater.jobs import Report
 from headwater.replays.context import Context, job_name
@@ -27,9 +27,6 @@ from headwater.settings import Settings
 from iceberg.archive import keep
 from iceberg.catalog import create_tables
 from schemas import Repository, SettingsError
-
-_STOP_SECONDS = 120
-"""The longest that a job may take to stop."""
 
 
 class Replays:
@@ -253,9 +250,8 @@ class Replays:
         old = [
             one
             for one in self.journal.all()
-            if one.state in (*ended, "starting")
-            and datetime.fromisoformat(one.begun) <= limit
-            and (one.state in ended or not self._jobs.known(one))
+            if datetime.fromisoformat(one.begun) <= limit
+            and (one.state in ended or (one.state == "starting" and not self._jobs.known(one)))
         ]
         freed = []
         for one in old:
@@ -276,7 +272,7 @@ class Replays:
         return self._handover.upgrade(replay, report)
 
     def _ended(self, replay: Replay, state: str) -> Replay:
-        wait = _STOP_SECONDS * (len(replay.jobs) + 1)  # they are stopped one after the other
+        wait = STOP_SECONDS * (len(replay.jobs) + 1)  # they are stopped one after the other
         with self._alone(replay, "follow", wait) as current:
             if current.state not in GOING or current.jobs != replay.jobs:
                 return current  # somebody else was quicker, or has launched it again
