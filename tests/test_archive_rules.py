@@ -53,7 +53,8 @@ from pathlib import Path
 from pyflink.table import EnvironmentSettings, TableEnvironment
 from flink_jobs.runner import statement_set
 told = json.load(sys.stdin)
-table = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
+table = TableEnvironment.create(EnvironmentSettings.in_batch_mode())
+table.get_config().set("parallelism.default", "1")
 for sql in told["archive"]:
     table.execute_sql(sql)
 table.execute_sql(told["insert"]).wait()
@@ -133,7 +134,10 @@ def test_archived_events_that_break_a_rule_are_left_out_and_make_no_other_late(t
             " event_time TIMESTAMP_LTZ(6), shop STRING, amount DOUBLE, unit STRING)"
             " PARTITIONED BY (_partition)",
         ],
-        "insert": f"INSERT INTO headwater.`raw`.sales VALUES {rows}",
+        # Flink may run each row of VALUES as a source of its own, and an archive is in order.
+        "insert": "INSERT INTO headwater.`raw`.sales SELECT * FROM"
+        f" (VALUES {rows}) AS archived (_partition, _offset, event_time, shop, amount, unit)"
+        " ORDER BY _offset",
         "script": script(len(archived), tmp_path / "written"),
         "values": {**none, "warehouse": warehouse},
     }
