@@ -38,7 +38,7 @@ final class Deleted extends RuntimeException {
    * {@code auto.offset.reset} is: its builder puts another in its place.
    */
   static void failReadersOf(Source<?, ?, ?> kafka) {
-    Properties client = (Properties) AlignedReader.read(KafkaSource.class, "props", kafka);
+    Properties client = (Properties) Hidden.read(KafkaSource.class, "props", kafka);
     client.setProperty(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "none");
   }
 

@@ -29,8 +29,8 @@ import org.apache.flink.table.data.RowData;
  * found partitions that are new to it. One that is restored knows all of them, finds none, and says
  * nothing: its readers finish their partitions and then wait for ever. Here it says so for it, to
  * each reader, unless partitions are still to be assigned. A {@link LogEnd} follows its readers,
- * and they are {@link AlignedReader}s. One that has no partition is told, when it asks, that all
- * are assigned: it would not know otherwise that none is to come.
+ * and they fetch by {@link SteadyFetcher}s. One that has no partition is told, when it asks, that
+ * all are assigned: it would not know otherwise that none is to come.
  */
 final class Ending implements Source<RowData, KafkaPartitionSplit, KafkaSourceEnumState> {
 
@@ -99,7 +99,8 @@ final class Ending implements Source<RowData, KafkaPartitionSplit, KafkaSourceEn
       throws Exception {
     SourceReader<RowData, KafkaPartitionSplit> reader = source.createReader(context);
     logEnd.follow(reader, () -> context.sendSourceEventToCoordinator(Assignment.ASKED_FOR));
-    return new AlignedReader<>(reader, logEnd::allAssigned);
+    SteadyFetcher.fetchFor(reader, source, context);
+    return new EndingReader<>(reader, logEnd::allAssigned);
   }
 
   @Override

@@ -27,7 +27,7 @@ class DeletedTest {
   private static String reset(boolean passesByWhatIsDeleted) {
     KafkaSource<String> source = KafkaReaders.source();
     KafkaReaders.ending(source, new LogEnd(Map.of()), passesByWhatIsDeleted);
-    Properties client = (Properties) AlignedReader.read(KafkaSource.class, "props", source);
+    Properties client = (Properties) Hidden.read(KafkaSource.class, "props", source);
     return client.getProperty("auto.offset.reset");
   }
 
@@ -57,12 +57,12 @@ class DeletedTest {
   @SuppressWarnings("unchecked")
   private static RuntimeException failingOf(Throwable failure) throws Exception {
     SourceReader<String, KafkaPartitionSplit> kafka = KafkaReaders.reader();
-    try (AlignedReader<String> reader = new AlignedReader<>(kafka, () -> {})) {
+    try (EndingReader<String> reader = new EndingReader<>(kafka, () -> {})) {
       reader.start();
       reader.addSplits(List.of(new KafkaPartitionSplit(ZERO, 12)));
-      Object manager = AlignedReader.read(SourceReaderBase.class, "splitFetcherManager", kafka);
+      Object manager = Hidden.read(SourceReaderBase.class, "splitFetcherManager", kafka);
       ((AtomicReference<Throwable>)
-              AlignedReader.read(SplitFetcherManager.class, "uncaughtFetcherException", manager))
+              Hidden.read(SplitFetcherManager.class, "uncaughtFetcherException", manager))
           .set(failure);
       return assertThrows(RuntimeException.class, () -> reader.pollNext(null));
     }
