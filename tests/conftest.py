@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
-from dataclasses import fields
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
+import prometheus_client  # noqa: F401  before Feast, which has it count in files from then on
 import psycopg
 import pytest
 import redis
@@ -23,10 +22,11 @@ from redis.retry import Retry
 from connectors.producer import between, produce
 from connectors.redis_codec import decode_value, entity_key, feature_field, timestamp_field
 from headwater.local.platform import Platform
-from headwater.settings import Ports, Settings
+from headwater.settings import Settings
 from schemas import EVENT_TIME, FeatureView
 from tests.containers import containers_for, docker_answers
 from tests.otlp import Receiver
+from tests.ports import free_ports
 from tests.shop import CUSTOMERS
 
 ROOT = Path(__file__).parent.parent
@@ -37,23 +37,17 @@ settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Dead letters come first: every letter there is must be theirs.
+    """The order of tests, and which of them one process runs, where there are several.
 
-    The kill campaign comes last: it takes the cluster's other jobs with it.
+    Dead letters come first: every letter there is must be theirs. The kill campaign comes last: it
+    takes the cluster's other jobs with it. The shared platform is of one process, and what a module
+    shares of another.
     """
     places = {"test_deadletters.py": -1, "test_chaos.py": 1}
     items.sort(key=lambda item: places.get(item.path.name, 0))
-
-
-def free_ports() -> dict[str, str]:
-    """A free port for each of the platform's, as environment variables."""
-    with ExitStack() as stack:
-        found = {}
-        for port in fields(Ports):
-            probe = stack.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            found[f"HEADWATER_{port.name.upper()}_PORT"] = str(probe.getsockname()[1])
-        return found
+    for item in items:
+        shared = "receiver" in item.fixturenames
+        item.add_marker(pytest.mark.xdist_group("platform" if shared else item.path.name))
 
 
 def eventually(check, seconds=180):

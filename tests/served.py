@@ -10,7 +10,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conftest import free_ports
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,12 +31,12 @@ class Served:
 @contextmanager
 def served(folder, redis_url, **settings):
     """`python -m api.server` over tests.test_api's shop, once it answers."""
-    port = free_ports()["HEADWATER_API_PORT"]
+    port = free_port()
     environ = os.environ | {
         "PYTHONPATH": str(ROOT),
         "HEADWATER_REPOSITORY": "tests.test_api:SHOP",
         "HEADWATER_REDIS_URL": redis_url,
-        "HEADWATER_API_PORT": port,
+        "HEADWATER_API_PORT": str(port),
         "HEADWATER_AUTH": "off",
         **settings,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -52,6 +51,7 @@ from schemas import (
 )
 from schemas.loading import load_repository
 from tests.conftest import eventually, redis_at
+from tests.ports import free_port
 
 CLICKS = EventStream(
     "clicks",
@@ -80,9 +80,7 @@ class RedisServer:
     """A real redis-server on a free loopback port that can be stopped, started and frozen."""
 
     def __init__(self, directory):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.client = redis_at(self.port)
         self.directory = str(directory)
@@ -546,9 +544,7 @@ def test_a_repository_that_is_none_is_refused():
 
 
 def test_the_server_serves_the_repository_a_setting_names(server, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environ = os.environ | {
         "PYTHONPATH": os.pathsep.join([os.getcwd(), os.path.dirname(__file__)]),
         "HEADWATER_REPOSITORY": f"{__name__.rpartition('.')[2]}:SHOP",

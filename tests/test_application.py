@@ -22,8 +22,9 @@ from headwater.jobs import Jobs
 from headwater.local.flink import environment, flink_home
 from headwater.settings import Settings
 from schemas import SettingsError
-from tests.conftest import command, eventually, free_ports, platform_of
+from tests.conftest import command, eventually, platform_of
 from tests.corpus import NOON
+from tests.ports import free_ports
 from tests.shop import purchases
 from tests.shop import repository as shop
 from tests.test_deadletters import send

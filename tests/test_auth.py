@@ -52,7 +52,7 @@ from schemas import (
     given,
     stored,
 )
-from tests.conftest import free_ports
+from tests.ports import free_port
 from tests.test_api import BADGE, NOW, SHOP, SPEND, VISITS, RedisServer
 from tests.test_grpc import look_up
 
@@ -136,7 +136,7 @@ def client(redis_server, issuer):
 def guarded(redis_server):
     """A client over HTTP and a channel of an API whose one caller may read one view."""
     gatekeeper = Guarded([PrincipalDocument("model", ["badge"], key_hash(KEY))])
-    address = f"127.0.0.1:{free_ports()['HEADWATER_GRPC_PORT']}"
+    address = f"127.0.0.1:{free_port()}"
     app = create_app(
         WIDE, connect(redis_server.url), gatekeeper=gatekeeper, grpc=GrpcAddress(address)
     )
@@ -401,10 +401,10 @@ def test_a_key_made_by_the_command_opens_a_server_with_tls(redis_server, tmp_pat
     key = run("--view", "badge").stdout.strip()
     assert key not in principals.read_text()
     assert principals.stat().st_mode & 0o077 == 0
-    port = free_ports()["HEADWATER_API_PORT"]
+    port = free_port()
     environ |= {
         "HEADWATER_REDIS_URL": redis_server.url,
-        "HEADWATER_API_PORT": port,
+        "HEADWATER_API_PORT": str(port),
         "HEADWATER_TLS_CERTIFICATE": str(chain),
         "HEADWATER_TLS_KEY": str(private),
     }

@@ -24,7 +24,8 @@ from headwater.settings import Settings
 from iceberg.catalog import create_quality, create_tables, open_catalog
 from observability import queries as q
 from observability.textfile import metrics
-from tests.conftest import ROOT, eventually, free_ports
+from tests.conftest import ROOT, eventually
+from tests.ports import free_ports
 from tests.shop import repository
 from tests.test_drift import NOW, append, column, purchases
 

@@ -22,7 +22,7 @@ from api.grpc_door import SERVICE, GrpcAddress
 from api.protocol import features_pb2 as pb
 from api.store import connect
 from connectors.redis_codec import entity_key, feature_field
-from tests.conftest import free_ports
+from tests.ports import free_port
 from tests.test_api import BADGE, NAMED, NOW, ROW, SPEND, USER, VISITS, RedisServer
 from tests.test_api import MIXED as SHOP
 
@@ -46,7 +46,7 @@ def redis_server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def running(redis_server):
-    address = f"127.0.0.1:{free_ports()['HEADWATER_GRPC_PORT']}"
+    address = f"127.0.0.1:{free_port()}"
     app = create_app(SHOP, connect(redis_server.url), lambda: NOW, grpc=GrpcAddress(address))
     with TestClient(app) as client, grpc.insecure_channel(address) as channel:
         yield client, channel
@@ -192,7 +192,7 @@ def test_random_bytes_and_mutated_requests_are_never_our_error(running):
 
 def test_redis_down_is_unavailable_and_not_serving(tmp_path):
     server = RedisServer(tmp_path)
-    address = f"127.0.0.1:{free_ports()['HEADWATER_GRPC_PORT']}"
+    address = f"127.0.0.1:{free_port()}"
     app = create_app(SHOP, connect(server.url), lambda: NOW, grpc=GrpcAddress(address))
     request = pb.LookUpRequest(features=["badge:member"], keys=[users(7)])
     with TestClient(app), grpc.insecure_channel(address) as channel:
@@ -214,7 +214,7 @@ def test_redis_down_is_unavailable_and_not_serving(tmp_path):
 def test_the_same_callers_may_ask_for_the_same(redis_server):
     key = new_key()
     gatekeeper = Guarded([PrincipalDocument("model", ["badge"], key_hash(key))])
-    address = f"127.0.0.1:{free_ports()['HEADWATER_GRPC_PORT']}"
+    address = f"127.0.0.1:{free_port()}"
     app = create_app(
         SHOP,
         connect(redis_server.url),

@@ -20,8 +20,8 @@ from headwater.replays.plan import ReplayError
 from headwater.replays.run import Replays
 from headwater.settings import Settings
 from iceberg.catalog import create_tables, empty_branch, open_catalog
-from tests.conftest import free_ports
 from tests.flink import Flink, listening
+from tests.ports import free_ports
 from tests.test_promote import server
 
 __all__ = ["server"]

