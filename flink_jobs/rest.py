@@ -112,7 +112,14 @@ class FlinkCluster:
 
     def completed(self, job_id: str) -> int:
         """How many checkpoints a job has completed."""
-        return int(self.get(f"/jobs/{job_id}/checkpoints")["counts"]["completed"])
+        return self._count(job_id, "completed")
+
+    def restored(self, job_id: str) -> int:
+        """How often a job has begun from a checkpoint or savepoint."""
+        return self._count(job_id, "restored")
+
+    def _count(self, job_id: str, what: str) -> int:
+        return int(self.get(f"/jobs/{job_id}/checkpoints")["counts"][what])
 
     def checkpoint(self, jobs: Sequence[str], times: int, seconds: float) -> list[str]:
         """Have each job make so many checkpoints from now on, one after the other.

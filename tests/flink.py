@@ -34,7 +34,7 @@ class Flink:
         """A job of so many tasks as views, each of which has come to that watermark."""
         start = len(self.jobs)
         self.jobs[id_] = {"jid": id_, "name": name, "state": state, "start-time": start}
-        self.jobs[id_] |= {"views": views, "mark": mark, "duration": 1000}
+        self.jobs[id_] |= {"views": views, "mark": mark, "duration": 1000, "restored": 0}
 
     def lose(self):
         """It starts again and knows of no job."""
@@ -58,6 +58,8 @@ class Flink:
                 return {"exceptionHistory": {"entries": [{"stacktrace": "Lost: it is gone"}]}}
             case ("GET", "vertices", _, "watermarks"):
                 return [{"value": str(job["mark"])}]
+            case ("GET", "checkpoints"):
+                return {"counts": {"restored": job["restored"]}}
             case ("GET", *_, "metrics"):
                 return []
             case ("GET",):

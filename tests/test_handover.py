@@ -12,6 +12,7 @@ import pytest
 
 from feature_repo.flights.repository import repository
 from feature_repo.flights.views.aircraft_delays import aircraft_delays
+from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import job_sql, jobs
 from headwater.jobs import RECOVERY, Jobs
 from headwater.replays import context, handover, journal, live
@@ -183,6 +184,17 @@ def test_a_live_job_that_started_again_is_not_behind_the_end(world, monkeypatch)
         patch.setattr(live.Live, "commit", commit)
         world.is_refused(f"{LIVE} has started again.*try again")
     world.flink.jobs["live"]["mark"] = at(10)
+    world.promote()
+
+
+def test_a_live_job_that_started_again_and_is_back_may_not_have_committed_all(world, monkeypatch):
+    def checkpoint(*_):
+        world.flink.jobs["live"]["restored"] += 1
+        return []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FlinkCluster, "checkpoint", checkpoint)
+        world.is_refused("job live has started again while.*try again")
     world.promote()
 
 

@@ -69,6 +69,8 @@ class Flink:
             case ("POST", [_, "checkpoints"]):
                 self.checkpoints += 1
                 return {"request-id": "t"}
+            case ("GET", [_, "checkpoints"]):
+                return {"counts": {"restored": 0}}
             case ("GET", [_, "checkpoints", "t"]):
                 return {"status": {"id": "COMPLETED"}, "operation": {}}
         raise AssertionError((method, path))

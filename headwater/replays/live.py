@@ -75,11 +75,20 @@ class Live:
             self.commit(ids)
 
     def commit(self, ids: Sequence[str]) -> None:
-        """Return when running jobs, by Flink's ids, have committed what they had let out."""
+        """Return when running jobs, by Flink's ids, have committed what they had let out.
+
+        ReplayError if one begins anew meanwhile, from before that.
+        """
+        cluster = self._context.cluster
+        begun = {id_: cluster.restored(id_) for id_ in ids}
         # The tables of the first are committed after it is complete, and before a second one is.
-        if behind := self._context.cluster.checkpoint(ids, 2, _COMMIT_SECONDS):
+        if behind := cluster.checkpoint(ids, 2, _COMMIT_SECONDS):
             raise ReplayError(
                 f"job {', '.join(behind)} makes no checkpoints: try again when it does"
+            )
+        if anew := [id_ for id_ in ids if cluster.restored(id_) != begun[id_]]:
+            raise ReplayError(
+                f"job {', '.join(anew)} has started again while its rows were waited for: try again"
             )
 
     def _behind(self, replay: Replay) -> str:
