@@ -187,7 +187,7 @@ class Demo:
         for table in repository.tables:
             generate = self.history.generated.get(table.name, _nothing)
             known[table.name] = [row | generate(row) for row in self.history.tables[table.name]()]
-        with redis.Redis(port=settings.ports.redis) as online:
+        with redis.Redis.from_url(settings.redis_url) as online:
             places = Places(repository.name, online, catalog(settings), settings.api_url)
             result = agree(repository.views, known, places, SAMPLE)
             if result.differences:

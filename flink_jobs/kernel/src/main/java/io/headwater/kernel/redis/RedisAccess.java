@@ -2,10 +2,12 @@ package io.headwater.kernel.redis;
 
 import java.io.IOException;
 import java.net.URI;
+import java.net.URISyntaxException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import javax.annotation.Nullable;
 import javax.net.ssl.SSLParameters;
+import org.apache.flink.table.api.ValidationException;
 import redis.clients.jedis.ClientSetInfoConfig;
 import redis.clients.jedis.DefaultJedisClientConfig;
 import redis.clients.jedis.HostAndPort;
@@ -16,6 +18,26 @@ import redis.clients.jedis.util.JedisURIHelper;
 public final class RedisAccess {
 
   private RedisAccess() {}
+
+  /** The URL of one; ValidationException, which says whose it is, for another text. */
+  public static URI url(@Nullable String text, String whose) {
+    try {
+      URI url = new URI(String.valueOf(text));
+      if (url.getHost() != null && ("redis".equals(url.getScheme()) || isTls(url))) {
+        return url;
+      }
+    } catch (URISyntaxException e) {
+      // Its message has the whole text, with the password.
+    }
+    throw new ValidationException(
+        whose
+            + ": expected redis://host:port, or rediss:// for TLS, with a host name of letters,"
+            + " digits, '-' and '.'");
+  }
+
+  private static boolean isTls(URI url) {
+    return "rediss".equals(url.getScheme());
+  }
 
   /** Its host and port. */
   public static HostAndPort server(URI url) {
@@ -38,7 +60,7 @@ public final class RedisAccess {
             // AUTH and no HELLO, which servers before Redis 6 do not know.
             .serverDefaultProtocol()
             .clientSetInfoConfig(ClientSetInfoConfig.DISABLED);
-    if (JedisURIHelper.isRedisSSLScheme(url)) {
+    if (isTls(url)) {
       SSLParameters checkHostName = new SSLParameters();
       checkHostName.setEndpointIdentificationAlgorithm("HTTPS");
       builder.ssl(true).sslParameters(checkHostName);

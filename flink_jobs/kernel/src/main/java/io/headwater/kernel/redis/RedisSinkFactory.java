@@ -3,15 +3,12 @@ package io.headwater.kernel.redis;
 import static org.apache.flink.configuration.ConfigOptions.key;
 
 import io.headwater.kernel.redis.Column.Kind;
-import java.net.URI;
-import java.net.URISyntaxException;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.stream.Collectors;
-import java.util.stream.Stream;
 import org.apache.flink.configuration.ConfigOption;
 import org.apache.flink.configuration.ReadableConfig;
 import org.apache.flink.table.api.ValidationException;
@@ -164,7 +161,7 @@ public final class RedisSinkFactory implements DynamicTableSinkFactory {
 
     return new RedisSink(
         new RedisSinkConfig(
-            url(options.get(URL)),
+            RedisAccess.url(options.get(URL), "option 'url'"),
             options.get(USERNAME),
             options.get(PASSWORD_FILE),
             options.get(CLUSTER),
@@ -231,20 +228,6 @@ public final class RedisSinkFactory implements DynamicTableSinkFactory {
           "option '%s': column '%s' is named twice".formatted(option.key(), name));
     }
     return column;
-  }
-
-  private static URI url(String text) {
-    try {
-      URI url = new URI(text);
-      if (url.getHost() != null && Stream.of("redis", "rediss").anyMatch(url.getScheme()::equals)) {
-        return url;
-      }
-    } catch (URISyntaxException e) {
-      // Its message has the whole text, with the password.
-    }
-    throw new ValidationException(
-        "option 'url': expected redis://host:port, or rediss:// for TLS, with a host name of"
-            + " letters, digits, '-' and '.'");
   }
 
   private static String notEmpty(ReadableConfig options, ConfigOption<String> option) {

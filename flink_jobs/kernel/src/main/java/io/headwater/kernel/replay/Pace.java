@@ -4,12 +4,10 @@ import io.headwater.kernel.redis.RedisAccess;
 import java.io.Serializable;
 import java.lang.ref.WeakReference;
 import java.net.URI;
-import java.net.URISyntaxException;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import javax.annotation.Nullable;
-import org.apache.flink.table.api.ValidationException;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import redis.clients.jedis.Jedis;
@@ -32,15 +30,7 @@ record Pace(URI url, @Nullable String username, @Nullable String passwordFile, S
 
   /** ValidationException unless the URL is one of Redis. */
   static Pace of(String url, @Nullable String username, @Nullable String passwordFile, String key) {
-    try {
-      URI found = new URI(String.valueOf(url));
-      if (found.getHost() != null && String.valueOf(found.getScheme()).startsWith("redis")) {
-        return new Pace(found, username, passwordFile, key);
-      }
-    } catch (URISyntaxException e) {
-      // Its message has the whole text, with the password.
-    }
-    throw new ValidationException("pace: expected redis://host:port, or rediss:// for TLS");
+    return new Pace(RedisAccess.url(url, "pace"), username, passwordFile, key);
   }
 
   /** The gate of this pace; it closes itself when nobody holds it any more. */

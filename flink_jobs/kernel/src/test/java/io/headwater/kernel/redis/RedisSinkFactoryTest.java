@@ -149,7 +149,13 @@ class RedisSinkFactoryTest {
 
   @ParameterizedTest
   @ValueSource(
-      strings = {"http://h:1", "redis://:hunter2@", "127.0.0.1:6379", "redis://u:hunter2 @h"})
+      strings = {
+        "http://h:1",
+        "//h:1",
+        "redis://:hunter2@",
+        "127.0.0.1:6379",
+        "redis://u:hunter2 @h"
+      })
   void aWrongUrl(String url) {
     Map<String, String> options = options();
     options.put("url", url);
