@@ -167,7 +167,7 @@ class Runs:
 
     def archived(self, stream: EventStream) -> int:
         """Its records in the archive."""
-        archive = StreamArchive.open(catalog(self.settings), stream.name)
+        archive = StreamArchive.open(catalog(self.settings), stream)
         return 0 if archive is None else sum(kept.rows for kept in archive.kept().values())
 
     def _ended(self, id_: str) -> dict[str, Any]:

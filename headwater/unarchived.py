@@ -28,7 +28,7 @@ def unarchived(settings: Settings, job: Job, report: Callable[[str], None]) -> d
     readings = {}
     for stream in job.sources:
         assert isinstance(stream, EventStream)
-        archive = StreamArchive.open(tables, stream.name)
+        archive = StreamArchive.open(tables, stream)
         kept = {} if archive is None else archive.kept()
         bounds = {}
         for partition, (low, end) in log.bounds(stream.topic).items():

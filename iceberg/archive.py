@@ -12,11 +12,11 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
 from iceberg.bounds import bounds
-from iceberg.catalog import ARCHIVE
+from iceberg.catalog import ARCHIVE, check_topic
 from iceberg.commits import commit_beside_others
 from iceberg.filters import instant
 from iceberg.tables import ARCHIVED_AT, OFFSET, PARTITION
-from schemas import EVENT_TIME, HeadwaterError
+from schemas import EVENT_TIME, EventStream, HeadwaterError
 
 
 class SnapshotGone(HeadwaterError):
@@ -58,12 +58,18 @@ class StreamArchive:
         """None: it holds nothing yet."""
 
     @staticmethod
-    def open(catalog: Catalog, stream: str) -> StreamArchive | None:
-        """The archive of the stream of that name; None if there is no such table."""
+    def open(catalog: Catalog, stream: EventStream) -> StreamArchive | None:
+        """The archive of a stream; None if there is no such table.
+
+        TableMismatch if it is of another topic.
+        """
+        name = f"{ARCHIVE}.{stream.name}"
         try:
-            return StreamArchive(catalog.load_table(f"{ARCHIVE}.{stream}"))
+            table = catalog.load_table(name)
         except NoSuchTableError:
             return None
+        check_topic(table, stream, name)
+        return StreamArchive(table)
 
     def kept(self, within: dict[int, tuple[int, int]] | None = None) -> dict[int, Kept]:
         """What it holds, by partition; of `within`, offsets by partition, if that is given.

@@ -140,7 +140,7 @@ def create_archive(catalog: Catalog, streams: Iterable[EventStream]) -> list[str
             changed.append(name)
             continue
         table = catalog.load_table(name)
-        _check_topic(table, stream, name)
+        check_topic(table, stream, name)
         if _add_columns(table, schema, name):
             changed.append(name)
     return changed
@@ -243,8 +243,11 @@ def _append_nothing(table: Table, branch: str) -> None:
         table.append(table.schema().as_arrow().empty_table(), branch=branch)
 
 
-def _check_topic(table: Table, stream: EventStream, name: str) -> None:
-    """A partition and an offset, which events are known by, are a place in one topic alone."""
+def check_topic(table: Table, stream: EventStream, name: str) -> None:
+    """Raise TableMismatch if archived events are of another topic than the stream is on now.
+
+    A partition and an offset, which they are known by, are a place in one topic alone.
+    """
     there = table.scan(selected_fields=(TOPIC,), limit=1).to_arrow()[TOPIC].to_pylist()
     if there and there[0] != stream.topic:
         raise TableMismatch(

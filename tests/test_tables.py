@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from feature_repo.flights.views.origin_weather import origin_weather
+from iceberg.archive import StreamArchive
 from iceberg.catalog import (
     TableMismatch,
     create_archive,
@@ -76,7 +77,7 @@ def test_a_feature_that_went_away_is_named(catalog):
         create_tables(catalog, [origin_weather.only("humid")])
 
 
-def test_an_archive_takes_no_events_of_another_topic(catalog):
+def test_an_archive_takes_and_gives_no_events_of_another_topic(catalog):
     """They would stand at offsets that are taken, or that nothing is known of."""
     stream = origin_weather.source
     moved = replace(stream, topic="flights.weather.v2", version=2)
@@ -88,8 +89,12 @@ def test_an_archive_takes_no_events_of_another_topic(catalog):
     rows = [known | {"_partition": 0, "_offset": offset} for offset in range(2)]
     table.append(pa.Table.from_pylist(rows, table.schema().as_arrow()))
     assert create_archive(catalog, [stream]) == []
-    with pytest.raises(TableMismatch, match=r"of the topic flights\.weather, .*v2: .* a new name"):
+    assert StreamArchive.open(catalog, stream).kept()[0].rows == 2
+    refused = r"of the topic flights\.weather, .*v2: .* a new name"
+    with pytest.raises(TableMismatch, match=refused):
         create_archive(catalog, [moved])
+    with pytest.raises(TableMismatch, match=refused):
+        StreamArchive.open(catalog, moved)
 
 
 def test_a_feature_of_another_type_is_named(catalog):

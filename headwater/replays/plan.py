@@ -182,14 +182,14 @@ class Planner:
         before = warm_up(job.views, source)
         needed = None if before is None else max(wanted.start - before, 0)
         topic = topic_of(source, self._repository.name)
-        stream = isinstance(source, EventStream)
         # A captured table is read whole, and its changes are not archived.
-        archive = StreamArchive.open(self._catalog, source.name) if stream else None
+        stream = source if isinstance(source, EventStream) else None
+        archive = None if stream is None else StreamArchive.open(self._catalog, stream)
         if archive is not None and archive.snapshot is None:
             archive = None
         enough = None
-        if isinstance(source, EventStream) and wanted.end is not None:
-            enough = wanted.end + (source.disorder.seconds + source.drift.seconds) * 1000
+        if stream is not None and wanted.end is not None:
+            enough = wanted.end + (stream.disorder.seconds + stream.drift.seconds) * 1000
         log = _Log(consumer, topic)
         if wanted.end is None and wanted.as_of is not None:
             raise SettingsError("--as-of needs --to: what follows the log knows all of it")
