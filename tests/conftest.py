@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import prometheus_client  # noqa: F401  before Feast, which has it count in files from then on
 import psycopg
@@ -18,6 +19,7 @@ import redis
 from hypothesis import HealthCheck, settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from xdist.scheduler import LoadScopeScheduling
 
 from connectors.producer import between, produce
 from connectors.redis_codec import decode_value, entity_key, feature_field, timestamp_field
@@ -36,19 +38,39 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The order of tests, and which of them one process runs, where there are several.
+SHARING = {
+    *("test_audit.py", "test_capture.py", "test_chaos.py", "test_deadletters.py"),
+    *("test_outage.py", "test_platform.py", "test_recovery.py", "test_replay.py"),
+    *("test_replay_kills.py", "test_replay_story.py", "test_silence.py", "test_skew.py"),
+    *("test_stop.py", "test_submitter.py", "test_trace.py", "test_upgrade.py"),
+}
+"""The modules of the tests that share one platform, and so one process."""
 
-    Dead letters come first: every letter there is must be theirs. The kill campaign comes last: it
-    takes the cluster's other jobs with it. The shared platform is of one process, and what a module
-    shares of another.
+
+class Lanes(LoadScopeScheduling):  # type: ignore[misc]
+    """The modules that share the platform on one process, the others one by one on the next."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0].rpartition("/")[2]
+        return "the platform" if module in SHARING else module
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
+    """Where there are several processes, whose tests are which."""
+    return Lanes(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Dead letters come first: every letter there is must be theirs.
+
+    The kill campaign comes last: it takes the cluster's other jobs with it.
     """
     places = {"test_deadletters.py": -1, "test_chaos.py": 1}
     items.sort(key=lambda item: places.get(item.path.name, 0))
-    for item in items:
-        shared = "receiver" in item.fixturenames
-        item.add_marker(pytest.mark.xdist_group("platform" if shared else item.path.name))
+    shared = {item.path.name for item in items if "receiver" in item.fixturenames}
+    if left_out := shared - SHARING:
+        raise pytest.UsageError(f"conftest.py: SHARING has no {', '.join(sorted(left_out))}")
 
 
 def eventually(check, seconds=180):
