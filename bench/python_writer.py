@@ -59,11 +59,8 @@ def write(
 
 
 def _packed(values: list[bytes]) -> bytes:
-    """A MessagePack array of strings, all of which are shorter than 32 bytes."""
-    return b"\xdd%b%b" % (
-        len(values).to_bytes(4, "big"),
-        b"".join([_SHORT[len(value)] + value for value in values]),
-    )
+    """MessagePack strings, all of which are shorter than 32 bytes."""
+    return b"".join([_SHORT[len(value)] + value for value in values])
 
 
 def _column(values: pd.Series) -> list[bytes]:

@@ -29,7 +29,7 @@ class PackedValuesTest {
       List<?> unpacked =
           (List<?>)
               jedis.eval(
-                  "return cmsgpack.unpack(ARGV[1])".getBytes(ISO_8859_1), 0, packed.packed());
+                  "return {cmsgpack.unpack(ARGV[1])}".getBytes(ISO_8859_1), 0, packed.packed());
       assertEquals(LENGTHS.size(), unpacked.size());
       for (int i = 0; i < values.size(); i++) {
         assertArrayEquals(values.get(i), (byte[]) unpacked.get(i), "of " + LENGTHS.get(i));
