@@ -15,6 +15,7 @@ from schemas import SettingsError
 _PORT = "HEADWATER_{}_PORT"
 _SECONDS = re.compile(r"[1-9][0-9]{0,5}"), "whole seconds such as 30", int
 _SHARE = re.compile(r"0(\.[0-9]+)?|1(\.0+)?"), "0 to 1"
+_OPTIONS = re.compile(r"(-\S+( -\S+)*)?"), "options such as -XX:+UseParallelGC", str
 _URL = re.compile(r"https?://.*", re.DOTALL), "http:// or https://", str
 _CHECKED: tuple[tuple[str, str, re.Pattern[str], str, Callable[[str], object]], ...] = (
     (
@@ -24,13 +25,8 @@ _CHECKED: tuple[tuple[str, str, re.Pattern[str], str, Callable[[str], object]], 
         "a size such as 3000m",
         str,
     ),
-    (
-        "taskmanager_java_options",
-        "HEADWATER_TASKMANAGER_JAVA_OPTIONS",
-        re.compile(r"(-\S+( -\S+)*)?"),
-        "options such as -XX:+UseParallelGC",
-        str,
-    ),
+    ("taskmanager_java_options", "HEADWATER_TASKMANAGER_JAVA_OPTIONS", *_OPTIONS),
+    ("kafka_java_options", "HEADWATER_KAFKA_JAVA_OPTIONS", *_OPTIONS),
     ("idle_seconds", "HEADWATER_IDLE_SECONDS", *_SECONDS),
     ("checkpoint_seconds", "HEADWATER_CHECKPOINT_SECONDS", *_SECONDS),
     ("feature_log", "HEADWATER_FEATURE_LOG", *_SHARE, str),
@@ -160,6 +156,9 @@ class Settings:
 
     taskmanager_java_options: str = ""
     """HEADWATER_TASKMANAGER_JAVA_OPTIONS: more options of the task manager's JVM."""
+
+    kafka_java_options: str = ""
+    """HEADWATER_KAFKA_JAVA_OPTIONS: more options of the JVMs of Kafka and Connect."""
 
     idle_seconds: int = 30
     """HEADWATER_IDLE_SECONDS: how long a silent partition holds the others' event time up. Events

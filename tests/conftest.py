@@ -115,8 +115,9 @@ class Running:
         self.environ["HEADWATER_FEATURE_LOG"] = "1"
         # Most tests wait for rows in Iceberg, and those wait for checkpoints.
         self.environ["HEADWATER_CHECKPOINT_SECONDS"] = "2"
-        # A test's job ends before it has won back what the second compiler takes.
-        self.environ["HEADWATER_TASKMANAGER_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1"
+        # A test ends before it has won back what the second compiler takes.
+        for part in ("TASKMANAGER", "KAFKA"):
+            self.environ[f"HEADWATER_{part}_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1"
         self.containers = {}
         if docker_answers():
             self.environ.setdefault("HEADWATER_EXTERNAL", "kafka,postgres,redis")

@@ -19,6 +19,7 @@ from schemas import SettingsError
         ("HEADWATER_CHECKPOINT_SECONDS", "1.5", "expected whole seconds"),
         ("HEADWATER_TASKMANAGER_MEMORY", "3", "expected a size such as 3000m"),
         ("HEADWATER_TASKMANAGER_JAVA_OPTIONS", "UseParallelGC", "expected options such as -XX:"),
+        ("HEADWATER_KAFKA_JAVA_OPTIONS", "-XX:+A B", "expected options such as -XX:"),
     ],
 )
 def test_a_wrong_setting_is_named(name, value, said):

@@ -62,18 +62,25 @@ def connect(settings: Settings) -> Part:
             str(folder / "worker.properties"),
         ),
         env=_environment(),
-        prepare=lambda: _write(
-            folder / "worker.properties",
-            worker_properties(
-                settings.kafka,
-                settings.connect_url,
-                "127.0.0.1",
-                str(settings.build / "jars" / "connect"),
-                str(settings.password_file.parent),
-            ),
-        ),
+        prepare=lambda: _configure(settings, folder),
         check=check,
         cwd=settings.state,
+    )
+
+
+def _configure(settings: Settings, folder: Path) -> None:
+    secrets = settings.password_file.parent
+    # Connect must find it; PostgreSQL puts a file there, by and by.
+    secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _write(
+        folder / "worker.properties",
+        worker_properties(
+            settings.kafka,
+            settings.connect_url,
+            "127.0.0.1",
+            str(settings.build / "jars" / "connect"),
+            str(secrets),
+        ),
     )
 
 
@@ -82,6 +89,7 @@ def _java(settings: Settings, heap: str) -> tuple[str, ...]:
     return (
         *("java", f"-Xmx{heap}", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError"),
         *("-Dorg.apache.logging.log4j.level=WARN", "-Djava.awt.headless=true"),
+        *settings.kafka_java_options.split(),
         *("-cp", f"{jars}/*"),
     )
 
