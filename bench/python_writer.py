@@ -25,6 +25,7 @@ from schemas import Entity, Type
 
 _BATCH = 1000
 _AT_ONCE = 100
+_SET = b"\xc3"
 _SHORT = [bytes([0xA0 | length]) for length in range(32)]
 _ENTITY = Entity("aircraft", "tailnum")
 
@@ -46,7 +47,7 @@ def write(
             times = batch["event_time"].tolist()
             columns = [_column(batch[name]) for name in features]
             arguments = [
-                [b"0:%d" % t, b"S", encode_event_time(t), *values]
+                [b"0:%d" % t, _SET, encode_event_time(t), *values]
                 for t, *values in zip(times, *columns, strict=True)
             ]
             pipeline = server.pipeline(transaction=False)
@@ -59,8 +60,8 @@ def write(
 
 
 def _packed(values: list[bytes]) -> bytes:
-    """MessagePack strings, all of which are shorter than 32 bytes."""
-    return b"".join([_SHORT[len(value)] + value for value in values])
+    """MessagePack strings, all of which are shorter than 32 bytes, and what is to be done."""
+    return b"".join([v if v is _SET else _SHORT[len(v)] + v for v in values])
 
 
 def _column(values: pd.Series) -> list[bytes]:

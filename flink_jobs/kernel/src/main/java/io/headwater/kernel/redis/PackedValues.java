@@ -1,6 +1,7 @@
 package io.headwater.kernel.redis;
 
 import java.io.IOException;
+import javax.annotation.Nullable;
 import org.apache.flink.core.memory.DataOutputSerializer;
 
 /**
@@ -13,6 +14,9 @@ import org.apache.flink.core.memory.DataOutputSerializer;
  */
 final class PackedValues {
 
+  private static final int NIL = 0xc0;
+  private static final int FALSE = 0xc2;
+  private static final int TRUE = 0xc3;
   private static final int FIX_STR = 0xa0;
   private static final int STR_8 = 0xd9;
   private static final int STR_16 = 0xda;
@@ -40,6 +44,12 @@ final class PackedValues {
       packed.writeInt(length);
     }
     packed.write(value);
+    return this;
+  }
+
+  /** One of three that cost Redis no text. */
+  PackedValues add(@Nullable Boolean value) throws IOException {
+    packed.writeByte(value == null ? NIL : value ? TRUE : FALSE);
     return this;
   }
 

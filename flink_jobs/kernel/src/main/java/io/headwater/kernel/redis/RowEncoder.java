@@ -16,9 +16,6 @@ import org.apache.flink.table.data.RowData;
 /** Rows of one view as the keys and the arguments of {@link Script}. */
 final class RowEncoder {
 
-  private static final byte[] SET = {'S'};
-  private static final byte[] SET_BEFORE_1970 = {'B'};
-  private static final byte[] DELETE = {'D'};
   private static final byte[] UNTRACED = {};
 
   private final RedisSinkConfig config;
@@ -142,7 +139,7 @@ final class RowEncoder {
     for (Pending row : rows) {
       values
           .add((epoch + row.eventTime).getBytes(ISO_8859_1))
-          .add(row.delete ? DELETE : row.eventTime < 0 ? SET_BEFORE_1970 : SET)
+          .add(row.delete ? null : Boolean.valueOf(row.eventTime >= 0))
           .add(FeastCodec.eventTime(row.eventTime));
       for (Column feature : features) {
         values.add(row.delete ? FeastCodec.NULL : feature.encode(row.values));

@@ -12,9 +12,9 @@ import java.util.stream.IntStream;
  * Feast's timestamp and the features' fields; where rows are traced, the field of the newest
  * sampled row's trace; and the entities' values, all in one argument by {@link PackedValues}, since
  * Redis is busier with taking arguments in than with all that the script does. An entity has its
- * version "epoch:event time", 'S' to set, 'B' the same of a time before 1970, or 'D' to delete, the
- * timestamp and the features' values; where rows are traced, a trace, empty for a row without: what
- * is there stays. Returns how many landed.
+ * version "epoch:event time", true to set, false the same of a time before 1970, or nil to delete,
+ * the timestamp and the features' values; where rows are traced, a trace, empty for a row without:
+ * what is there stays. Returns how many landed.
  *
  * <p>Without a version the hash is of another writer, such as Feast, and loses. A delete keeps
  * version and timestamp, so that an older row does not bring back the features.
@@ -25,7 +25,7 @@ final class Script {
   static final int HEADER = 3;
 
   /** Of a call of Redis and of one of MessagePack: Lua has some 250 registers. */
-  private static final int AT_ONCE = 60;
+  private static final int AT_ONCE = 40;
 
   private static final String TEXT =
       """
@@ -34,6 +34,7 @@ final class Script {
       local field, epoch, stamp, values = names[1], names[2], names[3], names[#names]
       local after, at, refused = #epoch + 1, 0, 0
       local colon, minus = byte(':'), byte('-')
+      %6$s
       for i = 1, #keys do
         local key, lands, how = keys[i], true
         do
@@ -42,7 +43,7 @@ final class Script {
           local stored = call('HGET', key, field)
           if stored and stored ~= version then
             local mark, sign = byte(stored, after - 1, after)
-            if how == 'S' and #stored == #version and mark == colon and sign ~= minus then
+            if how and #stored == #version and mark == colon and sign ~= minus then
               -- Both of as many digits: the order of texts is that of (epoch, event time).
               lands = stored <= version
             elseif sub(stored, 1, after - 1) == epoch then
@@ -55,7 +56,7 @@ final class Script {
           end
           if not lands then
             refused = refused + 1
-          elseif how == 'D' then
+          elseif how == nil then
             call('HDEL', key, unpack(names, 4, %3$d))
             call('HSET', key, field, version, stamp, time)
           else
@@ -73,7 +74,7 @@ final class Script {
         do
           local more%1$s
           at%1$s = take(values, %2$d, at)
-          if lands and how ~= 'D' then
+          if lands and how ~= nil then
             call('HSET', key%3$s)
           end
         end""";
@@ -97,22 +98,29 @@ final class Script {
     StringBuilder rest = new StringBuilder();
     for (int from = first; from < features; from += AT_ONCE) {
       int to = Math.min(features, from + AT_ONCE);
-      rest.append(MORE.formatted(values(from, to), to - from, pairs(from, to)));
+      rest.append(
+          MORE.formatted(values(from, to), to - from, list(from, to, "names[%2$d], v%1$d")));
     }
     if (traced) {
       rest.append(TRACE.formatted(HEADER + features + 1));
     }
     String last = rest.toString().replace("\n", "\n  ");
+    String names =
+        first == 0
+            ? ""
+            : "local %s = unpack(names, %d, %d)"
+                .formatted(list(0, first, "n%1$d").substring(2), HEADER + 1, HEADER + first);
     return TEXT.formatted(
-        values(0, first), HEADER + first, HEADER + features, pairs(0, first), last);
+        values(0, first),
+        HEADER + first,
+        HEADER + features,
+        list(0, first, "n%1$d, v%1$d"),
+        last,
+        names);
   }
 
   private static String values(int from, int to) {
     return list(from, to, "v%1$d");
-  }
-
-  private static String pairs(int from, int to) {
-    return list(from, to, "names[%2$d], v%1$d");
   }
 
   private static String list(int from, int to, String text) {

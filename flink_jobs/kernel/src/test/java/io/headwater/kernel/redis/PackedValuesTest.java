@@ -24,13 +24,22 @@ class PackedValuesTest {
     for (byte[] value : values) {
       packed.add(value);
     }
+    packed.add(true).add(false).add((Boolean) null);
     try (RedisServer server = new RedisServer();
         Jedis jedis = server.client()) {
       List<?> unpacked =
           (List<?>)
               jedis.eval(
-                  "return {cmsgpack.unpack(ARGV[1])}".getBytes(ISO_8859_1), 0, packed.packed());
-      assertEquals(LENGTHS.size(), unpacked.size());
+                  "local v = {cmsgpack.unpack(ARGV[1])}\n for i = 10, 12 do v[i] = tostring(v[i]) end return v"
+                      .getBytes(ISO_8859_1),
+                  0,
+                  packed.packed());
+      assertEquals(LENGTHS.size() + 3, unpacked.size());
+      for (int i = 0; i < 3; i++) {
+        assertEquals(
+            List.of("true", "false", "nil").get(i),
+            new String((byte[]) unpacked.get(LENGTHS.size() + i), ISO_8859_1));
+      }
       for (int i = 0; i < values.size(); i++) {
         assertArrayEquals(values.get(i), (byte[]) unpacked.get(i), "of " + LENGTHS.get(i));
       }

@@ -41,7 +41,7 @@ class ScriptTest {
   }
 
   /** A row of {@code entity}; its features are {@code value} and their place. */
-  private record Row(String entity, String how, long time, String value, String trace) {}
+  private record Row(String entity, Boolean how, long time, String value, String trace) {}
 
   /** How many rows of one call landed. */
   private static long call(int features, boolean traced, String epoch, Row... rows)
@@ -50,7 +50,7 @@ class ScriptTest {
     PackedValues values = new PackedValues(rows.length * (features + 4));
     for (Row row : rows) {
       given.add(bytes(row.entity));
-      values.add(bytes(epoch + row.time)).add(bytes(row.how)).add(bytes("at " + row.time));
+      values.add(bytes(epoch + row.time)).add(row.how).add(bytes("at " + row.time));
       for (int i = 0; i < features; i++) {
         values.add(bytes(row.value + i));
       }
@@ -93,30 +93,30 @@ class ScriptTest {
     "0, false",
     "1, false",
     "2, true",
-    "59, true",
-    "60, false",
-    "60, true",
-    "61, false",
-    "61, true",
-    "120, true",
-    "121, false",
+    "39, true",
+    "40, false",
+    "40, true",
+    "41, false",
+    "41, true",
+    "80, true",
+    "81, false",
     "200, true"
   })
   void rowsOfOneCallAreSetOrDeletedOrRefused(int features, boolean traced) throws Exception {
-    Row first = new Row("a", "S", 1_000, "old", "t1");
-    Row other = new Row("b", "S", 5_000, "kept", "");
+    Row first = new Row("a", true, 1_000, "old", "t1");
+    Row other = new Row("b", true, 5_000, "kept", "");
     assertEquals(2, call(features, traced, "0:", first, other));
-    Row late = new Row("b", "S", 4_000, "late", "t2");
-    Row newer = new Row("a", "S", 2_000, "new", "");
-    Row another = new Row("c", "S", 9_000, "c", "t3");
+    Row late = new Row("b", true, 4_000, "late", "t2");
+    Row newer = new Row("a", true, 2_000, "new", "");
+    Row another = new Row("c", true, 9_000, "c", "t3");
     assertEquals(2, call(features, traced, "0:", late, newer, another));
     assertEquals(
         stored(features, "0:2000", 2_000, "new", traced ? "t1" : null), redis.hgetAll("a"));
     assertEquals(stored(features, "0:5000", 5_000, "kept", null), redis.hgetAll("b"));
     assertEquals(stored(features, "0:9000", 9_000, "c", traced ? "t3" : null), redis.hgetAll("c"));
     if (features > 0) {
-      Row gone = new Row("a", "D", 3_000, "", "");
-      Row again = new Row("c", "S", 9_001, "again", "t4");
+      Row gone = new Row("a", null, 3_000, "", "");
+      Row again = new Row("c", true, 9_001, "again", "t4");
       assertEquals(2, call(features, traced, "0:", gone, again));
       assertEquals(
           stored(features, "0:3000", 3_000, null, traced ? "t1" : null), redis.hgetAll("a"));
@@ -144,6 +144,6 @@ class ScriptTest {
   }
 
   private static Row row(long time, String value) {
-    return new Row("a", time < 0 ? "B" : "S", time, value, "");
+    return new Row("a", time >= 0, time, value, "");
   }
 }
