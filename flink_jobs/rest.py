@@ -17,6 +17,7 @@ STOP_SECONDS = 120
 
 _SECONDS = 5
 _AGAIN_SECONDS = 0.8
+_CACHED_SECONDS = 60.0
 _ENDED = ("FINISHED", "CANCELED", "FAILED")
 _PASSING = (
     # No task has been asked yet: one of them does not run.
@@ -112,20 +113,31 @@ class FlinkCluster:
 
     def completed(self, job_id: str) -> int:
         """How many checkpoints a job has completed."""
-        return self._count(job_id, "completed")
+        return int(self.get(f"/jobs/{job_id}/checkpoints")["counts"]["completed"])
 
-    def restored(self, job_id: str) -> int:
-        """How often a job has begun from a checkpoint or savepoint."""
-        return self._count(job_id, "restored")
+    def restored(self, job_id: str, since: int = 0) -> int:
+        """When a job last began from a checkpoint or savepoint, 0 for never.
 
-    def _count(self, job_id: str, what: str) -> int:
-        return int(self.get(f"/jobs/{job_id}/checkpoints")["counts"][what])
+        As Flink knew it when the checkpoint of the number `since` was complete, or later: it tells
+        for some seconds (`rest.cache.checkpoint-statistics.timeout`) what it was asked before.
+        """
+        deadline = time.monotonic() + _CACHED_SECONDS
+        while True:
+            latest = self.get(f"/jobs/{job_id}/checkpoints")["latest"]
+            done, begun = latest["completed"], latest["restored"]
+            if since == 0 or (done is not None and done["id"] >= since):
+                return 0 if begun is None else int(begun["restore_timestamp"])
+            if time.monotonic() > deadline:
+                raise FlinkError(f"job {job_id}: Flink does not tell of its checkpoint {since}")
+            time.sleep(0.2)
 
-    def checkpoint(self, jobs: Sequence[str], times: int, seconds: float) -> list[str]:
+    def checkpoint(self, jobs: Sequence[str], times: int, seconds: float) -> dict[str, int]:
         """Have each job make so many checkpoints from now on, one after the other.
 
-        Those that have not made them after `seconds`; what fails is asked for again.
+        The number of the last one, by job. A job that has not made them after `seconds` is not
+        among those; what fails is asked for again.
         """
+        made: dict[str, int] = {}
         left = dict.fromkeys(jobs, times)
         asked: dict[str, str] = {}
         deadline = time.monotonic() + seconds
@@ -137,11 +149,14 @@ class FlinkCluster:
                 answer = self.get(f"{path}/{asked[job]}")
                 if answer["status"]["id"] == "COMPLETED":
                     del asked[job]
-                    left[job] -= "failureCause" not in answer["operation"]
+                    if "failureCause" in answer["operation"]:
+                        continue
+                    left[job] -= 1
                     if not left[job]:
                         del left[job]
+                        made[job] = answer["operation"]["checkpointId"]
             time.sleep(0.2)
-        return list(left)
+        return made
 
     def metric(self, job_id: str, operator: str, name: str) -> int:
         """The sum over subtasks of a counter of the operators whose name contains `operator`."""

@@ -158,7 +158,7 @@ class Settings:
     """HEADWATER_TASKMANAGER_JAVA_OPTIONS: more options of the task manager's JVM."""
 
     kafka_java_options: str = ""
-    """HEADWATER_KAFKA_JAVA_OPTIONS: more options of the JVMs of Kafka and Connect."""
+    """HEADWATER_KAFKA_JAVA_OPTIONS: options of the JVMs of Kafka and Connect, G1 for none."""
 
     idle_seconds: int = 30
     """HEADWATER_IDLE_SECONDS: how long a silent partition holds the others' event time up. Events

@@ -29,6 +29,9 @@ class Flink:
         """Names of jobs that fail between their savepoint and their end."""
         self.savepoints = "file:///nowhere"
         """The folder of savepoints that are asked for without one."""
+        self.made = 0
+        """Checkpoints, of all jobs."""
+        self.told = None
 
     def add(self, id_, name, views=(), mark=0, state="RUNNING"):
         """A job of so many tasks as views, each of which has come to that watermark."""
@@ -59,7 +62,11 @@ class Flink:
             case ("GET", "vertices", _, "watermarks"):
                 return [{"value": str(job["mark"])}]
             case ("GET", "checkpoints"):
-                return {"counts": {"restored": job["restored"]}}
+                began = {"restore_timestamp": job["restored"]} if job["restored"] else None
+                now = {"latest": {"completed": {"id": self.made}, "restored": began}}
+                # What it told last, once more: Flink does so for some seconds.
+                told, self.told = self.told or now, now
+                return told
             case ("GET", *_, "metrics"):
                 return []
             case ("GET",):
@@ -74,9 +81,10 @@ class Flink:
             case ("GET", "savepoints", _):
                 return {"status": {"id": "COMPLETED"}, "operation": job["told"]}
             case ("POST", "checkpoints"):
+                self.made += 1
                 return {"request-id": "asked"}
             case ("GET", "checkpoints", _):
-                return {"status": {"id": "COMPLETED"}, "operation": {}}
+                return {"status": {"id": "COMPLETED"}, "operation": {"checkpointId": self.made}}
         return {}
 
     def _stopped(self, job, folder):

@@ -11,8 +11,9 @@ from itertools import cycle
 from headwater.settings import Ports
 
 # Below those that Linux lends to whoever connects to somebody (32768 and more), so that none is
-# taken between being found free and being listened to; a range for each process of tests.
-_FIRST, _RANGE, _PROCESSES = 12_000, 4_000, 5
+# taken between being found free and being listened to, and above those that a platform has where
+# it is told nothing; a range for each process of tests.
+_FIRST, _RANGE, _PROCESSES = 20_000, 2_400, 5
 
 
 def _candidates() -> Iterator[int]:

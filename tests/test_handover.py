@@ -188,13 +188,34 @@ def test_a_live_job_that_started_again_is_not_behind_the_end(world, monkeypatch)
 
 
 def test_a_live_job_that_started_again_and_is_back_may_not_have_committed_all(world, monkeypatch):
-    def checkpoint(*_):
+    made = FlinkCluster.checkpoint
+
+    def checkpoint(*given):
         world.flink.jobs["live"]["restored"] += 1
-        return []
+        return made(*given)
 
     with monkeypatch.context() as patch:
         patch.setattr(FlinkCluster, "checkpoint", checkpoint)
         world.is_refused("job live has started again while.*try again")
+    world.promote()
+
+
+def test_where_live_is_is_looked_at_again_by_who_tries_again(world, monkeypatch):
+    """Its rows before the end that was found may come after a checkpoint that is made meanwhile."""
+    with monkeypatch.context() as patch:
+        patch.setattr(live.Live, "commit", lambda *_: _fail())
+        world.is_refused("live makes no checkpoints")
+    world.flink.jobs["live"]["mark"] = at(5)
+    made = FlinkCluster.checkpoint
+
+    def checkpoint(*given):
+        world.flink.jobs["live"]["mark"] = at(10)
+        return made(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FlinkCluster, "checkpoint", checkpoint)
+        world.is_refused(f"{LIVE} has started again and is not back")
+    world.flink.jobs["live"]["mark"] = at(10)
     world.promote()
 
 

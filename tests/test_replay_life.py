@@ -70,9 +70,10 @@ class Flink:
                 self.checkpoints += 1
                 return {"request-id": "t"}
             case ("GET", [_, "checkpoints"]):
-                return {"counts": {"restored": 0}}
+                return {"latest": {"completed": {"id": self.checkpoints}, "restored": None}}
             case ("GET", [_, "checkpoints", "t"]):
-                return {"status": {"id": "COMPLETED"}, "operation": {}}
+                done = {"checkpointId": self.checkpoints}
+                return {"status": {"id": "COMPLETED"}, "operation": done}
         raise AssertionError((method, path))
 
 

@@ -64,8 +64,8 @@ def _await_commits(jobs: Jobs, views: Iterable[str]) -> None:
         if any(view.name in chosen for view in jobs.known[job.name].views)
     ]
     # When the second is complete, the first is committed in Iceberg.
-    if behind := jobs.cluster.checkpoint(running, 2, _SECONDS):
+    if behind := set(running) - jobs.cluster.checkpoint(running, 2, _SECONDS).keys():
         raise FlinkError(
-            f"{', '.join(behind)}: no two checkpoints in {_SECONDS} s; `headwater jobs list` says"
-            " what the job is doing"
+            f"{', '.join(sorted(behind))}: no two checkpoints in {_SECONDS} s;"
+            " `headwater jobs list` says what the job is doing"
         )

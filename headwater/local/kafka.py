@@ -70,8 +70,9 @@ def connect(settings: Settings) -> Part:
 
 def _configure(settings: Settings, folder: Path) -> None:
     secrets = settings.password_file.parent
-    # Connect must find it; PostgreSQL puts a file there, by and by.
-    secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not settings.elsewhere.postgres_password_file:
+        # Connect must find it; PostgreSQL puts a file there, by and by.
+        secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
     _write(
         folder / "worker.properties",
         worker_properties(
@@ -87,9 +88,9 @@ def _configure(settings: Settings, folder: Path) -> None:
 def _java(settings: Settings, heap: str) -> tuple[str, ...]:
     jars = settings.build / "jars" / "kafka"
     return (
-        *("java", f"-Xmx{heap}", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError"),
+        *("java", f"-Xmx{heap}", "-XX:+ExitOnOutOfMemoryError"),
         *("-Dorg.apache.logging.log4j.level=WARN", "-Djava.awt.headless=true"),
-        *settings.kafka_java_options.split(),
+        *(settings.kafka_java_options or "-XX:+UseG1GC").split(),
         *("-cp", f"{jars}/*"),
     )
 

@@ -50,13 +50,16 @@ class Handover:
         if self._gauges.of(replay).state == "failed":
             raise self._paused(replay)
         self._live.check_running(jobs_, report)
+        names = {job.name for job in jobs_}
+        running = (job.id for job in self._context.cluster.jobs() if job.name in names)
+        begun = self._live.begun(running)
         time.sleep(_FRESH_SECONDS)
         if not replay.ends:
             ends = self._common_ends(replay, jobs_)
             replay = self._context.journal.write(replace(replay, ends=ends))
             report(f"replay {replay.id} ends at {Replay.iso(min(ends.values()))}")
-        names = {job.name for job in jobs_}
-        self._live.commit([job.id for job in self._context.cluster.jobs() if job.name in names])
+        self._check_reached(replay, jobs_)
+        self._live.commit(begun)
         self._check_reached(replay, jobs_)
         self._jobs.stop(replay, report)
         # Its last rows may be in a savepoint alone: they are in the tables once a job has ended.

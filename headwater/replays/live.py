@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 from flink_jobs.rest import FlinkError
 from flink_jobs.sql import Job
@@ -39,8 +39,8 @@ class Live:
         """
         try:
             self._platform.settled(report)
-            self._await_watermarks(replay, report)
-            self._await_commits(replay)
+            begun = self._await_watermarks(replay, report)
+            self._await_commits(replay, begun)
             if behind := self._behind(replay):
                 raise ReplayError(
                     f"replay {replay.id} ends at {_end(replay)}, and live has started again:"
@@ -50,10 +50,14 @@ class Live:
             if not all(self._is_committed(replay, one) for one in self._context.views(replay)):
                 raise
 
-    def _await_watermarks(self, replay: Replay, report: Report) -> None:
+    def _await_watermarks(self, replay: Replay, report: Report) -> dict[str, int]:
+        """When each of the jobs last began, as of the look that found them there."""
         deadline = time.monotonic() + _PASS_SECONDS
         said = ""
-        while behind := self._behind(replay):
+        while True:
+            begun = self.begun(id_ for _, id_ in self._known(replay) if id_ is not None)
+            if not (behind := self._behind(replay)):
+                return begun
             if time.monotonic() > deadline:
                 raise ReplayError(
                     f"replay {replay.id} ends at {_end(replay)}, live has not come there: {behind};"
@@ -64,7 +68,7 @@ class Live:
                 said = behind
             time.sleep(_AGAIN_SECONDS)
 
-    def _await_commits(self, replay: Replay) -> None:
+    def _await_commits(self, replay: Replay, begun: dict[str, int]) -> None:
         ids = [
             id_
             for job, id_ in self._known(replay)
@@ -72,21 +76,25 @@ class Live:
             and not all(self._is_committed(replay, view) for view in self._computed(job, id_))
         ]
         if ids:
-            self.commit(ids)
+            self.commit({id_: begun.get(id_, -1) for id_ in ids})
 
-    def commit(self, ids: Sequence[str]) -> None:
-        """Return when running jobs, by Flink's ids, have committed what they had let out.
+    def begun(self, ids: Iterable[str]) -> dict[str, int]:
+        """When running jobs, by Flink's ids, last began: to be asked before how far they are."""
+        return {id_: self._context.cluster.restored(id_) for id_ in ids}
 
-        ReplayError if one begins anew meanwhile, from before that.
+    def commit(self, begun: Mapping[str, int]) -> None:
+        """Return when jobs have committed what they had let out since they have `begun`.
+
+        ReplayError if one has begun anew, from before that.
         """
         cluster = self._context.cluster
-        begun = {id_: cluster.restored(id_) for id_ in ids}
         # The tables of the first are committed after it is complete, and before a second one is.
-        if behind := cluster.checkpoint(ids, 2, _COMMIT_SECONDS):
+        made = cluster.checkpoint(list(begun), 2, _COMMIT_SECONDS)
+        if behind := begun.keys() - made.keys():
             raise ReplayError(
-                f"job {', '.join(behind)} makes no checkpoints: try again when it does"
+                f"job {', '.join(sorted(behind))} makes no checkpoints: try again when it does"
             )
-        if anew := [id_ for id_ in ids if cluster.restored(id_) != begun[id_]]:
+        if anew := [id_ for id_, at in begun.items() if cluster.restored(id_, made[id_]) != at]:
             raise ReplayError(
                 f"job {', '.join(anew)} has started again while its rows were waited for: try again"
             )
