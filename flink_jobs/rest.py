@@ -124,8 +124,8 @@ class FlinkCluster:
         deadline = time.monotonic() + _CACHED_SECONDS
         while True:
             latest = self.get(f"/jobs/{job_id}/checkpoints")["latest"]
-            done, begun = latest["completed"], latest["restored"]
-            if since == 0 or (done is not None and done["id"] >= since):
+            done, begun = latest["completed"] or {"id": 0}, latest["restored"]
+            if done["id"] >= since:
                 return 0 if begun is None else int(begun["restore_timestamp"])
             if time.monotonic() > deadline:
                 raise FlinkError(f"job {job_id}: Flink does not tell of its checkpoint {since}")

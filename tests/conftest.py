@@ -47,7 +47,7 @@ SHARING = {
 """The modules of the tests that share one platform, and so one process."""
 
 
-class Lanes(LoadScopeScheduling):  # type: ignore[misc]
+class Lanes(LoadScopeScheduling):
     """The modules that share the platform on one process, the others one by one on the next."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -54,11 +54,12 @@ class Handover:
         running = (job.id for job in self._context.cluster.jobs() if job.name in names)
         begun = self._live.begun(running)
         time.sleep(_FRESH_SECONDS)
-        if not replay.ends:
+        if replay.ends:  # who tried before has found them
+            self._check_reached(replay, jobs_)
+        else:
             ends = self._common_ends(replay, jobs_)
             replay = self._context.journal.write(replace(replay, ends=ends))
             report(f"replay {replay.id} ends at {Replay.iso(min(ends.values()))}")
-        self._check_reached(replay, jobs_)
         self._live.commit(begun)
         self._check_reached(replay, jobs_)
         self._jobs.stop(replay, report)

@@ -41,7 +41,7 @@ class Live:
             self._platform.settled(report)
             begun = self._await_watermarks(replay, report)
             self._await_commits(replay, begun)
-            if behind := self._behind(replay):
+            if behind := self._behind(replay, self._known(replay)):
                 raise ReplayError(
                     f"replay {replay.id} ends at {_end(replay)}, and live has started again:"
                     f" {behind}; try again"
@@ -55,8 +55,9 @@ class Live:
         deadline = time.monotonic() + _PASS_SECONDS
         said = ""
         while True:
-            begun = self.begun(id_ for _, id_ in self._known(replay) if id_ is not None)
-            if not (behind := self._behind(replay)):
+            known = self._known(replay)
+            begun = self.begun(id_ for _, id_ in known if id_ is not None)
+            if not (behind := self._behind(replay, known)):
                 return begun
             if time.monotonic() > deadline:
                 raise ReplayError(
@@ -99,11 +100,11 @@ class Live:
                 f"job {', '.join(anew)} has started again while its rows were waited for: try again"
             )
 
-    def _behind(self, replay: Replay) -> str:
+    def _behind(self, replay: Replay, known: Iterable[tuple[Job, str | None]]) -> str:
         """Which live jobs have not come to its end, and where they are; empty if all have."""
         assert replay.end is not None
         told = []
-        for job, id_ in self._known(replay):
+        for job, id_ in known:
             # The facts of a captured table wait for no watermark.
             views = [view for view in self._computed(job, id_) if view.stream is not None]
             if not views:

@@ -35,7 +35,7 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.common.errors.WakeupExcept
  * after a checkpoint, as long as Kafka has not told who coordinates the group: on a new Kafka the
  * first to ask waits until that is decided (what KAFKA-14208 has left). Here it is called again.
  */
-class SteadyFetcher extends KafkaPartitionSplitReader {
+final class SteadyFetcher extends KafkaPartitionSplitReader {
 
   SteadyFetcher(
       Properties client,

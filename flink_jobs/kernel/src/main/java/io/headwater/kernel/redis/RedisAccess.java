@@ -23,7 +23,8 @@ public final class RedisAccess {
   public static URI url(@Nullable String text, String whose) {
     try {
       URI url = new URI(String.valueOf(text));
-      if (url.getHost() != null && ("redis".equals(url.getScheme()) || isTls(url))) {
+      if (url.getHost() != null
+          && (JedisURIHelper.isRedisScheme(url) || JedisURIHelper.isRedisSSLScheme(url))) {
         return url;
       }
     } catch (URISyntaxException e) {
@@ -33,10 +34,6 @@ public final class RedisAccess {
         whose
             + ": expected redis://host:port, or rediss:// for TLS, with a host name of letters,"
             + " digits, '-' and '.'");
-  }
-
-  private static boolean isTls(URI url) {
-    return "rediss".equals(url.getScheme());
   }
 
   /** Its host and port. */
@@ -60,7 +57,7 @@ public final class RedisAccess {
             // AUTH and no HELLO, which servers before Redis 6 do not know.
             .serverDefaultProtocol()
             .clientSetInfoConfig(ClientSetInfoConfig.DISABLED);
-    if (isTls(url)) {
+    if (JedisURIHelper.isRedisSSLScheme(url)) {
       SSLParameters checkHostName = new SSLParameters();
       checkHostName.setEndpointIdentificationAlgorithm("HTTPS");
       builder.ssl(true).sslParameters(checkHostName);

@@ -34,7 +34,7 @@ final class Script {
       local field, epoch, stamp, values = names[1], names[2], names[3], names[#names]
       local after, at, refused = #epoch + 1, 0, 0
       local colon, minus = byte(':'), byte('-')
-      %6$s
+      local none%6$s = nil, unpack(names, 4, %7$d)
       for i = 1, #keys do
         local key, lands, how = keys[i], true
         do
@@ -105,18 +105,14 @@ final class Script {
       rest.append(TRACE.formatted(HEADER + features + 1));
     }
     String last = rest.toString().replace("\n", "\n  ");
-    String names =
-        first == 0
-            ? ""
-            : "local %s = unpack(names, %d, %d)"
-                .formatted(list(0, first, "n%1$d").substring(2), HEADER + 1, HEADER + first);
     return TEXT.formatted(
         values(0, first),
         HEADER + first,
         HEADER + features,
         list(0, first, "n%1$d, v%1$d"),
         last,
-        names);
+        list(0, first, "n%1$d"),
+        HEADER + first);
   }
 
   private static String values(int from, int to) {

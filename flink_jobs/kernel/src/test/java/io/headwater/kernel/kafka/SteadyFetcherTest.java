@@ -2,17 +2,20 @@ package io.headwater.kernel.kafka;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.Set;
+import java.util.function.Supplier;
 import org.apache.flink.api.connector.source.SourceReader;
 import org.apache.flink.api.connector.source.SourceReaderContext;
 import org.apache.flink.connector.base.source.reader.SourceReaderBase;
 import org.apache.flink.connector.base.source.reader.fetcher.SplitFetcher;
 import org.apache.flink.connector.base.source.reader.fetcher.SplitFetcherManager;
 import org.apache.flink.connector.kafka.source.KafkaSource;
+import org.apache.flink.connector.kafka.source.metrics.KafkaSourceReaderMetrics;
 import org.apache.flink.connector.kafka.source.reader.KafkaPartitionSplitReader;
 import org.apache.flink.connector.kafka.source.split.KafkaPartitionSplit;
 import org.apache.flink.core.io.InputStatus;
@@ -22,7 +25,6 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.OffsetCom
 import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.internals.SubscriptionState;
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.TopicPartition;
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.errors.WakeupException;
-import org.apache.flink.kafka.shaded.org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.junit.jupiter.api.Test;
 
 class SteadyFetcherTest {
@@ -54,13 +56,18 @@ class SteadyFetcherTest {
 
   @Test
   void offsetsAreCommittedAlsoWhereAWakeUpCameLate() throws Exception {
-    try (Followed followed = new Followed(ZERO);
-        WokenLate consumer = new WokenLate()) {
-      Hidden.write(KafkaPartitionSplitReader.class, "consumer", followed.fetched, consumer);
-      Map<TopicPartition, OffsetAndMetadata> offsets = Map.of(ZERO, new OffsetAndMetadata(7));
-      followed.fetched.notifyCheckpointComplete(offsets, (told, failure) -> {});
-      assertEquals(List.of(offsets), consumer.committed);
-    }
+    SourceReaderContext context = KafkaReaders.context();
+    KafkaSourceReaderMetrics metrics = new KafkaSourceReaderMetrics(context.metricGroup());
+    Properties client = (Properties) Hidden.read(KafkaSource.class, "props", KafkaReaders.source());
+    SteadyFetcher fetcher = new SteadyFetcher(client, context, metrics, null);
+    ((KafkaConsumer<?, ?>) Hidden.read(KafkaPartitionSplitReader.class, "consumer", fetcher))
+        .close(Duration.ZERO);
+    WokenLate consumer = new WokenLate(client);
+    Hidden.write(KafkaPartitionSplitReader.class, "consumer", fetcher, consumer);
+    Map<TopicPartition, OffsetAndMetadata> offsets = Map.of(ZERO, new OffsetAndMetadata(7));
+    fetcher.notifyCheckpointComplete(offsets, (told, failure) -> {});
+    assertEquals(List.of(offsets), consumer.committed);
+    consumer.close(Duration.ZERO);
   }
 
   /** A consumer that was woken when nothing slept: it says so to the next call, and forgets it. */
@@ -69,14 +76,8 @@ class SteadyFetcherTest {
     final List<Map<TopicPartition, OffsetAndMetadata>> committed = new ArrayList<>();
     private boolean woken = true;
 
-    WokenLate() {
-      super(client(), new ByteArrayDeserializer(), new ByteArrayDeserializer());
-    }
-
-    private static Properties client() {
-      Properties client = new Properties();
-      client.setProperty("bootstrap.servers", KafkaReaders.NOBODY);
-      return client;
+    WokenLate(Properties client) {
+      super(client);
     }
 
     @Override
@@ -94,7 +95,6 @@ class SteadyFetcherTest {
   private static final class Followed implements AutoCloseable {
 
     final SourceReader<String, KafkaPartitionSplit> reader;
-    final KafkaPartitionSplitReader fetched;
     private final SubscriptionState consumer;
 
     Followed(TopicPartition... partitions) throws Exception {
@@ -107,7 +107,7 @@ class SteadyFetcherTest {
           List.of(partitions).stream().map(p -> new KafkaPartitionSplit(p, 5)).toList());
       Object manager = Hidden.read(SourceReaderBase.class, "splitFetcherManager", reader);
       Map<?, ?> fetchers = (Map<?, ?>) Hidden.read(SplitFetcherManager.class, "fetchers", manager);
-      fetched = (KafkaPartitionSplitReader) ((SplitFetcher<?, ?>) fetchers.get(0)).getSplitReader();
+      Object fetched = ((SplitFetcher<?, ?>) fetchers.get(0)).getSplitReader();
       // The consumer itself answers its own thread alone.
       Object client = Hidden.read(KafkaPartitionSplitReader.class, "consumer", fetched);
       Object delegate = Hidden.read(KafkaConsumer.class, "delegate", client);
@@ -125,17 +125,14 @@ class SteadyFetcherTest {
     }
 
     /** Waits as long as a test may take: nobody tells when the other thread has come to it. */
-    private void await(Set<TopicPartition> expected, Asked asked) throws Exception {
+    private void await(Set<TopicPartition> expected, Supplier<Set<TopicPartition>> asked)
+        throws Exception {
       long deadline = System.nanoTime() + 30_000_000_000L;
-      while (!asked.now().equals(expected) && System.nanoTime() < deadline) {
+      while (!asked.get().equals(expected) && System.nanoTime() < deadline) {
         assertEquals(InputStatus.NOTHING_AVAILABLE, reader.pollNext(null));
         Thread.sleep(5);
       }
-      assertEquals(expected, asked.now());
-    }
-
-    private interface Asked {
-      Set<TopicPartition> now();
+      assertEquals(expected, asked.get());
     }
 
     @Override
