@@ -31,6 +31,7 @@ _GOALS = {"vs_over": "≥ 20", "vs_parse": "≥ 0.6", "keys_1m_vs_parse": "≥ 0
 _DAY = 86_400_000
 _DRIFT = "scan.watermark.alignment.max-drift"
 _ROLLING = "io.headwater.kernel.rolling.Rolling"
+_SHARD_OF = "io.headwater.kernel.rolling.ShardOf"
 _AGGREGATES = {
     "count": "COUNT({column})",
     "mean": "AVG({column})",
@@ -62,6 +63,7 @@ def script(name: str, stream: EventStream, bound: dict[str, str], more: Iterable
                 for d in ("sources", "inputs", "rolled", "computed", "nowhere")
             ),
             f"CREATE TEMPORARY SYSTEM FUNCTION rolling AS {literal(_ROLLING)};\n",
+            f"CREATE TEMPORARY SYSTEM FUNCTION shard AS {literal(_SHARD_OF)};\n",
             source_ddl(stream, ""),
             f"ALTER TABLE sources.{identifier(stream.name)} SET ({options});\n" if options else "",
             *more,
@@ -69,11 +71,12 @@ def script(name: str, stream: EventStream, bound: dict[str, str], more: Iterable
     )
 
 
-def _nowhere(view: FeatureView, columns: Iterable[str]) -> str:
-    keys = [f"{identifier(e.key)} {sql_type(e.type)}" for e in view.entities]
-    return create_table(
-        f"nowhere.{identifier(view.name)}", [*keys, *columns], {"connector": "blackhole"}
-    )
+def _nowhere(view: FeatureView, columns: Sequence[str]) -> str:
+    return create_table(f"nowhere.{identifier(view.name)}", columns, {"connector": "blackhole"})
+
+
+def _keys(view: FeatureView) -> list[str]:
+    return [f"{identifier(e.key)} {sql_type(e.type)}" for e in view.entities]
 
 
 def _columns(view: FeatureView, features: Sequence[Feature]) -> list[str]:
@@ -90,7 +93,7 @@ def rolling(views: Sequence[FeatureView]) -> list[str]:
     """The platform's own SQL of the views, into a blackhole."""
     return [
         *(text for view in views for text in view_sql(view)),
-        *(_nowhere(view, [_result(view)]) for view in views),
+        *(_nowhere(view, ["`_shard` INT", _result(view)]) for view in views),
         *_together(
             f"INSERT INTO nowhere.{identifier(v.name)} SELECT * FROM rolled.{identifier(v.name)};\n"
             for v in views
@@ -99,7 +102,7 @@ def rolling(views: Sequence[FeatureView]) -> list[str]:
 
 
 def _result(view: FeatureView) -> str:
-    columns = [*_columns(view, view.features), "`late_row` STRING"]
+    columns = [*_columns(view, view.features), "`late_row` STRING", *_keys(view)]
     return f"`result` ROW<{', '.join(columns)}>"
 
 
@@ -152,7 +155,7 @@ def over(views: Sequence[FeatureView], stream: EventStream) -> list[str]:
             )
         names = [f.name for f in features]
         kept = [c.name for c in view.schema if c.name in names]
-        texts.append(_nowhere(view, _columns(view, features)))
+        texts.append(_nowhere(view, [*_keys(view), *_columns(view, features)]))
         inserts.append(
             f"INSERT INTO nowhere.{identifier(view.name)} SELECT"
             f" {', '.join(map(identifier, (*view.keys, *kept)))}, `rowtime` FROM ({query});\n"

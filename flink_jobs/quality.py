@@ -93,10 +93,10 @@ def checked_view_sql(view: FeatureView, repository: str) -> tuple[list[str], str
     whole, timed = (identifier(f"_{view.name}_{part}") for part in ("rows", "timed"))
     columns = [*(Column(e.key, e.type) for e in view.entities), *view.schema]
     names = ", ".join(identifier(column.name) for column in columns)
-    values = results((*(column.name for column in view.schema), EVENT_TIME))
+    values = results((*(column.name for column in columns), EVENT_TIME))
     steps = [
         f"CREATE VIEW checked.{whole} AS\n"
-        f"SELECT {', '.join(map(identifier, view.keys))}, {values}\n"
+        f"SELECT {values}\n"
         f"FROM rolled.{identifier(view.name)}\n"
         f"WHERE {of_result(LATE)} IS NULL;\n",
         f"CREATE VIEW checked.{timed} AS\n"

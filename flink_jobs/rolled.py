@@ -1,4 +1,4 @@
-"""The columns of `rolled.VIEW`: the view's keys, and `result` with all that `rolling` returns.
+"""The columns of `rolled.VIEW`: the shard, and `result` with all that `rolling` returns.
 
 As columns of their own each value would be looked for through the three rows that Flink joins what
 a process table function returns from, and that takes longer than to compute it.

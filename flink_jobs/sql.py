@@ -49,7 +49,9 @@ from schemas import (
 
 _DATABASES = ("sources", "dead", "inputs", "rolled", "computed", "online", "late")
 _ROLLING = "io.headwater.kernel.rolling.Rolling"
+_SHARD_OF = "io.headwater.kernel.rolling.ShardOf"
 _TEMPORAL_JOIN = "io.headwater.kernel.joins.TemporalJoin"
+_SHARD = "_shard"
 _AVAILABLE_AT = "available_at"
 _TRACE = "_trace"
 CATALOG = {
@@ -151,6 +153,7 @@ def job_sql(job: Job, read: Read = read_ddl, live: bool = True) -> str:
         *(f"CREATE DATABASE {name};\n" for name in _DATABASES),
         _catalog(),
         f"CREATE TEMPORARY SYSTEM FUNCTION rolling AS {literal(_ROLLING)};\n",
+        *_sharding(job),
         *_sources(job, read),
         *(dead_ddl(source, job.repository) for source in apart),
         *(text for view in job.views for text in view_sql(view)),
@@ -165,6 +168,11 @@ def job_sql(job: Job, read: Read = read_ddl, live: bool = True) -> str:
         "END;\n",
     ]
     return "\n".join(parts)
+
+
+def _sharding(job: Job) -> Iterable[str]:
+    if any(view.stream is not None for view in job.views):
+        yield f"CREATE TEMPORARY SYSTEM FUNCTION shard AS {literal(_SHARD_OF)};\n"
 
 
 def _checking(checked: Iterable[tuple[list[str], str]]) -> Iterable[str]:
@@ -302,7 +310,7 @@ def _versions(join: TemporalJoin) -> str:
 
 def rolling_spec(view: FeatureView) -> str:
     """What the kernel's `rolling` is told to compute, as JSON."""
-    spec: dict[str, object] = {"time": "rowtime"}
+    spec: dict[str, object] = {"time": "rowtime", "keys": view.keys}
     if _is_traced(view):
         spec["trace"] = TRACEPARENT
     spec["features"] = [_rolling_feature(feature) for feature in view.features]
@@ -370,7 +378,7 @@ def view_sql(view: FeatureView) -> Iterable[str]:
         f"CREATE VIEW rolled.{name} AS\n"
         "SELECT *\n"
         "FROM rolling(\n"
-        f"  input => TABLE inputs.{name} PARTITION BY {_partition(view.keys)},\n"
+        f"  input => TABLE inputs.{name} PARTITION BY {identifier(_SHARD)},\n"
         f"  spec => {literal(rolling_spec(view))},\n"
         f"  uid => {literal(view.name)}\n"
         ");\n"
@@ -385,8 +393,7 @@ def view_sql(view: FeatureView) -> Iterable[str]:
 
 def _let_out(view: FeatureView) -> Iterable[str]:
     """The columns of a view's rows, null in the place of a value that is rejected."""
-    yield from map(identifier, view.keys)
-    for column in (*_names(view), EVENT_TIME, *_trace(view)):
+    for column in (*view.keys, *_names(view), EVENT_TIME, *_trace(view)):
         value = of_result(column)
         if column in view.rejecting:
             broken = breaks(view.rejecting[column], value)
@@ -408,7 +415,8 @@ def _input(view: FeatureView) -> str:
     conditions = "".join(f",\n  ({text}) IS TRUE AS {identifier(text)}" for text in texts)
     return (
         f"CREATE VIEW inputs.{identifier(view.name)} AS\n"
-        f"SELECT {_list((*columns, *_traceparent(view.stream)))}, `rowtime`{conditions}\n"
+        f"SELECT {_list((*columns, *_traceparent(view.stream)))}, `rowtime`{conditions},\n"
+        f"  shard({_list(view.keys)}) AS {identifier(_SHARD)}\n"
         f"FROM {source}.{identifier(view.source.name)}{whole};\n"
     )
 
@@ -503,7 +511,7 @@ def _insert_late(stream: EventStream, views: Iterable[FeatureView]) -> str:
 
 
 def _entity(view: FeatureView) -> str:
-    return ", ".join(f"{literal(k)}, CAST({identifier(k)} AS STRING)" for k in view.keys)
+    return ", ".join(f"{literal(k)}, CAST({of_result(k)} AS STRING)" for k in view.keys)
 
 
 def _offline(name: str, type_: Type) -> str:
@@ -517,7 +525,3 @@ def _names(view: FeatureView) -> list[str]:
 
 def _list(names: Iterable[str]) -> str:
     return ", ".join(identifier(name) for name in names)
-
-
-def _partition(keys: tuple[str, ...]) -> str:
-    return identifier(keys[0]) if len(keys) == 1 else f"({_list(keys)})"

@@ -19,7 +19,7 @@ from flink_jobs.place import Place, digest
 from flink_jobs.replay import Reading, decode_readings, encode_readings
 from flink_jobs.sql import job_sql, jobs
 from headwater.jobs import Jobs
-from headwater.local.flink import environment, flink_home
+from headwater.local.flink import environment, flink_home, jobmanager
 from headwater.settings import Settings
 from schemas import SettingsError
 from tests.conftest import command, eventually, platform_of
@@ -214,6 +214,35 @@ def test_an_application_runs_its_job(running, cluster, tmp_path):
     request = {"features": ["carrier_facts:name"], "entities": [{"carrier": carrier[0]}]}
     answer = requests.post(f"{running.settings.api_url}/v1/features", json=request, timeout=10)
     assert answer.json()["rows"] == [[carrier[1]]]
+
+
+SHARDS = """
+from pyflink.table import EnvironmentSettings, TableEnvironment
+table = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
+table.execute_sql(
+    "CREATE TEMPORARY SYSTEM FUNCTION shard AS 'io.headwater.kernel.rolling.ShardOf'"
+)
+keys = ", ".join(f"('{key}')" for key in "abcdefgh")
+rows = table.execute_sql(f"SELECT shard(k) FROM (VALUES {keys}) AS keys(k)").collect()
+print(max(row[0] for row in rows))
+"""
+
+
+@pytest.mark.parametrize("backend", ["hashmap", "rocksdb"])
+def test_keys_share_shards_by_the_clusters_own_state_backend(tmp_path, backend):
+    platform = Settings.read({"HEADWATER_STATE": str(tmp_path / "state")})
+    jobmanager(platform).prepare()
+    environ = environment(platform)
+    conf = Path(environ["FLINK_CONF_DIR"], "config.yaml")
+    known = conf.read_text()
+    assert "state.backend.type: hashmap" in known
+    conf.write_text(known.replace("type: hashmap", f"type: {backend}"))
+    python = ROOT / "build/envs/flink/bin/python"
+    run = subprocess.run(
+        [python, "-c", SHARDS], env=environ, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert (int(run.stdout.split()[-1]) < 2048) == (backend == "hashmap")
 
 
 def test_a_job_is_submitted_to_a_cluster_of_several(running, cluster):

@@ -452,7 +452,7 @@ def test_a_dropped_replay_leaves_nothing(replayed):
     would = json.loads(told.stdout)
     left = [one["id"] for one in json.loads(headwater(replayed, "replay", "list", "--json").stdout)]
     assert [one["id"] for one in would] == left
-    assert would[0]["redis_keys"] > 0 and would[0]["redis_bytes"] > 0
+    assert would[0]["redis_keys"] > 0 and would[0]["redis_bytes"] > 0, would
     pruned = headwater(replayed, "replay", "prune", "--older-than", "0", "--json")
     gone = json.loads(pruned.stdout)
     assert [(one["id"], one["redis_keys"]) for one in gone] == [

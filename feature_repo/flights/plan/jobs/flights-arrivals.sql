@@ -26,6 +26,8 @@ CREATE CATALOG headwater WITH (
 
 CREATE TEMPORARY SYSTEM FUNCTION rolling AS 'io.headwater.kernel.rolling.Rolling';
 
+CREATE TEMPORARY SYSTEM FUNCTION shard AS 'io.headwater.kernel.rolling.ShardOf';
+
 CREATE TABLE sources.`arrivals` (
   `event_time` BIGINT,
   `carrier` STRING,
@@ -72,38 +74,40 @@ CREATE TABLE dead.`arrivals` (
 );
 
 CREATE VIEW inputs.`route_delays` AS
-SELECT `origin`, `dest`, `arr_delay`, `air_time`, `rowtime`
+SELECT `origin`, `dest`, `arr_delay`, `air_time`, `rowtime`,
+  shard(`origin`, `dest`) AS `_shard`
 FROM sources.`arrivals`
 WHERE `dead_reason` IS NULL;
 
 CREATE VIEW rolled.`route_delays` AS
 SELECT *
 FROM rolling(
-  input => TABLE inputs.`route_delays` PARTITION BY (`origin`, `dest`),
-  spec => '{"time":"rowtime","features":[{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"arr_delay_mean_1d","op":"mean","column":"arr_delay","window_ms":86400000,"tile_ms":3600000},{"name":"arr_delay_mean_7d","op":"mean","column":"arr_delay","window_ms":604800000,"tile_ms":3600000},{"name":"arr_delay_max_1d","op":"max","column":"arr_delay","window_ms":86400000,"tile_ms":3600000},{"name":"arr_delay_max_7d","op":"max","column":"arr_delay","window_ms":604800000,"tile_ms":3600000},{"name":"air_time_mean_1d","op":"mean","column":"air_time","window_ms":86400000,"tile_ms":3600000},{"name":"air_time_mean_7d","op":"mean","column":"air_time","window_ms":604800000,"tile_ms":3600000}]}',
+  input => TABLE inputs.`route_delays` PARTITION BY `_shard`,
+  spec => '{"time":"rowtime","keys":["origin","dest"],"features":[{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"arr_delay_mean_1d","op":"mean","column":"arr_delay","window_ms":86400000,"tile_ms":3600000},{"name":"arr_delay_mean_7d","op":"mean","column":"arr_delay","window_ms":604800000,"tile_ms":3600000},{"name":"arr_delay_max_1d","op":"max","column":"arr_delay","window_ms":86400000,"tile_ms":3600000},{"name":"arr_delay_max_7d","op":"max","column":"arr_delay","window_ms":604800000,"tile_ms":3600000},{"name":"air_time_mean_1d","op":"mean","column":"air_time","window_ms":86400000,"tile_ms":3600000},{"name":"air_time_mean_7d","op":"mean","column":"air_time","window_ms":604800000,"tile_ms":3600000}]}',
   uid => 'route_delays'
 );
 
 CREATE VIEW computed.`route_delays` AS
-SELECT `origin`, `dest`, `result`.`count_1d` AS `count_1d`, `result`.`count_7d` AS `count_7d`, `result`.`arr_delay_mean_1d` AS `arr_delay_mean_1d`, `result`.`arr_delay_mean_7d` AS `arr_delay_mean_7d`, `result`.`arr_delay_max_1d` AS `arr_delay_max_1d`, `result`.`arr_delay_max_7d` AS `arr_delay_max_7d`, `result`.`air_time_mean_1d` AS `air_time_mean_1d`, `result`.`air_time_mean_7d` AS `air_time_mean_7d`, `result`.`event_time` AS `event_time`
+SELECT `result`.`origin` AS `origin`, `result`.`dest` AS `dest`, `result`.`count_1d` AS `count_1d`, `result`.`count_7d` AS `count_7d`, `result`.`arr_delay_mean_1d` AS `arr_delay_mean_1d`, `result`.`arr_delay_mean_7d` AS `arr_delay_mean_7d`, `result`.`arr_delay_max_1d` AS `arr_delay_max_1d`, `result`.`arr_delay_max_7d` AS `arr_delay_max_7d`, `result`.`air_time_mean_1d` AS `air_time_mean_1d`, `result`.`air_time_mean_7d` AS `air_time_mean_7d`, `result`.`event_time` AS `event_time`
 FROM rolled.`route_delays`
 WHERE `result`.`late_row` IS NULL;
 
 CREATE VIEW inputs.`aircraft_last_arrival` AS
-SELECT `tailnum`, `arr_delay`, `air_time`, `origin`, `dest`, `rowtime`
+SELECT `tailnum`, `arr_delay`, `air_time`, `origin`, `dest`, `rowtime`,
+  shard(`tailnum`) AS `_shard`
 FROM sources.`arrivals`
 WHERE `dead_reason` IS NULL;
 
 CREATE VIEW rolled.`aircraft_last_arrival` AS
 SELECT *
 FROM rolling(
-  input => TABLE inputs.`aircraft_last_arrival` PARTITION BY `tailnum`,
-  spec => '{"time":"rowtime","features":[{"name":"arr_delay","op":"last","column":"arr_delay","window_ms":null,"tile_ms":null},{"name":"air_time","op":"last","column":"air_time","window_ms":null,"tile_ms":null},{"name":"origin","op":"last","column":"origin","window_ms":null,"tile_ms":null},{"name":"dest","op":"last","column":"dest","window_ms":null,"tile_ms":null}]}',
+  input => TABLE inputs.`aircraft_last_arrival` PARTITION BY `_shard`,
+  spec => '{"time":"rowtime","keys":["tailnum"],"features":[{"name":"arr_delay","op":"last","column":"arr_delay","window_ms":null,"tile_ms":null},{"name":"air_time","op":"last","column":"air_time","window_ms":null,"tile_ms":null},{"name":"origin","op":"last","column":"origin","window_ms":null,"tile_ms":null},{"name":"dest","op":"last","column":"dest","window_ms":null,"tile_ms":null}]}',
   uid => 'aircraft_last_arrival'
 );
 
 CREATE VIEW computed.`aircraft_last_arrival` AS
-SELECT `tailnum`, `result`.`arr_delay` AS `arr_delay`, `result`.`air_time` AS `air_time`, `result`.`origin` AS `origin`, `result`.`dest` AS `dest`, `result`.`event_time` AS `event_time`
+SELECT `result`.`tailnum` AS `tailnum`, `result`.`arr_delay` AS `arr_delay`, `result`.`air_time` AS `air_time`, `result`.`origin` AS `origin`, `result`.`dest` AS `dest`, `result`.`event_time` AS `event_time`
 FROM rolled.`aircraft_last_arrival`
 WHERE `result`.`late_row` IS NULL;
 
@@ -208,10 +212,10 @@ SELECT `tailnum`, `event_time`,
 FROM computed.`aircraft_last_arrival`;
 
 INSERT INTO late.`arrivals`
-SELECT 'route_delays', MAP['origin', CAST(`origin` AS STRING), 'dest', CAST(`dest` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
+SELECT 'route_delays', MAP['origin', CAST(`result`.`origin` AS STRING), 'dest', CAST(`result`.`dest` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
 FROM rolled.`route_delays` WHERE `result`.`late_row` IS NOT NULL
 UNION ALL
-SELECT 'aircraft_last_arrival', MAP['tailnum', CAST(`tailnum` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
+SELECT 'aircraft_last_arrival', MAP['tailnum', CAST(`result`.`tailnum` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
 FROM rolled.`aircraft_last_arrival` WHERE `result`.`late_row` IS NOT NULL;
 
 END;

@@ -26,6 +26,8 @@ CREATE CATALOG headwater WITH (
 
 CREATE TEMPORARY SYSTEM FUNCTION rolling AS 'io.headwater.kernel.rolling.Rolling';
 
+CREATE TEMPORARY SYSTEM FUNCTION shard AS 'io.headwater.kernel.rolling.ShardOf';
+
 CREATE TABLE sources.`departures` (
   `event_time` BIGINT,
   `carrier` STRING,
@@ -180,56 +182,59 @@ CREATE TABLE dead.`departures` (
 
 CREATE VIEW inputs.`origin_delays` AS
 SELECT `origin`, `dep_delay`, `carrier`, `rowtime`,
-  (`dep_delay` > 15) IS TRUE AS ```dep_delay`` > 15`
+  (`dep_delay` > 15) IS TRUE AS ```dep_delay`` > 15`,
+  shard(`origin`) AS `_shard`
 FROM sources.`departures`
 WHERE `dead_reason` IS NULL;
 
 CREATE VIEW rolled.`origin_delays` AS
 SELECT *
 FROM rolling(
-  input => TABLE inputs.`origin_delays` PARTITION BY `origin`,
-  spec => '{"time":"rowtime","features":[{"name":"count_15m","op":"count","column":null,"window_ms":900000,"tile_ms":60000},{"name":"count_1h","op":"count","column":null,"window_ms":3600000,"tile_ms":60000},{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_15m","op":"mean","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_mean_1h","op":"mean","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_max_15m","op":"max","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_max_1h","op":"max","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_max_6h","op":"max","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_max_1d","op":"max","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_max_7d","op":"max","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_stddev_15m","op":"stddev","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_stddev_1h","op":"stddev","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_stddev_6h","op":"stddev","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_stddev_1d","op":"stddev","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_stddev_7d","op":"stddev","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"late_share_1h","op":"share","column":"`dep_delay` > 15","window_ms":3600000,"tile_ms":60000},{"name":"late_share_1d","op":"share","column":"`dep_delay` > 15","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_p90_1h","op":"percentile","column":"dep_delay","window_ms":3600000,"tile_ms":60000,"q":0.9},{"name":"dep_delay_p90_1d","op":"percentile","column":"dep_delay","window_ms":86400000,"tile_ms":3600000,"q":0.9},{"name":"carrier_distinct_1h","op":"distinct","column":"carrier","window_ms":3600000,"tile_ms":60000},{"name":"carrier_distinct_1d","op":"distinct","column":"carrier","window_ms":86400000,"tile_ms":3600000}]}',
+  input => TABLE inputs.`origin_delays` PARTITION BY `_shard`,
+  spec => '{"time":"rowtime","keys":["origin"],"features":[{"name":"count_15m","op":"count","column":null,"window_ms":900000,"tile_ms":60000},{"name":"count_1h","op":"count","column":null,"window_ms":3600000,"tile_ms":60000},{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_15m","op":"mean","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_mean_1h","op":"mean","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_max_15m","op":"max","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_max_1h","op":"max","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_max_6h","op":"max","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_max_1d","op":"max","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_max_7d","op":"max","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_stddev_15m","op":"stddev","column":"dep_delay","window_ms":900000,"tile_ms":60000},{"name":"dep_delay_stddev_1h","op":"stddev","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_stddev_6h","op":"stddev","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_stddev_1d","op":"stddev","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_stddev_7d","op":"stddev","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"late_share_1h","op":"share","column":"`dep_delay` > 15","window_ms":3600000,"tile_ms":60000},{"name":"late_share_1d","op":"share","column":"`dep_delay` > 15","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_p90_1h","op":"percentile","column":"dep_delay","window_ms":3600000,"tile_ms":60000,"q":0.9},{"name":"dep_delay_p90_1d","op":"percentile","column":"dep_delay","window_ms":86400000,"tile_ms":3600000,"q":0.9},{"name":"carrier_distinct_1h","op":"distinct","column":"carrier","window_ms":3600000,"tile_ms":60000},{"name":"carrier_distinct_1d","op":"distinct","column":"carrier","window_ms":86400000,"tile_ms":3600000}]}',
   uid => 'origin_delays'
 );
 
 CREATE VIEW computed.`origin_delays` AS
-SELECT `origin`, `result`.`count_15m` AS `count_15m`, `result`.`count_1h` AS `count_1h`, `result`.`count_6h` AS `count_6h`, `result`.`count_1d` AS `count_1d`, `result`.`count_7d` AS `count_7d`, `result`.`dep_delay_mean_15m` AS `dep_delay_mean_15m`, `result`.`dep_delay_mean_1h` AS `dep_delay_mean_1h`, `result`.`dep_delay_mean_6h` AS `dep_delay_mean_6h`, `result`.`dep_delay_mean_1d` AS `dep_delay_mean_1d`, `result`.`dep_delay_mean_7d` AS `dep_delay_mean_7d`, `result`.`dep_delay_max_15m` AS `dep_delay_max_15m`, `result`.`dep_delay_max_1h` AS `dep_delay_max_1h`, `result`.`dep_delay_max_6h` AS `dep_delay_max_6h`, `result`.`dep_delay_max_1d` AS `dep_delay_max_1d`, `result`.`dep_delay_max_7d` AS `dep_delay_max_7d`, `result`.`dep_delay_stddev_15m` AS `dep_delay_stddev_15m`, `result`.`dep_delay_stddev_1h` AS `dep_delay_stddev_1h`, `result`.`dep_delay_stddev_6h` AS `dep_delay_stddev_6h`, `result`.`dep_delay_stddev_1d` AS `dep_delay_stddev_1d`, `result`.`dep_delay_stddev_7d` AS `dep_delay_stddev_7d`, `result`.`late_share_1h` AS `late_share_1h`, `result`.`late_share_1d` AS `late_share_1d`, `result`.`dep_delay_p90_1h` AS `dep_delay_p90_1h`, `result`.`dep_delay_p90_1d` AS `dep_delay_p90_1d`, `result`.`carrier_distinct_1h` AS `carrier_distinct_1h`, `result`.`carrier_distinct_1d` AS `carrier_distinct_1d`, `result`.`event_time` AS `event_time`
+SELECT `result`.`origin` AS `origin`, `result`.`count_15m` AS `count_15m`, `result`.`count_1h` AS `count_1h`, `result`.`count_6h` AS `count_6h`, `result`.`count_1d` AS `count_1d`, `result`.`count_7d` AS `count_7d`, `result`.`dep_delay_mean_15m` AS `dep_delay_mean_15m`, `result`.`dep_delay_mean_1h` AS `dep_delay_mean_1h`, `result`.`dep_delay_mean_6h` AS `dep_delay_mean_6h`, `result`.`dep_delay_mean_1d` AS `dep_delay_mean_1d`, `result`.`dep_delay_mean_7d` AS `dep_delay_mean_7d`, `result`.`dep_delay_max_15m` AS `dep_delay_max_15m`, `result`.`dep_delay_max_1h` AS `dep_delay_max_1h`, `result`.`dep_delay_max_6h` AS `dep_delay_max_6h`, `result`.`dep_delay_max_1d` AS `dep_delay_max_1d`, `result`.`dep_delay_max_7d` AS `dep_delay_max_7d`, `result`.`dep_delay_stddev_15m` AS `dep_delay_stddev_15m`, `result`.`dep_delay_stddev_1h` AS `dep_delay_stddev_1h`, `result`.`dep_delay_stddev_6h` AS `dep_delay_stddev_6h`, `result`.`dep_delay_stddev_1d` AS `dep_delay_stddev_1d`, `result`.`dep_delay_stddev_7d` AS `dep_delay_stddev_7d`, `result`.`late_share_1h` AS `late_share_1h`, `result`.`late_share_1d` AS `late_share_1d`, `result`.`dep_delay_p90_1h` AS `dep_delay_p90_1h`, `result`.`dep_delay_p90_1d` AS `dep_delay_p90_1d`, `result`.`carrier_distinct_1h` AS `carrier_distinct_1h`, `result`.`carrier_distinct_1d` AS `carrier_distinct_1d`, `result`.`event_time` AS `event_time`
 FROM rolled.`origin_delays`
 WHERE `result`.`late_row` IS NULL;
 
 CREATE VIEW inputs.`carrier_delays` AS
-SELECT `carrier`, `dep_delay`, `rowtime`
+SELECT `carrier`, `dep_delay`, `rowtime`,
+  shard(`carrier`) AS `_shard`
 FROM sources.`departures`
 WHERE `dead_reason` IS NULL;
 
 CREATE VIEW rolled.`carrier_delays` AS
 SELECT *
 FROM rolling(
-  input => TABLE inputs.`carrier_delays` PARTITION BY `carrier`,
-  spec => '{"time":"rowtime","features":[{"name":"count_1h","op":"count","column":null,"window_ms":3600000,"tile_ms":60000},{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_1h","op":"mean","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000}]}',
+  input => TABLE inputs.`carrier_delays` PARTITION BY `_shard`,
+  spec => '{"time":"rowtime","keys":["carrier"],"features":[{"name":"count_1h","op":"count","column":null,"window_ms":3600000,"tile_ms":60000},{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_1h","op":"mean","column":"dep_delay","window_ms":3600000,"tile_ms":60000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000}]}',
   uid => 'carrier_delays'
 );
 
 CREATE VIEW computed.`carrier_delays` AS
-SELECT `carrier`, `result`.`count_1h` AS `count_1h`, `result`.`count_6h` AS `count_6h`, `result`.`count_1d` AS `count_1d`, `result`.`count_7d` AS `count_7d`, `result`.`dep_delay_mean_1h` AS `dep_delay_mean_1h`, `result`.`dep_delay_mean_6h` AS `dep_delay_mean_6h`, `result`.`dep_delay_mean_1d` AS `dep_delay_mean_1d`, `result`.`dep_delay_mean_7d` AS `dep_delay_mean_7d`, `result`.`event_time` AS `event_time`
+SELECT `result`.`carrier` AS `carrier`, `result`.`count_1h` AS `count_1h`, `result`.`count_6h` AS `count_6h`, `result`.`count_1d` AS `count_1d`, `result`.`count_7d` AS `count_7d`, `result`.`dep_delay_mean_1h` AS `dep_delay_mean_1h`, `result`.`dep_delay_mean_6h` AS `dep_delay_mean_6h`, `result`.`dep_delay_mean_1d` AS `dep_delay_mean_1d`, `result`.`dep_delay_mean_7d` AS `dep_delay_mean_7d`, `result`.`event_time` AS `event_time`
 FROM rolled.`carrier_delays`
 WHERE `result`.`late_row` IS NULL;
 
 CREATE VIEW inputs.`aircraft_delays` AS
-SELECT `tailnum`, `dep_delay`, `distance`, `rowtime`
+SELECT `tailnum`, `dep_delay`, `distance`, `rowtime`,
+  shard(`tailnum`) AS `_shard`
 FROM sources.`departures`
 WHERE `dead_reason` IS NULL;
 
 CREATE VIEW rolled.`aircraft_delays` AS
 SELECT *
 FROM rolling(
-  input => TABLE inputs.`aircraft_delays` PARTITION BY `tailnum`,
-  spec => '{"time":"rowtime","features":[{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"distance_sum_6h","op":"sum","column":"distance","window_ms":21600000,"tile_ms":300000},{"name":"distance_sum_1d","op":"sum","column":"distance","window_ms":86400000,"tile_ms":3600000},{"name":"distance_sum_7d","op":"sum","column":"distance","window_ms":604800000,"tile_ms":3600000}]}',
+  input => TABLE inputs.`aircraft_delays` PARTITION BY `_shard`,
+  spec => '{"time":"rowtime","keys":["tailnum"],"features":[{"name":"count_6h","op":"count","column":null,"window_ms":21600000,"tile_ms":300000},{"name":"count_1d","op":"count","column":null,"window_ms":86400000,"tile_ms":3600000},{"name":"count_7d","op":"count","column":null,"window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000},{"name":"dep_delay_mean_1d","op":"mean","column":"dep_delay","window_ms":86400000,"tile_ms":3600000},{"name":"dep_delay_mean_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000},{"name":"distance_sum_6h","op":"sum","column":"distance","window_ms":21600000,"tile_ms":300000},{"name":"distance_sum_1d","op":"sum","column":"distance","window_ms":86400000,"tile_ms":3600000},{"name":"distance_sum_7d","op":"sum","column":"distance","window_ms":604800000,"tile_ms":3600000}]}',
   uid => 'aircraft_delays'
 );
 
 CREATE VIEW computed.`aircraft_delays` AS
-SELECT `tailnum`, `result`.`count_6h` AS `count_6h`, `result`.`count_1d` AS `count_1d`, `result`.`count_7d` AS `count_7d`, `result`.`dep_delay_mean_6h` AS `dep_delay_mean_6h`, `result`.`dep_delay_mean_1d` AS `dep_delay_mean_1d`, `result`.`dep_delay_mean_7d` AS `dep_delay_mean_7d`, `result`.`distance_sum_6h` AS `distance_sum_6h`, `result`.`distance_sum_1d` AS `distance_sum_1d`, `result`.`distance_sum_7d` AS `distance_sum_7d`, `result`.`event_time` AS `event_time`
+SELECT `result`.`tailnum` AS `tailnum`, `result`.`count_6h` AS `count_6h`, `result`.`count_1d` AS `count_1d`, `result`.`count_7d` AS `count_7d`, `result`.`dep_delay_mean_6h` AS `dep_delay_mean_6h`, `result`.`dep_delay_mean_1d` AS `dep_delay_mean_1d`, `result`.`dep_delay_mean_7d` AS `dep_delay_mean_7d`, `result`.`distance_sum_6h` AS `distance_sum_6h`, `result`.`distance_sum_1d` AS `distance_sum_1d`, `result`.`distance_sum_7d` AS `distance_sum_7d`, `result`.`event_time` AS `event_time`
 FROM rolled.`aircraft_delays`
 WHERE `result`.`late_row` IS NULL;
 
@@ -237,19 +242,20 @@ CREATE VIEW inputs.`carrier_context` AS
 SELECT `carrier`, `seats`, `manufacturer`, `wind_speed`, `dep_delay`, `rowtime`,
   (`age_years` > 20) IS TRUE AS ```age_years`` > 20`,
   (`visib` < 3 AND `wind_speed` > 10) IS TRUE AS ```visib`` < 3 AND ``wind_speed`` > 10`,
-  (`precip` > 0) IS TRUE AS ```precip`` > 0`
+  (`precip` > 0) IS TRUE AS ```precip`` > 0`,
+  shard(`carrier`) AS `_shard`
 FROM joined.`departures_in_context`;
 
 CREATE VIEW rolled.`carrier_context` AS
 SELECT *
 FROM rolling(
-  input => TABLE inputs.`carrier_context` PARTITION BY `carrier`,
-  spec => '{"time":"rowtime","features":[{"name":"seats_mean_6h","op":"mean","column":"seats","window_ms":21600000,"tile_ms":300000},{"name":"seats_mean_7d","op":"mean","column":"seats","window_ms":604800000,"tile_ms":3600000},{"name":"old_aircraft_share_6h","op":"share","column":"`age_years` > 20","window_ms":21600000,"tile_ms":300000},{"name":"old_aircraft_share_7d","op":"share","column":"`age_years` > 20","window_ms":604800000,"tile_ms":3600000},{"name":"manufacturer_distinct_6h","op":"distinct","column":"manufacturer","window_ms":21600000,"tile_ms":300000},{"name":"manufacturer_distinct_7d","op":"distinct","column":"manufacturer","window_ms":604800000,"tile_ms":3600000},{"name":"wind_speed_mean_6h","op":"mean","column":"wind_speed","window_ms":21600000,"tile_ms":300000},{"name":"wind_speed_mean_7d","op":"mean","column":"wind_speed","window_ms":604800000,"tile_ms":3600000},{"name":"poor_weather_share_6h","op":"share","column":"`visib` < 3 AND `wind_speed` > 10","window_ms":21600000,"tile_ms":300000},{"name":"poor_weather_share_7d","op":"share","column":"`visib` < 3 AND `wind_speed` > 10","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_where_rain_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000,"filter":"`precip` > 0"},{"name":"dep_delay_mean_where_rain_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000,"filter":"`precip` > 0"}]}',
+  input => TABLE inputs.`carrier_context` PARTITION BY `_shard`,
+  spec => '{"time":"rowtime","keys":["carrier"],"features":[{"name":"seats_mean_6h","op":"mean","column":"seats","window_ms":21600000,"tile_ms":300000},{"name":"seats_mean_7d","op":"mean","column":"seats","window_ms":604800000,"tile_ms":3600000},{"name":"old_aircraft_share_6h","op":"share","column":"`age_years` > 20","window_ms":21600000,"tile_ms":300000},{"name":"old_aircraft_share_7d","op":"share","column":"`age_years` > 20","window_ms":604800000,"tile_ms":3600000},{"name":"manufacturer_distinct_6h","op":"distinct","column":"manufacturer","window_ms":21600000,"tile_ms":300000},{"name":"manufacturer_distinct_7d","op":"distinct","column":"manufacturer","window_ms":604800000,"tile_ms":3600000},{"name":"wind_speed_mean_6h","op":"mean","column":"wind_speed","window_ms":21600000,"tile_ms":300000},{"name":"wind_speed_mean_7d","op":"mean","column":"wind_speed","window_ms":604800000,"tile_ms":3600000},{"name":"poor_weather_share_6h","op":"share","column":"`visib` < 3 AND `wind_speed` > 10","window_ms":21600000,"tile_ms":300000},{"name":"poor_weather_share_7d","op":"share","column":"`visib` < 3 AND `wind_speed` > 10","window_ms":604800000,"tile_ms":3600000},{"name":"dep_delay_mean_where_rain_6h","op":"mean","column":"dep_delay","window_ms":21600000,"tile_ms":300000,"filter":"`precip` > 0"},{"name":"dep_delay_mean_where_rain_7d","op":"mean","column":"dep_delay","window_ms":604800000,"tile_ms":3600000,"filter":"`precip` > 0"}]}',
   uid => 'carrier_context'
 );
 
 CREATE VIEW computed.`carrier_context` AS
-SELECT `carrier`, `result`.`seats_mean_6h` AS `seats_mean_6h`, `result`.`seats_mean_7d` AS `seats_mean_7d`, `result`.`old_aircraft_share_6h` AS `old_aircraft_share_6h`, `result`.`old_aircraft_share_7d` AS `old_aircraft_share_7d`, `result`.`manufacturer_distinct_6h` AS `manufacturer_distinct_6h`, `result`.`manufacturer_distinct_7d` AS `manufacturer_distinct_7d`, `result`.`wind_speed_mean_6h` AS `wind_speed_mean_6h`, `result`.`wind_speed_mean_7d` AS `wind_speed_mean_7d`, `result`.`poor_weather_share_6h` AS `poor_weather_share_6h`, `result`.`poor_weather_share_7d` AS `poor_weather_share_7d`, `result`.`dep_delay_mean_where_rain_6h` AS `dep_delay_mean_where_rain_6h`, `result`.`dep_delay_mean_where_rain_7d` AS `dep_delay_mean_where_rain_7d`, `result`.`event_time` AS `event_time`
+SELECT `result`.`carrier` AS `carrier`, `result`.`seats_mean_6h` AS `seats_mean_6h`, `result`.`seats_mean_7d` AS `seats_mean_7d`, `result`.`old_aircraft_share_6h` AS `old_aircraft_share_6h`, `result`.`old_aircraft_share_7d` AS `old_aircraft_share_7d`, `result`.`manufacturer_distinct_6h` AS `manufacturer_distinct_6h`, `result`.`manufacturer_distinct_7d` AS `manufacturer_distinct_7d`, `result`.`wind_speed_mean_6h` AS `wind_speed_mean_6h`, `result`.`wind_speed_mean_7d` AS `wind_speed_mean_7d`, `result`.`poor_weather_share_6h` AS `poor_weather_share_6h`, `result`.`poor_weather_share_7d` AS `poor_weather_share_7d`, `result`.`dep_delay_mean_where_rain_6h` AS `dep_delay_mean_where_rain_6h`, `result`.`dep_delay_mean_where_rain_7d` AS `dep_delay_mean_where_rain_7d`, `result`.`event_time` AS `event_time`
 FROM rolled.`carrier_context`
 WHERE `result`.`late_row` IS NULL;
 
@@ -485,16 +491,16 @@ SELECT `carrier`, `event_time`,
 FROM computed.`carrier_context`;
 
 INSERT INTO late.`departures`
-SELECT 'origin_delays', MAP['origin', CAST(`origin` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
+SELECT 'origin_delays', MAP['origin', CAST(`result`.`origin` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
 FROM rolled.`origin_delays` WHERE `result`.`late_row` IS NOT NULL
 UNION ALL
-SELECT 'carrier_delays', MAP['carrier', CAST(`carrier` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
+SELECT 'carrier_delays', MAP['carrier', CAST(`result`.`carrier` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
 FROM rolled.`carrier_delays` WHERE `result`.`late_row` IS NOT NULL
 UNION ALL
-SELECT 'aircraft_delays', MAP['tailnum', CAST(`tailnum` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
+SELECT 'aircraft_delays', MAP['tailnum', CAST(`result`.`tailnum` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
 FROM rolled.`aircraft_delays` WHERE `result`.`late_row` IS NOT NULL
 UNION ALL
-SELECT 'carrier_context', MAP['carrier', CAST(`carrier` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
+SELECT 'carrier_context', MAP['carrier', CAST(`result`.`carrier` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
 FROM rolled.`carrier_context` WHERE `result`.`late_row` IS NOT NULL;
 
 END;

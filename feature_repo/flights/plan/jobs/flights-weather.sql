@@ -26,6 +26,8 @@ CREATE CATALOG headwater WITH (
 
 CREATE TEMPORARY SYSTEM FUNCTION rolling AS 'io.headwater.kernel.rolling.Rolling';
 
+CREATE TEMPORARY SYSTEM FUNCTION shard AS 'io.headwater.kernel.rolling.ShardOf';
+
 CREATE TABLE sources.`weather` (
   `event_time` BIGINT,
   `origin` STRING,
@@ -75,20 +77,21 @@ CREATE TABLE dead.`weather` (
 );
 
 CREATE VIEW inputs.`origin_weather` AS
-SELECT `origin`, `temp`, `humid`, `wind_dir`, `wind_speed`, `precip`, `pressure`, `visib`, `rowtime`
+SELECT `origin`, `temp`, `humid`, `wind_dir`, `wind_speed`, `precip`, `pressure`, `visib`, `rowtime`,
+  shard(`origin`) AS `_shard`
 FROM sources.`weather`
 WHERE `dead_reason` IS NULL;
 
 CREATE VIEW rolled.`origin_weather` AS
 SELECT *
 FROM rolling(
-  input => TABLE inputs.`origin_weather` PARTITION BY `origin`,
-  spec => '{"time":"rowtime","features":[{"name":"temp","op":"last","column":"temp","window_ms":null,"tile_ms":null},{"name":"humid","op":"last","column":"humid","window_ms":null,"tile_ms":null},{"name":"wind_dir","op":"last","column":"wind_dir","window_ms":null,"tile_ms":null},{"name":"wind_speed","op":"last","column":"wind_speed","window_ms":null,"tile_ms":null},{"name":"precip","op":"last","column":"precip","window_ms":null,"tile_ms":null},{"name":"pressure","op":"last","column":"pressure","window_ms":null,"tile_ms":null},{"name":"visib","op":"last","column":"visib","window_ms":null,"tile_ms":null}]}',
+  input => TABLE inputs.`origin_weather` PARTITION BY `_shard`,
+  spec => '{"time":"rowtime","keys":["origin"],"features":[{"name":"temp","op":"last","column":"temp","window_ms":null,"tile_ms":null},{"name":"humid","op":"last","column":"humid","window_ms":null,"tile_ms":null},{"name":"wind_dir","op":"last","column":"wind_dir","window_ms":null,"tile_ms":null},{"name":"wind_speed","op":"last","column":"wind_speed","window_ms":null,"tile_ms":null},{"name":"precip","op":"last","column":"precip","window_ms":null,"tile_ms":null},{"name":"pressure","op":"last","column":"pressure","window_ms":null,"tile_ms":null},{"name":"visib","op":"last","column":"visib","window_ms":null,"tile_ms":null}]}',
   uid => 'origin_weather'
 );
 
 CREATE VIEW computed.`origin_weather` AS
-SELECT `origin`, `result`.`temp` AS `temp`, `result`.`humid` AS `humid`, `result`.`wind_dir` AS `wind_dir`, `result`.`wind_speed` AS `wind_speed`, `result`.`precip` AS `precip`, `result`.`pressure` AS `pressure`, `result`.`visib` AS `visib`, `result`.`event_time` AS `event_time`
+SELECT `result`.`origin` AS `origin`, `result`.`temp` AS `temp`, `result`.`humid` AS `humid`, `result`.`wind_dir` AS `wind_dir`, `result`.`wind_speed` AS `wind_speed`, `result`.`precip` AS `precip`, `result`.`pressure` AS `pressure`, `result`.`visib` AS `visib`, `result`.`event_time` AS `event_time`
 FROM rolled.`origin_weather`
 WHERE `result`.`late_row` IS NULL;
 
@@ -159,7 +162,7 @@ SELECT `origin`, `event_time`,
 FROM computed.`origin_weather`;
 
 INSERT INTO late.`weather`
-SELECT 'origin_weather', MAP['origin', CAST(`origin` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
+SELECT 'origin_weather', MAP['origin', CAST(`result`.`origin` AS STRING)], `result`.`event_time` AS `event_time`, `result`.`late_row` AS `late_row`
 FROM rolled.`origin_weather` WHERE `result`.`late_row` IS NOT NULL;
 
 END;

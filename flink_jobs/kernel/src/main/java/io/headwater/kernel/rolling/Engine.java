@@ -154,7 +154,13 @@ final class Engine {
     return due;
   }
 
-  private boolean isSmall(KeyState state) {
+  /** What is emitted, used again for each row: the columns of the key are for others to set. */
+  BoxedWrapperRowData row() {
+    return row;
+  }
+
+  /** Whether so little is kept that its windows are not worth keeping. */
+  private static boolean isSmall(KeyState state) {
     for (KeyState.Tiles tiles : state.tiles) {
       int size = tiles.end - tiles.first;
       if (size > FEW || size > 0 && tiles.objects > 0) {
@@ -171,6 +177,19 @@ final class Engine {
       due = Math.min(due, fold.leaves());
     }
     return due;
+  }
+
+  /** Whether no row waits, and so little is kept that it may as well be bytes. */
+  boolean isLittle(KeyState state) {
+    if (state.firstRow < state.endRow) {
+      return false;
+    }
+    for (KeyState.Tiles tiles : state.tiles) {
+      if (tiles.end - tiles.first > FEW) {
+        return false;
+      }
+    }
+    return true;
   }
 
   private void apply(KeyState state, Fold[] folds, long time) {
@@ -198,7 +217,7 @@ final class Engine {
   }
 
   /** The row that says that {@code input} came too late to count. */
-  RowData late(RowData input) {
+  GenericRowData late(RowData input) {
     int width = spec.features.length;
     GenericRowData row = new GenericRowData(spec.width());
     if (!input.isNullAt(spec.time)) {

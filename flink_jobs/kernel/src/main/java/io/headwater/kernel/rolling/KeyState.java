@@ -40,6 +40,9 @@ final class KeyState {
   /** The windows, where they hold more than a few tiles; derived, so neither written nor copied. */
   Fold[] folds;
 
+  /** The key's columns, once they have been asked for; the shard has them. */
+  Object[] key;
+
   KeyState(int fingerprint, long[] life, Object[] lifeObjects, Tiles[] tiles) {
     this.fingerprint = fingerprint;
     this.life = life;

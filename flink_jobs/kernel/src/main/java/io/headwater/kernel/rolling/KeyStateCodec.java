@@ -3,6 +3,9 @@ package io.headwater.kernel.rolling;
 import io.headwater.kernel.traces.RowTrace;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.lang.invoke.MethodHandles;
+import java.lang.invoke.VarHandle;
+import java.nio.ByteOrder;
 import org.apache.flink.core.memory.DataInputDeserializer;
 import org.apache.flink.core.memory.DataInputView;
 import org.apache.flink.core.memory.DataOutputSerializer;
@@ -18,7 +21,8 @@ import org.apache.flink.table.data.StringData;
  * reading the lower ones; version 1 had strings for objects, without tags, and until version 2 each
  * instant had a timer of its own, of which the state kept the newest row's. Version 4 is written
  * only while a sampled row waits, so that state without one can go back to a kernel of version 3:
- * what was its rows' boolean of strings has a second bit, for a trace.
+ * what was its rows' boolean of strings has a second bit, for a trace. Version 5 is {@link
+ * Shard}'s.
  */
 final class KeyStateCodec {
 
@@ -28,21 +32,40 @@ final class KeyStateCodec {
   private static final int HAS_TRACE = 2;
   private static final byte STRING = 0;
 
+  /** Where the timer stands: after the version, the fingerprint and what was handled. */
+  private static final int TIMER = 13;
+
+  private static final VarHandle LONG =
+      MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.BIG_ENDIAN);
+
   private KeyStateCodec() {}
 
   static byte[] encode(KeyState state) {
     DataOutputSerializer out = new DataOutputSerializer(256);
-    try {
-      write(state, out);
-    } catch (IOException e) {
-      throw new UncheckedIOException(e);
-    }
+    write(state, out);
     return out.getCopyOfBuffer();
   }
 
-  static KeyState decode(byte[] bytes) {
+  static void write(KeyState state, DataOutputSerializer out) {
     try {
-      return read(new DataInputDeserializer(bytes));
+      write(state, (DataOutputView) out);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  static KeyState decode(byte[] bytes) {
+    return read(new DataInputDeserializer(bytes));
+  }
+
+  /** The timer of a written state, of version 3 or later. */
+  static long timer(byte[] bytes, int from) {
+    return (long) LONG.get(bytes, from + TIMER);
+  }
+
+  static KeyState read(DataInputDeserializer in) {
+    try {
+      return read((DataInputView) in);
     } catch (IOException e) {
       throw new UncheckedIOException("rolling: cannot read state", e);
     }

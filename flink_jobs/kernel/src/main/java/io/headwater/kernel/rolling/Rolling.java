@@ -45,6 +45,10 @@ import org.apache.flink.table.types.logical.RowType;
  * over a column ignore its nulls. Rows with the same key and time count together, in an order given
  * by their content. A BIGINT sum wraps around on overflow.
  *
+ * <p>Where a partition is a shard of many keys, {@code "keys"} in the spec names their columns, and
+ * {@code result} ends in them: {@code PARTITION BY _shard}, which is {@code shard(origin)}, with
+ * {@code "keys": ["origin"]}.
+ *
  * <p>With {@code "trace": "<column>"} in the spec the result has a column {@code _trace} besides:
  * of the newest sampled row among those of its time, null where there is none and for what expired.
  *
@@ -61,24 +65,29 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
   /** The one key of the map state, which gives objects without a conversion at each call. */
   private static final Integer ONE = 1;
 
-  private final Spec spec;
+  /** So many keys of a shard stay objects. */
+  private static final int FEW = 32;
 
-  private transient Engine engine;
+  private final Spec spec;
+  private final int shards;
+
+  private transient Keys keys;
   private transient GenericRowData out;
   private transient Counter lateRows;
 
   /** Used by {@code CREATE FUNCTION}; the planner specializes it for each call. */
   public Rolling() {
-    this(null);
+    this(null, Shards.OF_EACH);
   }
 
-  private Rolling(Spec spec) {
+  private Rolling(Spec spec, int shards) {
     this.spec = spec;
+    this.shards = shards;
   }
 
   @Override
   public UserDefinedFunction specialize(SpecializedContext context) {
-    return new Rolling(parse(context.getCallContext()));
+    return new Rolling(parse(context.getCallContext()), Shards.of(context.getConfiguration()));
   }
 
   @Override
@@ -117,13 +126,16 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
     if (spec.trace >= 0) {
       fields.add(DataTypes.FIELD("_trace", DataTypes.STRING()));
     }
+    for (Spec.Column key : spec.keys) {
+      fields.add(DataTypes.FIELD(key.name(), key.type().dataType()));
+    }
     DataType result = DataTypes.ROW(fields).notNull().bridgedTo(RowData.class);
     return DataTypes.ROW(DataTypes.FIELD("result", result)).bridgedTo(RowData.class);
   }
 
   @Override
   public void open(FunctionContext context) {
-    engine = new Engine(spec);
+    keys = new Keys(spec, shards, FEW);
     out = new GenericRowData(1);
     lateRows = context.getMetricGroup().counter("lateRows");
   }
@@ -142,26 +154,20 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
     }
     StoredState stored = states.get(ONE);
     if (stored == null) {
-      stored = new StoredState(engine.newState());
+      stored = new StoredState(keys.newShard());
     }
-    KeyState state = stored.state();
-    engine.check(state);
-    // After a restart the watermark begins anew, and what was handled stays handled.
-    if (time <= state.handled) {
+    Shard shard = stored.shard();
+    keys.check(shard);
+    if (keys.add(shard, input, time, clock::registerOnTime)) {
+      states.put(ONE, stored);
+    } else {
       late(input);
-      return;
     }
-    engine.buffer(state, input, time);
-    if (time < state.timer) {
-      state.timer = time;
-      clock.registerOnTime(time);
-    }
-    states.put(ONE, stored);
   }
 
   private void late(RowData input) {
     lateRows.inc();
-    emit(engine.late(input));
+    emit(keys.late(input));
   }
 
   private void emit(RowData result) {
@@ -169,25 +175,21 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
     collect(out);
   }
 
-  /** Handles what is due for a key; called by Flink when the watermark passes a timer. */
+  /** Handles what is due in a shard; called by Flink when the watermark passes a timer. */
   public void onTimer(OnTimerContext context, MapView<Integer, StoredState> states)
       throws Exception {
     StoredState stored = states.get(ONE);
     if (stored == null) {
       return;
     }
-    KeyState state = stored.state();
-    engine.check(state);
+    Shard shard = stored.shard();
+    keys.check(shard);
     TimeContext<Long> clock = context.timeContext(Long.class);
-    long due = engine.advance(state, clock.currentWatermark(), this::emit);
-    if (engine.isEmpty(state)) {
+    keys.advance(shard, clock.currentWatermark(), this::emit, clock::registerOnTime);
+    if (shard.size() == 0) {
       states.clear();
-      return;
+    } else {
+      states.put(ONE, stored);
     }
-    if (due != KeyState.NEVER_DUE) {
-      clock.registerOnTime(due);
-    }
-    state.timer = due;
-    states.put(ONE, stored);
   }
 }

@@ -26,8 +26,9 @@ import org.apache.flink.table.types.logical.utils.LogicalTypeChecks;
  * share (of the rows whose BOOLEAN column is true), distinct, percentile (with {@code "q"}) and
  * last_n (with {@code "n"}; a JSON array). {@code "filter"} names a BOOLEAN column: only rows where
  * it is true count. {@code window_ms} null means the key's lifetime. {@code time} names the column
- * of the event time, {@code trace}, where there is one, the STRING column of traceparents, which
- * are carried and no part of any value or of the fingerprint.
+ * of the event time, {@code keys}, where a partition is a shard of many, those of a key, {@code
+ * trace}, where there is one, the STRING column of traceparents, which are carried and no part of
+ * any value or of the fingerprint.
  */
 final class Spec implements Serializable {
 
@@ -119,6 +120,9 @@ final class Spec implements Serializable {
   /** Position of the column that holds a sampled row's traceparent, -1 if there is none. */
   final int trace;
 
+  /** The columns of the key, where a partition is of several keys; none where it is of one. */
+  final Column[] keys;
+
   final Column[] columns;
   final Feature[] features;
   final Lane[] lanes;
@@ -138,6 +142,7 @@ final class Spec implements Serializable {
   private Spec(
       int time,
       int trace,
+      Column[] keys,
       List<Column> columns,
       List<Feature> features,
       List<Lane> lanes,
@@ -146,6 +151,7 @@ final class Spec implements Serializable {
       String canonical) {
     this.time = time;
     this.trace = trace;
+    this.keys = keys;
     this.columns = columns.toArray(Column[]::new);
     this.features = features.toArray(Feature[]::new);
     this.lanes = lanes.toArray(Lane[]::new);
@@ -171,7 +177,7 @@ final class Spec implements Serializable {
 
   /** The columns of what is emitted: the features, the time, a late row and, if asked, a trace. */
   int width() {
-    return features.length + (trace < 0 ? 2 : 3);
+    return features.length + (trace < 0 ? 2 : 3) + keys.length;
   }
 
   /** Parses and checks; every error names the path in the document and the choices. */
@@ -182,7 +188,7 @@ final class Spec implements Serializable {
     } catch (JsonProcessingException e) {
       throw new ValidationException("rolling: spec is not JSON: " + e.getOriginalMessage(), e);
     }
-    only(root, "$", List.of("time", "trace", "features"));
+    only(root, "$", List.of("time", "keys", "trace", "features"));
     JsonNode list = root.path("features");
     if (!list.isArray() || list.isEmpty()) {
       throw new ValidationException("rolling: expected a list of features - at $.features");
@@ -191,7 +197,8 @@ final class Spec implements Serializable {
         new Builder(
             input,
             time(root.path("time").asText(""), input),
-            root.has("trace") ? trace(root.path("trace").asText(), input) : -1);
+            root.has("trace") ? trace(root.path("trace").asText(), input) : -1,
+            root.has("keys") ? keys(root.path("keys"), input) : new Column[0]);
     for (int i = 0; i < list.size(); i++) {
       builder.feature(list.get(i), "$.features[" + i + "]");
     }
@@ -219,6 +226,34 @@ final class Spec implements Serializable {
               .formatted(name, input));
     }
     return position;
+  }
+
+  private static Column[] keys(JsonNode list, RowType input) {
+    if (!list.isArray() || list.isEmpty()) {
+      throw new ValidationException("rolling: expected a list of columns - at $.keys");
+    }
+    Column[] keys = new Column[list.size()];
+    for (int i = 0; i < keys.length; i++) {
+      keys[i] = column(list.get(i), "$.keys[" + i + "]", input);
+    }
+    return keys;
+  }
+
+  private static Column column(JsonNode node, String path, RowType input) {
+    String name = node.asText();
+    int position = input.getFieldIndex(name);
+    if (position < 0) {
+      throw new ValidationException(
+          "rolling: no column '%s', choose of %s - at %s"
+              .formatted(name, input.getFieldNames(), path));
+    }
+    ColumnType type = ColumnType.of(input.getTypeAt(position));
+    if (type == null) {
+      throw new ValidationException(
+          "rolling: column '%s' is %s; CAST it to BIGINT, DOUBLE, STRING or BOOLEAN - at %s"
+              .formatted(name, input.getTypeAt(position), path));
+    }
+    return new Column(name, position, type);
   }
 
   private static void only(JsonNode node, String path, List<String> known) {
@@ -249,6 +284,7 @@ final class Spec implements Serializable {
     private final RowType input;
     private final int time;
     private final int trace;
+    private final Column[] keys;
     private final List<Column> columns = new ArrayList<>();
     private final List<Feature> features = new ArrayList<>();
     private final List<Lane> lanes = new ArrayList<>();
@@ -256,16 +292,22 @@ final class Spec implements Serializable {
     private final Layout life = new Layout();
     private final StringBuilder canonical = new StringBuilder();
 
-    Builder(RowType input, int time, int trace) {
+    Builder(RowType input, int time, int trace, Column[] keys) {
       this.input = input;
       this.time = time;
       this.trace = trace;
+      this.keys = keys;
+      for (Column key : keys) {
+        canonical.append("by ").append(key.name).append(' ').append(key.type).append(';');
+      }
     }
 
     void feature(JsonNode node, String path) {
       only(node, path, List.of("name", "op", "column", "filter", "q", "n", "window_ms", "tile_ms"));
       String name = node.path("name").asText("");
-      if (name.isEmpty() || features.stream().anyMatch(f -> f.name.equals(name))) {
+      if (name.isEmpty()
+          || features.stream().anyMatch(f -> f.name.equals(name))
+          || Arrays.stream(keys).anyMatch(key -> key.name.equals(name))) {
         throw new ValidationException(
             "rolling: expected a name of its own, got '" + name + "' - at " + path + ".name");
       }
@@ -377,20 +419,7 @@ final class Spec implements Serializable {
     }
 
     private int column(JsonNode node, String path) {
-      String name = node.asText();
-      int position = input.getFieldIndex(name);
-      if (position < 0) {
-        throw new ValidationException(
-            "rolling: no column '%s', choose of %s - at %s"
-                .formatted(name, input.getFieldNames(), path));
-      }
-      ColumnType type = ColumnType.of(input.getTypeAt(position));
-      if (type == null) {
-        throw new ValidationException(
-            "rolling: column '%s' is %s; CAST it to BIGINT, DOUBLE, STRING or BOOLEAN - at %s"
-                .formatted(name, input.getTypeAt(position), path));
-      }
-      Column column = new Column(name, position, type);
+      Column column = Spec.column(node, path, input);
       if (!columns.contains(column)) {
         if (columns.size() == BufferedRow.MAX_COLUMNS) {
           throw new ValidationException(
@@ -423,7 +452,8 @@ final class Spec implements Serializable {
     }
 
     Spec build() {
-      return new Spec(time, trace, columns, features, lanes, windows, life, canonical.toString());
+      return new Spec(
+          time, trace, keys, columns, features, lanes, windows, life, canonical.toString());
     }
   }
 

@@ -1,7 +1,7 @@
 package io.headwater.kernel.rolling;
 
 /**
- * A key's state as Flink sees it: a structured type with one field of bytes.
+ * A shard as Flink sees it: a structured type with one field of bytes.
  *
  * <p>The heap backend keeps this object, so that the state is changed in place and encoded only for
  * snapshots. RocksDB encodes and decodes it at each access. (A RAW type would say the same, but
@@ -10,32 +10,32 @@ package io.headwater.kernel.rolling;
 public final class StoredState {
 
   private byte[] encoded;
-  private KeyState state;
+  private Shard shard;
 
   /** Called by Flink, which then sets {@code encoded}. */
   public StoredState() {}
 
-  StoredState(KeyState state) {
-    this.state = state;
+  StoredState(Shard shard) {
+    this.shard = shard;
   }
 
-  /** The state, decoded at first use. */
-  KeyState state() {
-    if (state == null) {
-      state = KeyStateCodec.decode(encoded);
+  /** The shard, decoded at first use. */
+  Shard shard() {
+    if (shard == null) {
+      shard = Shard.read(encoded);
       encoded = null;
     }
-    return state;
+    return shard;
   }
 
   /** The bytes to store; called by Flink. */
   public byte[] getEncoded() {
-    return state == null ? encoded : KeyStateCodec.encode(state);
+    return shard == null ? encoded : shard.write();
   }
 
   /** Takes stored bytes; called by Flink. */
   public void setEncoded(byte[] encoded) {
     this.encoded = encoded;
-    this.state = null;
+    this.shard = null;
   }
 }

@@ -273,6 +273,14 @@ class EngineTest {
       {"{\"features\": [{}]}", "$.time"},
       {"{\"time\": \"rowtime\", \"trace\": \"d\", \"features\": [{}]}", "$.trace"},
       {"{\"time\": \"day\", \"features\": [{}]}", "choose"},
+      {"{\"time\": \"rowtime\", \"keys\": \"s\", \"features\": [{}]}", "$.keys"},
+      {"{\"time\": \"rowtime\", \"keys\": [], \"features\": [{}]}", "$.keys"},
+      {"{\"time\": \"rowtime\", \"keys\": [\"day\"], \"features\": [{}]}", "CAST it to"},
+      {
+        "{\"time\": \"rowtime\", \"keys\": [\"s\"],"
+            + " \"features\": [{\"name\": \"s\", \"op\": \"count\"}]}",
+        "a name of its own"
+      },
       {"{\"time\": \"rowtime\", \"features\": []}", "$.features"},
       {feature("\"op\": \"median\""), "choose of count, sum, mean"},
       {feature("\"op\": \"sum\""), "only count goes without a column"},

@@ -5,10 +5,8 @@ import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
-import java.util.List;
-import java.util.Map;
-import java.util.TreeMap;
 import java.util.TreeSet;
+import org.apache.flink.core.memory.DataInputDeserializer;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.ArrayNode;
@@ -23,23 +21,25 @@ import org.apache.flink.table.types.logical.LogicalType;
 import org.apache.flink.table.types.logical.RowType;
 
 /**
- * The engine without a cluster, for {@code tests/test_rolling.py}: each line of input is a run,
- * each line of output what came of it.
+ * The keys of a shard without a cluster, for {@code tests/test_rolling.py}: each line of input is a
+ * run, each line of output what came of it.
  *
  * <p>A run is {@code {"spec": {...}, "columns": [["price", "DOUBLE"]], "commands": [["row", key,
- * time, [values]], ["watermark", time], ["restart"]]}}. The answer holds the emitted {@code rows},
- * the positions of the {@code late} commands, and the {@code bytes} of the state that is left. A
- * row of a spec with a trace ends in the traceparent it came out with, or null.
+ * time, [values]], ["watermark", time], ["restart"]], "few": 0}}, where so many keys are kept as
+ * objects. The answer holds the emitted {@code rows}, the positions of the {@code late} commands,
+ * of how many keys {@code states} are left, and the {@code bytes} of these. A row of a spec with a
+ * trace ends in the traceparent it came out with, or null.
  */
 final class Harness {
 
   private static final ObjectMapper JSON = new ObjectMapper();
+  private static final String KEY = "key";
 
   private final Spec spec;
-  private final Engine engine;
+  private final Keys keys;
   private final ColumnType[] types;
-  private final Map<String, KeyState> states = new TreeMap<>();
-  private final Map<String, TreeSet<Long>> timers = new TreeMap<>();
+  private Shard shard;
+  private final TreeSet<Long> timers = new TreeSet<>();
   private final ArrayNode rows = JSON.createArrayNode();
   private final ArrayNode late = JSON.createArrayNode();
   private long watermark = Long.MIN_VALUE;
@@ -47,18 +47,23 @@ final class Harness {
   private Harness(JsonNode run) {
     JsonNode columns = run.path("columns");
     types = new ColumnType[columns.size()];
-    LogicalType[] sqlTypes = new LogicalType[types.length + 1];
-    String[] names = new String[types.length + 1];
+    LogicalType[] sqlTypes = new LogicalType[types.length + 2];
+    String[] names = new String[types.length + 2];
     sqlTypes[types.length] = DataTypes.TIMESTAMP_LTZ(3).getLogicalType();
     names[types.length] = "rowtime";
+    sqlTypes[types.length + 1] = DataTypes.STRING().getLogicalType();
+    names[types.length + 1] = KEY;
     for (int i = 0; i < types.length; i++) {
       names[i] = columns.get(i).get(0).asText();
       types[i] = ColumnType.valueOf(columns.get(i).get(1).asText());
       DataType type = types[i].dataType();
       sqlTypes[i] = type.getLogicalType();
     }
-    spec = Spec.parse(run.path("spec").toString(), RowType.of(sqlTypes, names));
-    engine = new Engine(spec);
+    ObjectNode json = run.path("spec").deepCopy();
+    json.putArray("keys").add(KEY);
+    spec = Spec.parse(json.toString(), RowType.of(sqlTypes, names));
+    keys = new Keys(spec, Shards.ON_HEAP, run.path("few").asInt());
+    shard = keys.newShard();
   }
 
   public static void main(String[] args) throws IOException {
@@ -91,13 +96,15 @@ final class Harness {
           }
         }
         case "watermark" -> advance(command.get(1).asLong());
-        case "restart" ->
-            states.replaceAll((k, state) -> KeyStateCodec.decode(KeyStateCodec.encode(state)));
+        case "restart" -> shard = Shard.read(shard.write());
         default -> throw new IllegalArgumentException(command.toString());
       }
     }
-    int bytes = states.values().stream().mapToInt(s -> KeyStateCodec.encode(s).length).sum();
-    ObjectNode answer = JSON.createObjectNode().put("states", states.size()).put("bytes", bytes);
+    int bytes = 0;
+    for (int slot = 0; slot < shard.size(); slot++) {
+      bytes += KeyStateCodec.encode(shard.load(slot, new DataInputDeserializer())).length;
+    }
+    ObjectNode answer = JSON.createObjectNode().put("states", shard.size()).put("bytes", bytes);
     answer.set("rows", rows);
     answer.set("late", late);
     return answer;
@@ -105,13 +112,13 @@ final class Harness {
 
   /** As {@link Rolling#eval}; whether the row was not late. */
   private boolean row(JsonNode command) {
-    String key = command.get(1).asText();
     long time = command.get(2).asLong();
     if (time <= watermark) {
       return false;
     }
-    GenericRowData row = new GenericRowData(types.length + 1);
+    GenericRowData row = new GenericRowData(types.length + 2);
     row.setField(types.length, TimestampData.fromEpochMillis(time));
+    row.setField(types.length + 1, StringData.fromString(command.get(1).asText()));
     for (int i = 0; i < types.length; i++) {
       JsonNode value = command.get(3).get(i);
       if (!value.isNull()) {
@@ -125,48 +132,32 @@ final class Harness {
             });
       }
     }
-    KeyState state = states.computeIfAbsent(key, k -> engine.newState());
-    engine.check(state);
-    if (time <= state.handled) {
+    if (!keys.add(shard, row, time, timers::add)) {
       throw new AssertionError("what was handled is not after the watermark");
-    }
-    engine.buffer(state, row, time);
-    if (time < state.timer) {
-      state.timer = time;
-      timers.computeIfAbsent(key, k -> new TreeSet<>()).add(time);
     }
     return true;
   }
 
   private void advance(long to) {
     watermark = Math.max(watermark, to);
-    for (String key : List.copyOf(states.keySet())) {
-      KeyState state = states.get(key);
-      TreeSet<Long> due = timers.get(key);
-      while (state != null && !due.isEmpty() && due.first() <= watermark) {
-        due.pollFirst();
-        long next = engine.advance(state, watermark, row -> emit(key, row));
-        if (engine.isEmpty(state)) {
-          states.remove(key);
-          state = null;
-        } else {
-          state.timer = next;
-          if (next != KeyState.NEVER_DUE) {
-            due.add(next);
-          }
-        }
-      }
-      if (state != null && state.timer != KeyState.NEVER_DUE && !due.contains(state.timer)) {
+    while (!timers.isEmpty() && timers.first() <= watermark) {
+      timers.pollFirst();
+      keys.advance(shard, watermark, this::emit, timers::add);
+    }
+    for (int slot = 0; slot < shard.size(); slot++) {
+      long due = shard.due(slot);
+      if (due != KeyState.NEVER_DUE && (timers.isEmpty() || timers.first() > due)) {
         throw new AssertionError("a state waits for a timer that is not set");
       }
     }
   }
 
-  private void emit(String key, RowData data) {
+  private void emit(RowData data) {
     int trace = spec.features.length + 2;
     boolean sampled = spec.trace >= 0 && !data.isNullAt(trace);
     String traceparent = sampled ? RowTrace.parse(data.getString(trace).toString()).parent() : null;
     GenericRowData row = copy(spec, data);
+    String key = data.getString(data.getArity() - 1).toString();
     ArrayNode values = JSON.createArrayNode();
     for (int i = 0; i < spec.features.length; i++) {
       Object value = row.getField(i);

@@ -15,7 +15,7 @@ import org.apache.flink.types.Row;
 import org.apache.flink.util.CloseableIterator;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.ValueSource;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /** The SQL of the README through Flink's planner and a local cluster. */
 class RollingSqlTest {
@@ -35,6 +35,20 @@ class RollingSqlTest {
         spec => '%s',
         uid => 'origin_delays')""";
 
+  /** The same, with many keys a partition. */
+  private static final String SHARDED =
+      """
+      SELECT `result`.`origin` AS `origin`, `result` FROM rolling(
+        input => TABLE sharded PARTITION BY `_shard`,
+        spec => '%s',
+        uid => 'origin_delays')""";
+
+  private static final String SHARDS =
+      "CREATE VIEW sharded AS SELECT *, shard(origin) AS `_shard` FROM departures";
+
+  private static final String SHARDED_SPEC =
+      SPEC.replace("{\"time\"", "{\"keys\": [\"origin\"], \"time\"");
+
   static TableEnvironment environment(String backend) {
     return environment(backend, new Configuration());
   }
@@ -50,6 +64,8 @@ class RollingSqlTest {
             EnvironmentSettings.newInstance().inStreamingMode().withConfiguration(config).build());
     env.executeSql(
         "CREATE TEMPORARY SYSTEM FUNCTION rolling AS 'io.headwater.kernel.rolling.Rolling'");
+    env.executeSql(
+        "CREATE TEMPORARY SYSTEM FUNCTION shard AS 'io.headwater.kernel.rolling.ShardOf'");
     return env;
   }
 
@@ -71,23 +87,15 @@ class RollingSqlTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"hashmap", "rocksdb"})
-  void valuesRiseAndDecayDownToTheEmptyOne(String backend) throws Exception {
+  @CsvSource({"hashmap,false", "rocksdb,false", "hashmap,true", "rocksdb,true"})
+  void valuesRiseAndDecayDownToTheEmptyOne(String backend, boolean sharded) throws Exception {
     TableEnvironment env = departures(backend);
+    env.executeSql(SHARDS);
+    String query = sharded ? SHARDED.formatted(SHARDED_SPEC) : QUERY.formatted(SPEC);
     List<String> rows = new ArrayList<>();
-    try (CloseableIterator<Row> it = env.executeSql(QUERY.formatted(SPEC)).collect()) {
+    try (CloseableIterator<Row> it = env.executeSql(query).collect()) {
       while (it.hasNext()) {
-        Row row = it.next();
-        Row result = row.getFieldAs("result");
-        rows.add(
-            "%s %03d %s %s %s %s"
-                .formatted(
-                    row.getField("origin"),
-                    result.<Instant>getFieldAs("event_time").getEpochSecond() / 60,
-                    result.getField("departures_1h"),
-                    result.getField("dep_delay_mean_1h"),
-                    result.getField("dep_delay_max"),
-                    result.getField("last_carrier_1h")));
+        rows.add(text(it.next()));
       }
     }
     rows.sort(null);
@@ -104,6 +112,18 @@ class RollingSqlTest {
             "JFK 100 1 5.0 5.0 C5",
             "JFK 110 0 null 5.0 null"),
         rows);
+  }
+
+  private static String text(Row row) {
+    Row result = row.getFieldAs("result");
+    return "%s %03d %s %s %s %s"
+        .formatted(
+            row.getField("origin"),
+            result.<Instant>getFieldAs("event_time").getEpochSecond() / 60,
+            result.getField("departures_1h"),
+            result.getField("dep_delay_mean_1h"),
+            result.getField("dep_delay_max"),
+            result.getField("last_carrier_1h"));
   }
 
   @Test
@@ -149,12 +169,21 @@ class RollingSqlTest {
 
   @Test
   void checkpointsChangeNothing() throws Exception {
-    List<String> expected = run("hashmap", "1 h");
-    assertEquals(expected, run("hashmap", "10 ms"));
-    assertEquals(expected, run("rocksdb", "10 ms"));
+    List<String> expected = run("hashmap", "1 h", QUERY.formatted(SPEC));
+    assertEquals(expected, run("hashmap", "10 ms", QUERY.formatted(SPEC)));
+    assertEquals(expected, run("rocksdb", "10 ms", QUERY.formatted(SPEC)));
   }
 
-  private static List<String> run(String backend, String checkpointInterval) throws Exception {
+  @Test
+  void keysOfAShardAreAsThoseAlone() throws Exception {
+    List<String> expected = run("hashmap", "1 h", QUERY.formatted(SPEC));
+    for (String backend : List.of("hashmap", "rocksdb")) {
+      assertEquals(expected, run(backend, "10 ms", SHARDED.formatted(SHARDED_SPEC)));
+    }
+  }
+
+  private static List<String> run(String backend, String checkpointInterval, String query)
+      throws Exception {
     Configuration config = new Configuration();
     config.setString("execution.checkpointing.interval", checkpointInterval);
     TableEnvironment env = environment(backend, config);
@@ -169,9 +198,10 @@ class RollingSqlTest {
           WATERMARK FOR event_time AS event_time - INTERVAL '5' MINUTE
         ) WITH ('connector' = 'datagen', 'rows-per-second' = '4000',
           'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '4000')""");
+    env.executeSql(SHARDS);
     List<String> rows = new ArrayList<>();
-    try (CloseableIterator<Row> it = env.executeSql(QUERY.formatted(SPEC)).collect()) {
-      it.forEachRemaining(row -> rows.add(row.toString()));
+    try (CloseableIterator<Row> it = env.executeSql(query).collect()) {
+      it.forEachRemaining(row -> rows.add(text(row)));
     }
     assertTrue(rows.size() > 4000, "rows, and decay after them");
     rows.sort(null);

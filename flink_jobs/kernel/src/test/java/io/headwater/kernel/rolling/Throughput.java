@@ -5,7 +5,8 @@ import org.apache.flink.table.api.TableEnvironment;
 /**
  * Rows a second of a local job, without and with {@code rolling}; run by hand.
  *
- * <p>Arguments: rows, keys, state backend, one row of how many is sampled (0: none is traced).
+ * <p>Arguments: rows, keys, state backend, one row of how many is sampled (0: none is traced),
+ * milliseconds between two events, shards (-1: each key is a partition).
  */
 final class Throughput {
 
@@ -16,16 +17,20 @@ final class Throughput {
     long keys = args.length > 1 ? Long.parseLong(args[1]) : 3;
     String backend = args.length > 2 ? args[2] : "hashmap";
     long sampled = args.length > 3 ? Long.parseLong(args[3]) : 0;
+    long step = args.length > 4 ? Long.parseLong(args[4]) : 9400;
+    int shards = args.length > 5 ? Integer.parseInt(args[5]) : -1;
     String trace = sampled > 0 ? "\"trace\": \"traceparent\", " : "";
     for (int round = 0; round < 2; round++) {
       for (boolean kernel : new boolean[] {false, true}) {
         TableEnvironment env = RollingSqlTest.environment(backend);
+        // As a source does it that reads 20,000 rows between two watermarks.
+        env.getConfig().set("pipeline.auto-watermark-interval", 20_000 * step + " ms");
         // A year of departures: one each 94 seconds on average, times ten.
         env.executeSql(
             """
             CREATE TABLE departures (
               n BIGINT,
-              event_time AS TO_TIMESTAMP_LTZ(n * 9400, 3),
+              event_time AS TO_TIMESTAMP_LTZ(n * %d, 3),
               origin AS 'K' || CAST(MOD(n * 7919, %d) AS STRING),
               dep_delay AS CAST(MOD(n * 31, 97) AS DOUBLE),
               traceparent AS CASE WHEN MOD(n, %d) = 0
@@ -33,7 +38,12 @@ final class Throughput {
               WATERMARK FOR event_time AS event_time - INTERVAL '5' MINUTE
             ) WITH ('connector' = 'datagen', 'rows-per-second' = '100000000',
               'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '%d')"""
-                .formatted(keys, Math.max(1, sampled), rows));
+                .formatted(step, keys, Math.max(1, sampled), rows));
+        env.executeSql(
+            "CREATE TEMPORARY SYSTEM FUNCTION shard AS 'io.headwater.kernel.rolling.ShardOf'");
+        env.executeSql(
+            "CREATE VIEW sharded AS SELECT *, shard(%d, origin) AS shard FROM departures"
+                .formatted(shards));
         env.executeSql(
             """
             CREATE TABLE nowhere (origin STRING, n1 BIGINT, m1 DOUBLE, s1 DOUBLE, x1 DOUBLE,
@@ -52,10 +62,14 @@ final class Throughput {
                 + feature("m24", "mean", "dep_delay", 86_400_000, 3_600_000);
         String query =
             kernel
-                ? "SELECT origin, `result`.n1, `result`.m1, `result`.s1, `result`.x1, `result`.n24,"
+                ? (shards < 0 ? "SELECT origin" : "SELECT `result`.origin")
+                    + ", `result`.n1, `result`.m1, `result`.s1, `result`.x1, `result`.n24,"
                     + " `result`.m24, `result`.event_time"
-                    + " FROM rolling(input => TABLE departures PARTITION BY origin,"
+                    + (shards < 0
+                        ? " FROM rolling(input => TABLE departures PARTITION BY origin,"
+                        : " FROM rolling(input => TABLE sharded PARTITION BY shard,")
                     + " uid => 'bench', spec => '{\"time\": \"event_time\", "
+                    + (shards < 0 ? "" : "\"keys\": [\"origin\"], ")
                     + trace
                     + "\"features\": ["
                     + features

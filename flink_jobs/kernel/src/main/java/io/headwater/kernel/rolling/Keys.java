@@ -1,0 +1,115 @@
+package io.headwater.kernel.rolling;
+
+import java.util.function.Consumer;
+import java.util.function.LongConsumer;
+import org.apache.flink.core.memory.DataInputDeserializer;
+import org.apache.flink.core.memory.DataOutputSerializer;
+import org.apache.flink.table.data.GenericRowData;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.util.FlinkRuntimeException;
+
+/** What {@link Rolling} does with the keys of a shard, without Flink's operator around it. */
+final class Keys {
+
+  private final Spec spec;
+  private final int shards;
+  private final int few;
+  private final Engine engine;
+  private final Key key;
+  private final DataInputDeserializer in = new DataInputDeserializer();
+  private final DataOutputSerializer out = new DataOutputSerializer(256);
+
+  /**
+   * @param shards over how many the keys are spread
+   * @param few so many keys of a shard are kept as objects, however little they hold
+   */
+  Keys(Spec spec, int shards, int few) {
+    this.spec = spec;
+    this.shards = spec.keys.length == 0 ? Shards.OF_ONE_KEY : shards;
+    this.few = few;
+    engine = new Engine(spec);
+    key = new Key(spec.keys, spec.width() - spec.keys.length);
+  }
+
+  Shard newShard() {
+    return new Shard(shards);
+  }
+
+  /** Refuses a shard whose keys are those of another number of shards. */
+  void check(Shard shard) {
+    if (shard.of != shards) {
+      throw new FlinkRuntimeException(
+          "rolling: the state was written with keys in %s, and they are in %s now. Another state "
+                  .formatted(Shards.told(shard.of), Shards.told(shards))
+              + "backend is another state: go back to it, or replay.");
+    }
+  }
+
+  /**
+   * Keeps a row until the watermark has passed its time.
+   *
+   * @param timer takes the time at which {@link #advance} is to be called, if it is another one
+   * @return whether it came in time; if not, it has no effect
+   */
+  boolean add(Shard shard, RowData input, long time, LongConsumer timer) {
+    int length = key.read(input);
+    int slot = shard.find(key.bytes(), length);
+    KeyState state;
+    if (slot < 0) {
+      state = engine.newState();
+      slot = shard.add(key.bytes(), length, state);
+    } else {
+      state = shard.load(slot, in);
+      engine.check(state);
+      // After a restart the watermark begins anew, and what was handled stays handled.
+      if (time <= state.handled) {
+        return false;
+      }
+    }
+    engine.buffer(state, input, time);
+    state.timer = Math.min(state.timer, time);
+    shard.keep(slot, state);
+    if (time < shard.timer) {
+      shard.timer = time;
+      timer.accept(time);
+    }
+    return true;
+  }
+
+  /** Handles what is due up to the watermark; the shard may be empty afterwards. */
+  void advance(Shard shard, long watermark, Consumer<RowData> emit, LongConsumer timer) {
+    long next = KeyState.NEVER_DUE;
+    for (int slot = 0; slot < shard.size(); ) {
+      if (shard.due(slot) <= watermark) {
+        KeyState state = shard.load(slot, in);
+        engine.check(state);
+        if (state.key == null) {
+          state.key = key.columns(shard.key(slot));
+        }
+        key.say(state.key, engine.row());
+        state.timer = engine.advance(state, watermark, emit);
+        if (engine.isEmpty(state)) {
+          shard.remove(slot);
+          continue;
+        }
+        if (shard.size() > few && engine.isLittle(state)) {
+          shard.write(slot, state, out);
+        } else {
+          shard.keep(slot, state);
+        }
+      }
+      next = Math.min(next, shard.due(slot++));
+    }
+    shard.timer = next;
+    if (next != KeyState.NEVER_DUE) {
+      timer.accept(next);
+    }
+  }
+
+  /** The row that says that {@code input} came too late to count. */
+  RowData late(RowData input) {
+    GenericRowData row = engine.late(input);
+    key.copy(input, row);
+    return row;
+  }
+}
