@@ -115,9 +115,10 @@ final class Engine {
    * Handles what the watermark has passed, instant by instant: rows, and tiles that leave their
    * windows. An instant gives one row at the most.
    *
+   * @param writes whether the state is written where it {@link #isLittle}
    * @return the next instant at which something is due, {@link KeyState#NEVER_DUE} if there is none
    */
-  long advance(KeyState state, long watermark, Consumer<RowData> out) {
+  long advance(KeyState state, long watermark, boolean writes, Consumer<RowData> out) {
     Fold[] folds = state.folds;
     if (folds == null) {
       folds = passing;
@@ -145,7 +146,7 @@ final class Engine {
       }
       state.handled = due;
     }
-    if (isSmall(state)) {
+    if (isSmall(state) || writes && isLittle(state)) {
       state.folds = null;
     } else if (state.folds == null) {
       state.folds = folds;
@@ -183,6 +184,11 @@ final class Engine {
   boolean isLittle(KeyState state) {
     if (state.firstRow < state.endRow) {
       return false;
+    }
+    for (Object object : state.lifeObjects) {
+      if (object instanceof Sketch) {
+        return false;
+      }
     }
     for (KeyState.Tiles tiles : state.tiles) {
       if (tiles.end - tiles.first > FEW) {

@@ -2,7 +2,7 @@ package io.headwater.kernel.rolling;
 
 import java.util.Arrays;
 
-/** All that is kept for one key. Mutable; on the heap backend it is changed in place. */
+/** All that is kept for one key. Mutable; changed in place where it is kept as this object. */
 final class KeyState {
 
   /** Before all time. */
@@ -19,7 +19,7 @@ final class KeyState {
   /** The last instant handled; rows at or before it are late. */
   long handled = NEVER;
 
-  /** The earliest timer that is set; there is no need of another as long as it is in time. */
+  /** The instant at which anything is due; the timer that is set is {@link Shard#timer}. */
   long timer = NEVER_DUE;
 
   /** Rows not yet due: unordered after {@link #append}, ordered after {@link #sort}. */

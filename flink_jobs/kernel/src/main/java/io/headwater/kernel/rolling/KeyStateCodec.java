@@ -20,9 +20,8 @@ import org.apache.flink.table.data.StringData;
  * what it tags: nothing, a string or a sketch. A later kernel writes a higher version and keeps
  * reading the lower ones; version 1 had strings for objects, without tags, and until version 2 each
  * instant had a timer of its own, of which the state kept the newest row's. Version 4 is written
- * only while a sampled row waits, so that state without one can go back to a kernel of version 3:
- * what was its rows' boolean of strings has a second bit, for a trace. Version 5 is {@link
- * Shard}'s.
+ * only while a sampled row waits: what was its rows' boolean of strings has a second bit, for a
+ * trace. Version 5 is a {@link Shard}, which has states of these in it.
  */
 final class KeyStateCodec {
 

@@ -79,6 +79,7 @@ final class Keys {
   /** Handles what is due up to the watermark; the shard may be empty afterwards. */
   void advance(Shard shard, long watermark, Consumer<RowData> emit, LongConsumer timer) {
     long next = KeyState.NEVER_DUE;
+    boolean writes = shard.size() > few;
     for (int slot = 0; slot < shard.size(); ) {
       if (shard.due(slot) <= watermark) {
         KeyState state = shard.load(slot, in);
@@ -87,12 +88,12 @@ final class Keys {
           state.key = key.columns(shard.key(slot));
         }
         key.say(state.key, engine.row());
-        state.timer = engine.advance(state, watermark, emit);
+        state.timer = engine.advance(state, watermark, writes, emit);
         if (engine.isEmpty(state)) {
           shard.remove(slot);
           continue;
         }
-        if (shard.size() > few && engine.isLittle(state)) {
+        if (writes && engine.isLittle(state)) {
           shard.write(slot, state, out);
         } else {
           shard.keep(slot, state);

@@ -62,9 +62,6 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
   private static final int INPUT = 0;
   private static final int SPEC = 1;
 
-  /** The one key of the map state, which gives objects without a conversion at each call. */
-  private static final Integer ONE = 1;
-
   /** So many keys of a shard stay objects. */
   private static final int FEW = 32;
 
@@ -72,6 +69,10 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
   private final int shards;
 
   private transient Keys keys;
+
+  /** The one key of the map state, which gives objects without a conversion at each call. */
+  private transient Object one;
+
   private transient GenericRowData out;
   private transient Counter lateRows;
 
@@ -101,9 +102,15 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
                 EnumSet.of(StaticArgumentTrait.TABLE, StaticArgumentTrait.SET_SEMANTIC_TABLE)),
             StaticArgument.scalar("spec", DataTypes.STRING().notNull(), false))
         .inputTypeStrategy(spec == null ? InputTypeStrategies.WILDCARD : new InternalRows(INPUT))
-        .stateTypeStrategies(StateOfKey.of(StoredState.class))
+        .stateTypeStrategies(
+            StateOfKey.of(StoredState.class, isSharded() ? DataTypes.BIGINT() : DataTypes.INT()))
         .outputTypeStrategy(call -> Optional.of(outputType(parse(call))))
         .build();
+  }
+
+  /** Which is part of the state's type, since a key's state is found by it. */
+  private boolean isSharded() {
+    return spec != null && spec.keys.length > 0 && shards != Shards.OF_EACH;
   }
 
   private static Spec parse(CallContext call) {
@@ -135,14 +142,14 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
 
   @Override
   public void open(FunctionContext context) {
+    one = isSharded() ? (Object) 1L : (Object) 1;
     keys = new Keys(spec, shards, FEW);
     out = new GenericRowData(1);
     lateRows = context.getMetricGroup().counter("lateRows");
   }
 
   /** Buffers a row; called by Flink for each. */
-  public void eval(
-      Context context, MapView<Integer, StoredState> states, RowData input, String json)
+  public void eval(Context context, MapView<Object, StoredState> states, RowData input, String json)
       throws Exception {
     TimeContext<Long> clock = context.timeContext(Long.class);
     Long watermark = clock.currentWatermark();
@@ -152,14 +159,14 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
       late(input);
       return;
     }
-    StoredState stored = states.get(ONE);
+    StoredState stored = states.get(one);
     if (stored == null) {
       stored = new StoredState(keys.newShard());
     }
     Shard shard = stored.shard();
     keys.check(shard);
     if (keys.add(shard, input, time, clock::registerOnTime)) {
-      states.put(ONE, stored);
+      states.put(one, stored);
     } else {
       late(input);
     }
@@ -176,9 +183,9 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
   }
 
   /** Handles what is due in a shard; called by Flink when the watermark passes a timer. */
-  public void onTimer(OnTimerContext context, MapView<Integer, StoredState> states)
+  public void onTimer(OnTimerContext context, MapView<Object, StoredState> states)
       throws Exception {
-    StoredState stored = states.get(ONE);
+    StoredState stored = states.get(one);
     if (stored == null) {
       return;
     }
@@ -189,7 +196,7 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
     if (shard.size() == 0) {
       states.clear();
     } else {
-      states.put(ONE, stored);
+      states.put(one, stored);
     }
   }
 }

@@ -65,7 +65,7 @@ final class Shard {
 
   private long[] due = new long[2];
 
-  /** Of each slot, the state as an object, if it is one now; the record has the key alone then. */
+  /** Of each slot, the state as an object, if it is one now; of the record the key alone counts. */
   private KeyState[] objects = new KeyState[2];
 
   /** By hash, the hash and below it a slot and one more; none while there are few keys. */

@@ -54,10 +54,10 @@ public final class ShardOf extends ScalarFunction implements SpecializedFunction
   public int eval(Object... keys) {
     int hash = 0;
     for (Object key : keys) {
-      hash = 31 * hash + (key == null ? 0 : key.hashCode());
+      // Mixed each time: small numbers beside each other would make few sums.
+      hash = MathUtils.bitMix(31 * hash + (key == null ? 0 : key.hashCode()));
     }
-    hash = MathUtils.bitMix(hash);
-    return shards == Shards.OF_EACH ? hash : hash % shards;
+    return shards == Shards.OF_EACH ? hash : Math.floorMod(hash, shards);
   }
 
   /** Any columns, as Flink keeps them. */

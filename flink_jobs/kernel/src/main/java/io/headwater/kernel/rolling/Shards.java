@@ -2,6 +2,7 @@ package io.headwater.kernel.rolling;
 
 import org.apache.flink.configuration.ReadableConfig;
 import org.apache.flink.configuration.StateBackendOptions;
+import org.apache.flink.configuration.StateChangelogOptions;
 
 /** Over how many shards the keys of a view are spread. */
 final class Shards {
@@ -16,13 +17,16 @@ final class Shards {
    * On the heap: few enough that a million keys are hundreds a shard, and so many that a hundred
    * tasks share them evenly.
    */
-  static final int ON_HEAP = 2048;
+  static final int ON_HEAP = 4096;
 
   private Shards() {}
 
-  /** A backend that does not keep objects reads and writes a whole shard for each row. */
+  /** A backend that does not keep objects reads or writes a whole shard for each row. */
   static int of(ReadableConfig config) {
-    return "hashmap".equals(config.get(StateBackendOptions.STATE_BACKEND)) ? ON_HEAP : OF_EACH;
+    String backend = config.get(StateBackendOptions.STATE_BACKEND);
+    boolean heap =
+        backend.equalsIgnoreCase("hashmap") || backend.endsWith(".HashMapStateBackendFactory");
+    return heap && !config.get(StateChangelogOptions.ENABLE_STATE_CHANGE_LOG) ? ON_HEAP : OF_EACH;
   }
 
   static String told(int shards) {

@@ -84,10 +84,10 @@ class EngineTest {
     engine.check(state);
     List<RowData> out = new ArrayList<>();
     StringData two = StringData.fromString("two");
-    engine.advance(state, 25, row -> out.add(Harness.copy(spec(BASICS), row)));
+    engine.advance(state, 25, false, row -> out.add(Harness.copy(spec(BASICS), row)));
     // Written by this version on the way.
     state = KeyStateCodec.decode(KeyStateCodec.encode(state));
-    engine.advance(state, 70, row -> out.add(Harness.copy(spec(BASICS), row)));
+    engine.advance(state, 70, false, row -> out.add(Harness.copy(spec(BASICS), row)));
     assertEquals(
         List.of(
             GenericRowData.of(3L, 4.166666666666667, 2.2484562605386733, two, two, at(25), null),
@@ -132,7 +132,7 @@ class EngineTest {
     assertArrayEquals(written, KeyStateCodec.encode(state));
     List<String> traces = new ArrayList<>();
     engine.advance(
-        state, 200, row -> traces.add(row.isNullAt(3) ? null : row.getString(3).toString()));
+        state, 200, false, row -> traces.add(row.isNullAt(3) ? null : row.getString(3).toString()));
     // Of the times 5 and 15 and of both windows' ends.
     assertEquals(4, traces.size());
     assertEquals(List.of(), traces.stream().skip(1).filter(t -> t != null).toList());
@@ -150,7 +150,8 @@ class EngineTest {
     Engine plain = engine(window("m", "mean", "d"));
     plain.check(state);
     List<RowData> out = new ArrayList<>();
-    plain.advance(state, 5, row -> out.add(Harness.copy(spec(window("m", "mean", "d")), row)));
+    plain.advance(
+        state, 5, false, row -> out.add(Harness.copy(spec(window("m", "mean", "d")), row)));
     assertEquals(List.of(GenericRowData.of(2.0, at(5), null)), out);
   }
 
@@ -190,7 +191,7 @@ class EngineTest {
       StringData s = i % 7 == 0 ? null : StringData.fromString("s" + i);
       engine.buffer(state, GenericRowData.of(1L, i * 1e3 - 9e5, true, s, null), 5 + i % 2);
     }
-    engine.advance(state, 5, row -> {});
+    engine.advance(state, 5, false, row -> {});
     byte[] written = KeyStateCodec.encode(state);
     assertArrayEquals(written, KeyStateCodec.encode(KeyStateCodec.decode(written)));
   }
@@ -233,13 +234,13 @@ class EngineTest {
       }
       List<RowData> each = new ArrayList<>();
       for (long at = 1; at < time + 1000; at++) {
-        alone.advance(one, at, row -> each.add(Harness.copy(spec, row)));
+        alone.advance(one, at, false, row -> each.add(Harness.copy(spec, row)));
         if (random.nextInt(50) == 0) {
           one = KeyStateCodec.decode(KeyStateCodec.encode(one));
         }
       }
       List<RowData> all = new ArrayList<>();
-      atOnce.advance(other, time + 1000, row -> all.add(Harness.copy(spec, row)));
+      atOnce.advance(other, time + 1000, false, row -> all.add(Harness.copy(spec, row)));
       for (int i = 0; i < Math.min(each.size(), all.size()); i++) {
         assertEquals(each.get(i), all.get(i), "seed " + seed + ", row " + i);
       }

@@ -4,16 +4,22 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.nio.file.Path;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.ExecutionException;
+import org.apache.flink.api.common.JobStatus;
 import org.apache.flink.configuration.Configuration;
+import org.apache.flink.core.execution.JobClient;
+import org.apache.flink.core.execution.SavepointFormatType;
 import org.apache.flink.metrics.Counter;
 import org.apache.flink.table.api.EnvironmentSettings;
 import org.apache.flink.table.api.TableEnvironment;
 import org.apache.flink.types.Row;
 import org.apache.flink.util.CloseableIterator;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -180,6 +186,80 @@ class RollingSqlTest {
     for (String backend : List.of("hashmap", "rocksdb")) {
       assertEquals(expected, run(backend, "10 ms", SHARDED.formatted(SHARDED_SPEC)));
     }
+  }
+
+  /** Where what is grouped by is the same for all rows. */
+  @Test
+  void oneKeyAloneIsAShard() throws Exception {
+    List<List<String>> told = new ArrayList<>();
+    for (String filter : List.of("TRUE", "origin = 'JFK'")) {
+      TableEnvironment env = departures("hashmap");
+      env.executeSql(
+          "CREATE VIEW sharded AS SELECT *, shard(origin, 1) AS `_shard` FROM departures WHERE "
+              + filter);
+      List<String> rows = new ArrayList<>();
+      try (CloseableIterator<Row> it = env.executeSql(SHARDED.formatted(SHARDED_SPEC)).collect()) {
+        it.forEachRemaining(row -> rows.add(text(row)));
+      }
+      rows.removeIf(row -> !row.startsWith("JFK"));
+      rows.sort(null);
+      told.add(rows);
+    }
+    assertEquals(8, told.get(0).size());
+    assertEquals(told.get(0), told.get(1));
+  }
+
+  @ParameterizedTest
+  @CsvSource({"hashmap,rocksdb", "rocksdb,hashmap"})
+  void theOtherBackendsStateIsRefused(String before, String after, @TempDir Path folder)
+      throws Exception {
+    String insert = "INSERT INTO nowhere " + SHARDED.formatted(SHARDED_SPEC);
+    JobClient job = endless(before, new Configuration()).executeSql(insert).getJobClient().get();
+    while (job.getJobStatus().get() != JobStatus.RUNNING) {
+      Thread.sleep(100);
+    }
+    Thread.sleep(1000);
+    String savepoint =
+        job.stopWithSavepoint(false, folder.toUri().toString(), SavepointFormatType.CANONICAL)
+            .get();
+    Configuration config = new Configuration();
+    config.setString("execution.state-recovery.path", savepoint);
+    config.setString("restart-strategy.type", "none");
+    JobClient same = endless(before, config).executeSql(insert).getJobClient().get();
+    Thread.sleep(2000);
+    assertEquals(JobStatus.RUNNING, same.getJobStatus().get());
+    same.cancel().get();
+    Throwable error =
+        assertThrows(
+            ExecutionException.class, () -> endless(after, config).executeSql(insert).await());
+    StringBuilder messages = new StringBuilder();
+    for (; error != null; error = error.getCause()) {
+      messages.append(error).append('\n');
+    }
+    assertTrue(messages.toString().contains("StateMigrationException"), messages.toString());
+  }
+
+  private static TableEnvironment endless(String backend, Configuration config) {
+    TableEnvironment env = environment(backend, config.clone());
+    env.executeSql(
+        """
+        CREATE TABLE departures (
+          n BIGINT,
+          event_time AS TO_TIMESTAMP_LTZ(n * 7000, 3),
+          origin AS 'K' || CAST(MOD(n, 5) AS STRING),
+          carrier AS 'C',
+          dep_delay AS 1e0,
+          WATERMARK FOR event_time AS event_time - INTERVAL '5' MINUTE
+        ) WITH ('connector' = 'datagen', 'rows-per-second' = '1000',
+          'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '1000000')""");
+    env.executeSql(SHARDS);
+    env.executeSql(
+        """
+        CREATE TABLE nowhere (origin STRING, `result` ROW<departures_1h BIGINT,
+          dep_delay_mean_1h DOUBLE, dep_delay_max DOUBLE, last_carrier_1h STRING,
+          event_time TIMESTAMP_LTZ(3), late_row STRING, origin STRING>)
+          WITH ('connector' = 'blackhole')""");
+    return env;
   }
 
   private static List<String> run(String backend, String checkpointInterval, String query)

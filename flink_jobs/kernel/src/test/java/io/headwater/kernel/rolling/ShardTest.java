@@ -164,7 +164,7 @@ class ShardTest {
         assertThrows(
                 FlinkRuntimeException.class, () -> new Keys(spec, Shards.OF_EACH, 0).check(shard))
             .getMessage();
-    assertTrue(told.contains("in 2048 shards, and they are in a shard for each now"), told);
+    assertTrue(told.contains("in 4096 shards, and they are in a shard for each now"), told);
   }
 
   /** State of versions 1 to 4 is that of a partition's only key. */
@@ -197,6 +197,15 @@ class ShardTest {
   void onlyTheHeapHasManyKeysAShard() {
     Configuration config = new Configuration();
     assertEquals(Shards.ON_HEAP, Shards.of(config));
+    String factory = "org.apache.flink.runtime.state.hashmap.HashMapStateBackendFactory";
+    for (String backend : List.of("hashmap", "HashMap", factory)) {
+      config.setString("state.backend.type", backend);
+      assertEquals(Shards.ON_HEAP, Shards.of(config));
+    }
+    // Which would write a whole shard for each row.
+    config.setString("state.changelog.enabled", "true");
+    assertEquals(Shards.OF_EACH, Shards.of(config));
+    config.setString("state.changelog.enabled", "false");
     for (String backend : List.of("rocksdb", "forst", "org.example.Factory")) {
       config.setString("state.backend.type", backend);
       assertEquals(Shards.OF_EACH, Shards.of(config));

@@ -6,7 +6,7 @@ import org.apache.flink.table.api.TableEnvironment;
  * Rows a second of a local job, without and with {@code rolling}; run by hand.
  *
  * <p>Arguments: rows, keys, state backend, one row of how many is sampled (0: none is traced),
- * milliseconds between two events, shards (-1: each key is a partition).
+ * milliseconds between two events.
  */
 final class Throughput {
 
@@ -18,7 +18,6 @@ final class Throughput {
     String backend = args.length > 2 ? args[2] : "hashmap";
     long sampled = args.length > 3 ? Long.parseLong(args[3]) : 0;
     long step = args.length > 4 ? Long.parseLong(args[4]) : 9400;
-    int shards = args.length > 5 ? Integer.parseInt(args[5]) : -1;
     String trace = sampled > 0 ? "\"trace\": \"traceparent\", " : "";
     for (int round = 0; round < 2; round++) {
       for (boolean kernel : new boolean[] {false, true}) {
@@ -40,10 +39,7 @@ final class Throughput {
               'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '%d')"""
                 .formatted(step, keys, Math.max(1, sampled), rows));
         env.executeSql(
-            "CREATE TEMPORARY SYSTEM FUNCTION shard AS 'io.headwater.kernel.rolling.ShardOf'");
-        env.executeSql(
-            "CREATE VIEW sharded AS SELECT *, shard(%d, origin) AS shard FROM departures"
-                .formatted(shards));
+            "CREATE VIEW sharded AS SELECT *, shard(origin) AS `_shard` FROM departures");
         env.executeSql(
             """
             CREATE TABLE nowhere (origin STRING, n1 BIGINT, m1 DOUBLE, s1 DOUBLE, x1 DOUBLE,
@@ -62,14 +58,11 @@ final class Throughput {
                 + feature("m24", "mean", "dep_delay", 86_400_000, 3_600_000);
         String query =
             kernel
-                ? (shards < 0 ? "SELECT origin" : "SELECT `result`.origin")
-                    + ", `result`.n1, `result`.m1, `result`.s1, `result`.x1, `result`.n24,"
-                    + " `result`.m24, `result`.event_time"
-                    + (shards < 0
-                        ? " FROM rolling(input => TABLE departures PARTITION BY origin,"
-                        : " FROM rolling(input => TABLE sharded PARTITION BY shard,")
-                    + " uid => 'bench', spec => '{\"time\": \"event_time\", "
-                    + (shards < 0 ? "" : "\"keys\": [\"origin\"], ")
+                ? "SELECT `result`.origin, `result`.n1, `result`.m1, `result`.s1, `result`.x1,"
+                    + " `result`.n24, `result`.m24, `result`.event_time"
+                    + " FROM rolling(input => TABLE sharded PARTITION BY `_shard`,"
+                    + " uid => 'bench', spec => '{\"time\": \"event_time\","
+                    + " \"keys\": [\"origin\"], "
                     + trace
                     + "\"features\": ["
                     + features
