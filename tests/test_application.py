@@ -226,7 +226,7 @@ keys = ", ".join(f"('{key}', {n})" for n, key in enumerate("abcdefgh"))
 rows = table.execute_sql(
     f"SELECT shard(k), shard(CAST(n AS BIGINT)), shard(n, k) FROM (VALUES {keys}) AS keys(k, n)"
 ).collect()
-print(*(shard for row in rows for shard in row))
+print("shards", *(shard for row in rows for shard in row))
 """
 
 
@@ -239,12 +239,13 @@ def test_keys_share_shards_by_the_clusters_own_state_backend(tmp_path, backend):
     known = conf.read_text()
     assert "state.backend.type: hashmap" in known
     conf.write_text(known.replace("type: hashmap", f"type: {backend}"))
-    python = ROOT / "build/envs/flink/bin/python"
-    run = subprocess.run(
-        [python, "-c", SHARDS], env=environ, capture_output=True, text=True, timeout=120
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    shards = [int(word) for word in run.stdout.split()]
+    (tmp_path / "shards.py").write_text(SHARDS)
+    line = [flink_home(platform) / "bin/flink", "run", "-t", "local", "-pyclientexec"]
+    line += [ROOT / "build/envs/flink/bin/python", "-py", tmp_path / "shards.py"]
+    run = subprocess.run(line, env=environ, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    told = next(one for one in run.stdout.splitlines() if one.startswith("shards "))
+    shards = [int(word) for word in told.split()[1:]]
     assert len(set(shards)) > 16
     assert all(0 <= shard < 4096 for shard in shards) == (backend == "hashmap")
 
