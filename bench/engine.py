@@ -24,14 +24,12 @@ from bench.flights import Bench, bench, departures, fill, one_week, seconds
 from bench.report import publish
 from connectors.ddl import create_table, identifier, literal, source_ddl, sql_type
 from flink_jobs.rest import FlinkError
-from flink_jobs.sql import condition_text, view_sql
+from flink_jobs.sql import CREATE_ROLLING, CREATE_SHARD, SHARD, condition_text, view_sql
 from schemas import EVENT_TIME, EventStream, Feature, FeatureView
 
 _GOALS = {"vs_over": "≥ 20", "vs_parse": "≥ 0.6", "keys_1m_vs_parse": "≥ 0.4"}
 _DAY = 86_400_000
 _DRIFT = "scan.watermark.alignment.max-drift"
-_ROLLING = "io.headwater.kernel.rolling.Rolling"
-_SHARD_OF = "io.headwater.kernel.rolling.ShardOf"
 _AGGREGATES = {
     "count": "COUNT({column})",
     "mean": "AVG({column})",
@@ -62,8 +60,8 @@ def script(name: str, stream: EventStream, bound: dict[str, str], more: Iterable
                 f"CREATE DATABASE {d};\n"
                 for d in ("sources", "inputs", "rolled", "computed", "nowhere")
             ),
-            f"CREATE TEMPORARY SYSTEM FUNCTION rolling AS {literal(_ROLLING)};\n",
-            f"CREATE TEMPORARY SYSTEM FUNCTION shard AS {literal(_SHARD_OF)};\n",
+            CREATE_ROLLING,
+            CREATE_SHARD,
             source_ddl(stream, ""),
             f"ALTER TABLE sources.{identifier(stream.name)} SET ({options});\n" if options else "",
             *more,
@@ -93,7 +91,7 @@ def rolling(views: Sequence[FeatureView]) -> list[str]:
     """The platform's own SQL of the views, into a blackhole."""
     return [
         *(text for view in views for text in view_sql(view)),
-        *(_nowhere(view, ["`_shard` INT", _result(view)]) for view in views),
+        *(_nowhere(view, [f"{identifier(SHARD)} INT", _result(view)]) for view in views),
         *_together(
             f"INSERT INTO nowhere.{identifier(v.name)} SELECT * FROM rolled.{identifier(v.name)};\n"
             for v in views

@@ -48,12 +48,15 @@ from schemas import (
 )
 
 _DATABASES = ("sources", "dead", "inputs", "rolled", "computed", "online", "late")
-_ROLLING = "io.headwater.kernel.rolling.Rolling"
-_SHARD_OF = "io.headwater.kernel.rolling.ShardOf"
 _TEMPORAL_JOIN = "io.headwater.kernel.joins.TemporalJoin"
-_SHARD = "_shard"
+SHARD = "_shard"
+"""The column that a view is partitioned by."""
 _AVAILABLE_AT = "available_at"
 _TRACE = "_trace"
+CREATE_ROLLING = (
+    "CREATE TEMPORARY SYSTEM FUNCTION rolling AS 'io.headwater.kernel.rolling.Rolling';\n"
+)
+CREATE_SHARD = "CREATE TEMPORARY SYSTEM FUNCTION shard AS 'io.headwater.kernel.rolling.ShardOf';\n"
 CATALOG = {
     "type": "iceberg",
     "catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
@@ -152,8 +155,8 @@ def job_sql(job: Job, read: Read = read_ddl, live: bool = True) -> str:
         f"SET 'pipeline.name' = {literal(job.name)};\n",
         *(f"CREATE DATABASE {name};\n" for name in _DATABASES),
         _catalog(),
-        f"CREATE TEMPORARY SYSTEM FUNCTION rolling AS {literal(_ROLLING)};\n",
-        *_sharding(job),
+        CREATE_ROLLING,
+        *([CREATE_SHARD] if any(view.stream is not None for view in job.views) else []),
         *_sources(job, read),
         *(dead_ddl(source, job.repository) for source in apart),
         *(text for view in job.views for text in view_sql(view)),
@@ -168,11 +171,6 @@ def job_sql(job: Job, read: Read = read_ddl, live: bool = True) -> str:
         "END;\n",
     ]
     return "\n".join(parts)
-
-
-def _sharding(job: Job) -> Iterable[str]:
-    if any(view.stream is not None for view in job.views):
-        yield f"CREATE TEMPORARY SYSTEM FUNCTION shard AS {literal(_SHARD_OF)};\n"
 
 
 def _checking(checked: Iterable[tuple[list[str], str]]) -> Iterable[str]:
@@ -378,7 +376,7 @@ def view_sql(view: FeatureView) -> Iterable[str]:
         f"CREATE VIEW rolled.{name} AS\n"
         "SELECT *\n"
         "FROM rolling(\n"
-        f"  input => TABLE inputs.{name} PARTITION BY {identifier(_SHARD)},\n"
+        f"  input => TABLE inputs.{name} PARTITION BY {identifier(SHARD)},\n"
         f"  spec => {literal(rolling_spec(view))},\n"
         f"  uid => {literal(view.name)}\n"
         ");\n"
@@ -416,7 +414,7 @@ def _input(view: FeatureView) -> str:
     return (
         f"CREATE VIEW inputs.{identifier(view.name)} AS\n"
         f"SELECT {_list((*columns, *_traceparent(view.stream)))}, `rowtime`{conditions},\n"
-        f"  shard({_list(view.keys)}) AS {identifier(_SHARD)}\n"
+        f"  shard({_list(view.keys)}) AS {identifier(SHARD)}\n"
         f"FROM {source}.{identifier(view.source.name)}{whole};\n"
     )
 

@@ -163,8 +163,16 @@ final class Engine {
   /** Whether so little is kept that its windows are not worth keeping. */
   private static boolean isSmall(KeyState state) {
     for (KeyState.Tiles tiles : state.tiles) {
-      int size = tiles.end - tiles.first;
-      if (size > FEW || size > 0 && tiles.objects > 0) {
+      if (tiles.first < tiles.end && tiles.objects > 0) {
+        return false;
+      }
+    }
+    return hasFewTiles(state);
+  }
+
+  private static boolean hasFewTiles(KeyState state) {
+    for (KeyState.Tiles tiles : state.tiles) {
+      if (tiles.end - tiles.first > FEW) {
         return false;
       }
     }
@@ -181,7 +189,7 @@ final class Engine {
   }
 
   /** Whether no row waits, and so little is kept that it may as well be bytes. */
-  boolean isLittle(KeyState state) {
+  static boolean isLittle(KeyState state) {
     if (state.firstRow < state.endRow) {
       return false;
     }
@@ -190,12 +198,7 @@ final class Engine {
         return false;
       }
     }
-    for (KeyState.Tiles tiles : state.tiles) {
-      if (tiles.end - tiles.first > FEW) {
-        return false;
-      }
-    }
-    return true;
+    return hasFewTiles(state);
   }
 
   private void apply(KeyState state, Fold[] folds, long time) {

@@ -11,11 +11,14 @@ import org.apache.flink.util.FlinkRuntimeException;
 /** What {@link Rolling} does with the keys of a shard, without Flink's operator around it. */
 final class Keys {
 
-  private final Spec spec;
   private final int shards;
   private final int few;
   private final Engine engine;
   private final Key key;
+
+  /** Where the key's columns stand in what is emitted. */
+  private final int first;
+
   private final DataInputDeserializer in = new DataInputDeserializer();
   private final DataOutputSerializer out = new DataOutputSerializer(256);
 
@@ -24,11 +27,11 @@ final class Keys {
    * @param few so many keys of a shard are kept as objects, however little they hold
    */
   Keys(Spec spec, int shards, int few) {
-    this.spec = spec;
-    this.shards = spec.keys.length == 0 ? Shards.OF_ONE_KEY : shards;
+    this.shards = shards;
     this.few = few;
     engine = new Engine(spec);
-    key = new Key(spec.keys, spec.width() - spec.keys.length);
+    key = new Key(spec.keys);
+    first = spec.width() - spec.keys.length;
   }
 
   Shard newShard() {
@@ -52,12 +55,12 @@ final class Keys {
    * @return whether it came in time; if not, it has no effect
    */
   boolean add(Shard shard, RowData input, long time, LongConsumer timer) {
-    int length = key.read(input);
-    int slot = shard.find(key.bytes(), length);
+    key.write(input, out);
+    int slot = shard.find(out.getSharedBuffer(), out.length());
     KeyState state;
     if (slot < 0) {
       state = engine.newState();
-      slot = shard.add(key.bytes(), length, state);
+      slot = shard.add(out.getSharedBuffer(), out.length(), state);
     } else {
       state = shard.load(slot, in);
       engine.check(state);
@@ -85,15 +88,15 @@ final class Keys {
         KeyState state = shard.load(slot, in);
         engine.check(state);
         if (state.key == null) {
-          state.key = key.columns(shard.key(slot));
+          state.key = key.read(shard.key(slot, in));
         }
-        key.say(state.key, engine.row());
+        key.say(state.key, engine.row(), first);
         state.timer = engine.advance(state, watermark, writes, emit);
         if (engine.isEmpty(state)) {
           shard.remove(slot);
           continue;
         }
-        if (writes && engine.isLittle(state)) {
+        if (writes && Engine.isLittle(state)) {
           shard.write(slot, state, out);
         } else {
           shard.keep(slot, state);
@@ -110,7 +113,12 @@ final class Keys {
   /** The row that says that {@code input} came too late to count. */
   RowData late(RowData input) {
     GenericRowData row = engine.late(input);
-    key.copy(input, row);
+    key.write(input, out);
+    in.setBuffer(out.getSharedBuffer(), 0, out.length());
+    Object[] values = key.read(in);
+    for (int i = 0; i < values.length; i++) {
+      row.setField(first + i, values[i]);
+    }
     return row;
   }
 }

@@ -88,7 +88,9 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
 
   @Override
   public UserDefinedFunction specialize(SpecializedContext context) {
-    return new Rolling(parse(context.getCallContext()), Shards.of(context.getConfiguration()));
+    Spec spec = parse(context.getCallContext());
+    return new Rolling(
+        spec, spec.keys.length == 0 ? Shards.OF_ONE_KEY : Shards.of(context.getConfiguration()));
   }
 
   @Override
@@ -110,7 +112,7 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
 
   /** Which is part of the state's type, since a key's state is found by it. */
   private boolean isSharded() {
-    return spec != null && spec.keys.length > 0 && shards != Shards.OF_EACH;
+    return shards > Shards.OF_ONE_KEY;
   }
 
   private static Spec parse(CallContext call) {

@@ -39,14 +39,14 @@ final class Shard {
   private static final int STATE_LENGTH = 12;
   private static final int KEY = 16;
 
+  private static final VarHandle WORD =
+      MethodHandles.byteArrayViewVarHandle(int[].class, ByteOrder.BIG_ENDIAN);
+
   /** Over how many shards the keys are spread; see {@link Shards}. */
   final int of;
 
   /** The earliest timer that is set with Flink. */
   long timer = KeyState.NEVER_DUE;
-
-  private static final VarHandle WORD =
-      MethodHandles.byteArrayViewVarHandle(int[].class, ByteOrder.BIG_ENDIAN);
 
   private int size;
 
@@ -219,10 +219,10 @@ final class Shard {
     table[free] = 0;
   }
 
-  /** A key's columns, as they were added. */
-  byte[] key(int slot) {
-    int from = at[slot] + KEY;
-    return Arrays.copyOfRange(records, from, from + word(at[slot] + KEY_LENGTH));
+  /** A key, as it was added; returns what it is read from. */
+  DataInputDeserializer key(int slot, DataInputDeserializer in) {
+    in.setBuffer(records, at[slot] + KEY, word(at[slot] + KEY_LENGTH));
+    return in;
   }
 
   /** A key's state, to be given back by {@link #keep} or {@link #write}. */
@@ -351,17 +351,22 @@ final class Shard {
       throw new FlinkRuntimeException(
           "rolling: state of version " + written[0] + ", this kernel reads 1 to " + VERSION);
     }
-    Shard shard = new Shard((int) WORD.get(written, 1), written, HEAD, written.length);
-    shard.timer = (long) shard.word(5) << 32 | shard.word(9) & 0xffffffffL;
-    int position = HEAD;
-    for (int i = shard.word(13); i > 0; i--) {
-      int slot = shard.newSlot();
-      int state = position + KEY + shard.word(position + KEY_LENGTH);
-      shard.at[slot] = position;
-      shard.due[slot] = KeyStateCodec.timer(written, state);
-      shard.link(slot);
-      position += KEY + shard.word(position);
+    try {
+      DataInputDeserializer in = new DataInputDeserializer(written, 1, HEAD - 1);
+      Shard shard = new Shard(in.readInt(), written, HEAD, written.length);
+      shard.timer = in.readLong();
+      int position = HEAD;
+      for (int i = in.readInt(); i > 0; i--) {
+        int slot = shard.newSlot();
+        int state = position + KEY + shard.word(position + KEY_LENGTH);
+        shard.at[slot] = position;
+        shard.due[slot] = KeyStateCodec.timer(written, state);
+        shard.link(slot);
+        position += KEY + shard.word(position);
+      }
+      return shard;
+    } catch (IOException e) {
+      throw new UncheckedIOException("rolling: cannot read state", e);
     }
-    return shard;
   }
 }

@@ -98,13 +98,6 @@ class RollingSqlTest {
     TableEnvironment env = departures(backend);
     env.executeSql(SHARDS);
     String query = sharded ? SHARDED.formatted(SHARDED_SPEC) : QUERY.formatted(SPEC);
-    List<String> rows = new ArrayList<>();
-    try (CloseableIterator<Row> it = env.executeSql(query).collect()) {
-      while (it.hasNext()) {
-        rows.add(text(it.next()));
-      }
-    }
-    rows.sort(null);
     assertEquals(
         List.of(
             "EWR 030 1 3.0 3.0 C3",
@@ -117,7 +110,17 @@ class RollingSqlTest {
             "JFK 080 2 4.5 5.0 C5",
             "JFK 100 1 5.0 5.0 C5",
             "JFK 110 0 null 5.0 null"),
-        rows);
+        rows(env, query));
+  }
+
+  /** All that a query gives, in alphabetical order. */
+  private static List<String> rows(TableEnvironment env, String query) throws Exception {
+    List<String> rows = new ArrayList<>();
+    try (CloseableIterator<Row> it = env.executeSql(query).collect()) {
+      it.forEachRemaining(row -> rows.add(text(row)));
+    }
+    rows.sort(null);
+    return rows;
   }
 
   private static String text(Row row) {
@@ -197,12 +200,8 @@ class RollingSqlTest {
       env.executeSql(
           "CREATE VIEW sharded AS SELECT *, shard(origin, 1) AS `_shard` FROM departures WHERE "
               + filter);
-      List<String> rows = new ArrayList<>();
-      try (CloseableIterator<Row> it = env.executeSql(SHARDED.formatted(SHARDED_SPEC)).collect()) {
-        it.forEachRemaining(row -> rows.add(text(row)));
-      }
+      List<String> rows = rows(env, SHARDED.formatted(SHARDED_SPEC));
       rows.removeIf(row -> !row.startsWith("JFK"));
-      rows.sort(null);
       told.add(rows);
     }
     assertEquals(8, told.get(0).size());
@@ -279,12 +278,8 @@ class RollingSqlTest {
         ) WITH ('connector' = 'datagen', 'rows-per-second' = '4000',
           'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '4000')""");
     env.executeSql(SHARDS);
-    List<String> rows = new ArrayList<>();
-    try (CloseableIterator<Row> it = env.executeSql(query).collect()) {
-      it.forEachRemaining(row -> rows.add(text(row)));
-    }
+    List<String> rows = rows(env, query);
     assertTrue(rows.size() > 4000, "rows, and decay after them");
-    rows.sort(null);
     return rows;
   }
 
