@@ -32,8 +32,8 @@ from feature_repo.flights.repository import repository
 from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arrival
 from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import jobs
+from headwater.replays.compare import compare
 from headwater.replays.journal import Journal
-from headwater.replays.verify import compare
 from headwater.stores import catalog
 from schemas import Type
 from tests import runbooks

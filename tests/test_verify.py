@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from feature_repo.flights.repository import repository
 from feature_repo.flights.sources import departures, planes, weather
@@ -16,9 +18,12 @@ from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arriv
 from feature_repo.flights.views.carrier_context import carrier_context
 from flink_jobs.replay import Isolation, Reading, Span, replay_sql, restart_sql, warm_up
 from flink_jobs.sql import jobs
+from headwater.replays import verify as verification
+from headwater.replays.compare import compare
 from headwater.replays.journal import Journal, Replay
 from headwater.replays.page import page
-from headwater.replays.verify import Thresholds, compare
+from headwater.replays.reports import Thresholds
+from iceberg.catalog import create_tables, empty_branch, open_catalog
 from schemas import EventStream, SettingsError, hours, rate
 
 VIEW = aircraft_last_arrival.only("arr_delay", "dest")
@@ -237,3 +242,82 @@ def test_expectations_are_summed_up_anew_from_the_first_whole_window():
     text = restart_sql(replace(job, views=views), 10**12, {"departures": reading})
     whole = "WHERE CAST(window_start AS TIMESTAMP_LTZ(3)) >= TO_TIMESTAMP_LTZ(1000000000000, 3);"
     assert text.count(f"AS of_each (`_name`, `_broken`)\n{whole}") == 1
+
+
+def written(folder, live, replayed):
+    """A catalog with the table of the view, a file for each list of rows, and the replay."""
+    catalog = open_catalog(f"sqlite:///{folder}/c", str(folder))
+    create_tables(catalog, [VIEW])
+    table = catalog.load_table(f"features.{VIEW.name}")
+    replay = Replay("0001", (VIEW.name,), 0, round(NOON.timestamp() * 1000) + 10 * 86_400_000)
+    empty_branch(table, replay.branch)
+    for branch, files in (("main", live), (replay.branch, replayed)):
+        for file in files:
+            if file:
+                table = catalog.load_table(f"features.{VIEW.name}")
+                table.append(rows(*file).cast(table.schema().as_arrow()), branch=branch)
+    return catalog, replay
+
+
+SIDES = st.lists(
+    st.lists(
+        st.builds(
+            row,
+            key=st.sampled_from(["N1", "N2"]),
+            minute=st.integers(0, 4000),
+            delay=st.sampled_from([None, 1.0, 2.5]),
+            later=st.integers(0, 1),
+        ),
+        max_size=6,
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=25)
+@given(SIDES, SIDES, st.sampled_from([1, 4, 1000]))
+def test_a_span_is_compared_part_by_part_as_at_once(tmp_path_factory, live, replayed, at_once):
+    catalog, replay = written(tmp_path_factory.mktemp("tables"), live, replayed)
+    told = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verification, "_AT_ONCE", at_once)
+        found = verification.verify(catalog, VIEW, replay, lambda *now: told.append(now))
+    live, replayed = ([*itertools.chain.from_iterable(files)] for files in (live, replayed))
+    whole = compare(VIEW, rows(*live), rows(*replayed))
+    # Of differences of one size the parts' order decides.
+    assert sizes_of(found) == sizes_of(whole)
+    assert replace(found, features={}) == replace(whole, features={})
+    count = len(live) + len(replayed)
+    assert not told or told[-1] == (count, count)
+    assert told == sorted(told)
+
+
+def sizes_of(report):
+    """What is said of each feature, but which of the differences of one size are named."""
+    return {
+        name: replace(one, largest=[size(one) for one in one.largest])
+        for name, one in report.features.items()
+    }
+
+
+def size(difference):
+    """None where that says nothing."""
+    told = (difference.live, difference.replayed)
+    return None if None in told or isinstance(told[0], str) else abs(told[0] - told[1])
+
+
+def test_rows_that_share_no_time_are_apart_and_no_file_is_read_twice(tmp_path):
+    files = [[row(minute=m), row(minute=m + 10)] for m in (0, 5, 20, 2000, 4000)]
+    catalog, replay = written(tmp_path, files, files[1:])
+    read, inner = [], verification._rows
+
+    def rows_of(table, scan, tasks):
+        read.append([task.file.record_count for task in tasks])
+        return inner(table, scan, tasks)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verification, "_AT_ONCE", 1)
+        patch.setattr(verification, "_rows", rows_of)
+        assert verification.verify(catalog, VIEW, replay).missing == 2
+    # The first two share a time; both sides of a part are read.
+    assert read == [[2, 2], [2], [2], [2], [2], [2], [2], [2]]

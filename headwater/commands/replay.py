@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
 from prometheus_client import start_http_server
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from headwater.commands.options import moment
@@ -21,8 +29,8 @@ from headwater.replays.page import page
 from headwater.replays.plan import SOURCES, ReplayError, Wanted
 from headwater.replays.progress import Progress as Now
 from headwater.replays.promote import Moved
+from headwater.replays.reports import Thresholds, ViewReport
 from headwater.replays.run import Replays, as_dict
-from headwater.replays.verify import Thresholds, ViewReport
 from headwater.settings import Settings
 from observability.replays import ReplayMetrics
 from schemas.loading import load_repository
@@ -368,7 +376,8 @@ def verify(
     replays = _replays()
     found = replays.journal.find(replay_id)
     allowed = Thresholds(max_changed, max_missing, max_extra)
-    reports = replays.verify(found)
+    with _bar(as_json) as bar:
+        reports = replays.verify(found, _compared(bar))
     document = json.dumps({name: asdict(one) for name, one in reports.items()}, indent=2)
     folder = replays.journal.folder(found)
     folder.mkdir(parents=True, exist_ok=True)
@@ -383,6 +392,22 @@ def verify(
     sys.exit(0 if all(one.within(allowed) for one in reports.values()) else 1)
 
 
+def _compared(bar: Progress) -> Callable[[str, int, int], None]:
+    """Shows of each view how many of its rows are compared."""
+    tasks: dict[str, TaskID] = {}
+
+    def told(view: str, done: int, rows: int) -> None:
+        if view not in tasks:
+            tasks[view] = bar.add_task(view, told="")
+        elapsed = bar.tasks[tasks[view]].elapsed or 0
+        rate = done / max(elapsed, 0.001)
+        left = f", {(rows - done) / rate:.0f} s left" if 0 < done < rows else ""
+        text = f"{done:,} of {rows:,} rows, {rate:,.0f}/s{left}"
+        bar.update(tasks[view], completed=done, total=rows, told=text)
+
+    return told
+
+
 def _follow(
     replays: Replays,
     begun: Replay,
@@ -394,17 +419,9 @@ def _follow(
     metrics = ReplayMetrics(begun.id)
     if metrics_port is not None:
         start_http_server(metrics_port, "127.0.0.1", metrics.registry)
-    bar = Progress(
-        TextColumn(f"replay {begun.id}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[told]}"),
-        TimeElapsedColumn(),
-        disable=as_json,
-    )
     state, rows = begun.state, begun.rows
-    with bar:
-        task = bar.add_task("", total=1.0, told="starting")
+    with _bar(as_json) as bar:
+        task = bar.add_task(f"replay {begun.id}", total=1.0, told="starting")
         for now in replays.follow(begun):
             left = "" if now.seconds_left is None else f", {now.seconds_left:.0f} s left"
             held = "" if now.rate is None else f" of at most {now.rate:,.0f}"
@@ -420,6 +437,18 @@ def _follow(
         click.echo(
             f"replay {begun.id} is {state}; `headwater replay verify {begun.id}` compares it"
         )
+
+
+def _bar(quiet: bool) -> Progress:
+    """For tasks that have a text beside how far they are."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeElapsedColumn(),
+        disable=quiet,
+    )
 
 
 def _tell(metrics: ReplayMetrics, now: Now) -> None:

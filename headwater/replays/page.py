@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from headwater.replays.journal import Replay
-from headwater.replays.verify import FeatureReport, Slice, Thresholds, ViewReport
+from headwater.replays.reports import FeatureReport, Slice, Thresholds, ViewReport
 
 _COLOURS = {"equal": "#7fb77e", "changed": "#d9822b", "missing": "#b23a48", "extra": "#5b6c9e"}
 _WIDTH, _HEIGHT = 720, 120

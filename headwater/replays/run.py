@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from flink_jobs.replay import Isolation, Span, replay_sql
@@ -22,7 +23,8 @@ from headwater.replays.live import Live
 from headwater.replays.plan import Plan, ReplayError, Wanted, expected, now
 from headwater.replays.progress import Gauges, Progress, records
 from headwater.replays.promote import Moved, promote, roll_back
-from headwater.replays.verify import ViewReport, verify
+from headwater.replays.reports import ViewReport
+from headwater.replays.verify import verify
 from headwater.settings import Settings
 from iceberg.archive import keep
 from iceberg.catalog import create_tables
@@ -171,10 +173,18 @@ class Replays:
         """How far it is just now."""
         return self._gauges.of(replay)
 
-    def verify(self, replay: Replay) -> dict[str, ViewReport]:
-        """Compare everything it wrote with what live wrote, by view."""
+    def verify(
+        self, replay: Replay, told: Callable[[str, int, int], None] = lambda *_: None
+    ) -> dict[str, ViewReport]:
+        """Compare everything it wrote with what live wrote, by view.
+
+        `told` is called with a view, how many of its rows are compared, and how many there are.
+        """
         tables = self._context.tables
-        return {view.name: verify(tables, view, replay) for view in self._context.views(replay)}
+        return {
+            view.name: verify(tables, view, replay, partial(told, view.name))
+            for view in self._context.views(replay)
+        }
 
     def promote(self, replay: Replay, report: Report) -> dict[str, Moved]:
         """Put its values in the place of live ones, offline and online; what moved, by view.

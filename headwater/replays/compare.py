@@ -1,0 +1,231 @@
+"""Compares rows of a view, every row and every feature, part by part."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from headwater.replays.reports import Difference, FeatureReport, Slice, ViewReport
+from iceberg.tables import AVAILABLE_AT
+from schemas import EVENT_TIME, Column, FeatureView, Type
+
+if TYPE_CHECKING:
+    import duckdb
+
+Rows: TypeAlias = pa.Table | pa.RecordBatchReader
+
+_LARGEST = 5
+_SLICES = 48
+_SHORTEST = 60
+"""Seconds; no slice of the timeline is shorter."""
+
+
+def compare(view: FeatureView, live: Rows, replayed: Rows) -> ViewReport:
+    """Compare two sets of rows of a view, which fit the memory."""
+    return compare_parts(view, [(live, replayed)])
+
+
+def compare_parts(
+    view: FeatureView,
+    parts: Iterable[tuple[Rows, Rows]],
+    span: tuple[float, float] | None = None,
+) -> ViewReport:
+    """Compare rows of live and of a replay, part by part.
+
+    The rows of a key at an event time must all be in one part; parts come in order of event time.
+    `span` are the first and the last event time of all, in seconds since 1970 UTC, for the
+    timeline; those of the first part's rows where it is not given.
+    """
+    import duckdb  # of all that is done with replays, for this alone
+
+    # What a part needs beyond the memory goes to files, which are not to lie where we are called.
+    with TemporaryDirectory() as folder, duckdb.connect() as db:
+        db.execute("SET TimeZone = 'UTC'")
+        db.execute(f"SET temp_directory = {_literal(folder)}")
+        comparison = _Comparison(db, view, span)
+        for live, replayed in parts:
+            comparison.add(live, replayed)
+        return comparison.report()
+
+
+@dataclass
+class _Feature:
+    """How one feature compares so far."""
+
+    changed: int = 0
+    sizes: Counter[int] = field(default_factory=Counter)
+    largest: list[tuple[Any, Difference]] = field(default_factory=list)
+    """Each with its size, None where that says nothing."""
+
+
+class _Comparison:
+    """Rows of two sides as tables of DuckDB, and what came of those before."""
+
+    def __init__(
+        self, db: duckdb.DuckDBPyConnection, view: FeatureView, span: tuple[float, float] | None
+    ) -> None:
+        self._db = db
+        self._view = view
+        self._width = None if span is None else _width(*span)
+        self._keys = [*view.keys, EVENT_TIME]
+        self._features = {column.name: _Feature() for column in view.schema}
+        self._slices: dict[int, list[int]] = {}
+        """Rows that are equal, changed, missing and extra, by number of the slice."""
+
+    def add(self, live: Rows, replayed: Rows) -> None:
+        """Count a part."""
+        for name, rows in (("live", live), ("replayed", replayed)):
+            self._take(name, rows)
+        if self._count():
+            self._detail()
+
+    def _take(self, name: str, given: Rows) -> None:
+        """Make a table of rows, of several of one key and event time the one that counts."""
+        db, keys = self._db, ", ".join(map(_quoted, self._keys))
+        db.register("given", given)
+        db.execute(f"CREATE OR REPLACE TABLE {name} AS FROM given")
+        db.unregister("given")
+        db.execute(
+            f"CREATE OR REPLACE TABLE twice AS SELECT {keys} FROM {name}"
+            f" GROUP BY {keys} HAVING count(*) > 1"
+        )
+        if db.execute("SELECT count(*) FROM twice").fetchall() == [(0,)]:
+            return
+        newest = (AVAILABLE_AT, *(column.name for column in self._view.schema))
+        order = ", ".join(f"{_quoted(column)} DESC NULLS LAST" for column in newest)
+        # All of them in an order would take a hundred times as long as those few.
+        db.execute(
+            f"CREATE OR REPLACE TABLE {name} AS"
+            f" FROM {name} ANTI JOIN twice USING ({keys})"
+            f" UNION ALL (SELECT DISTINCT ON ({keys}) *"
+            f" FROM {name} SEMI JOIN twice USING ({keys}) ORDER BY {keys}, {order})"
+        )
+
+    def _count(self) -> bool:
+        """Count the rows and features of the part; whether some feature differs."""
+        time = f"epoch(coalesce(l.{_quoted(EVENT_TIME)}, r.{_quoted(EVENT_TIME)}))"
+        if self._width is None:
+            query = f"SELECT min({time}), max({time}) FROM {self._joined('FULL')}"
+            ((first, last),) = self._db.execute(query).fetchall()
+            if first is None:
+                return False
+            self._width = _width(first, last)
+        both = f"l.{_quoted(EVENT_TIME)} IS NOT NULL AND r.{_quoted(EVENT_TIME)} IS NOT NULL"
+        differs = [f"l.{name} IS DISTINCT FROM r.{name}" for name in map(_quoted, self._features)]
+        found = self._db.execute(
+            f"SELECT ({time} // {self._width})::BIGINT AS slice, count(*) FILTER ({both}),"
+            f" count(*) FILTER ({both} AND ({' OR '.join(differs)})),"
+            f" count(*) FILTER (r.{_quoted(EVENT_TIME)} IS NULL),"
+            f" count(*) FILTER (l.{_quoted(EVENT_TIME)} IS NULL),"
+            f" {', '.join(f'count(*) FILTER ({both} AND {one})' for one in differs)}"
+            f" FROM {self._joined('FULL')} GROUP BY slice"
+        ).fetchall()
+        for slice_, there, changed, missing, extra, *changes in found:
+            counts = self._slices.setdefault(slice_, [0, 0, 0, 0])
+            for place, more in enumerate((there - changed, changed, missing, extra)):
+                counts[place] += more
+            for feature, more in zip(self._features.values(), changes, strict=True):
+                feature.changed += more
+        return any(row[2] for row in found)
+
+    def _detail(self) -> None:
+        """What of the part differs, and by how much."""
+        names = list(self._features)
+        values = ", ".join(
+            f"l.{_quoted(name)} AS l{i}, r.{_quoted(name)} AS r{i}" for i, name in enumerate(names)
+        )
+        keys = ", ".join(f"l.{_quoted(name)}" for name in self._keys)
+        differs = " OR ".join(f"l.{name} IS DISTINCT FROM r.{name}" for name in map(_quoted, names))
+        self._db.execute(
+            f"CREATE OR REPLACE TABLE differing AS"
+            f" SELECT {keys}, {values} FROM {self._joined('INNER')} WHERE {differs}"
+        )
+        for i, column in enumerate(self._view.schema):
+            self._detail_of(column, i)
+
+    def _detail_of(self, column: Column, i: int) -> None:
+        feature = self._features[column.name]
+        size = _size(column.type, f"l{i}", f"r{i}")
+        keys = ", ".join(map(_quoted, self._view.keys))
+        rows = self._db.execute(
+            f"SELECT {keys}, {_quoted(EVENT_TIME)}::VARCHAR, l{i}, r{i}, {size} AS size"
+            f" FROM differing WHERE l{i} IS DISTINCT FROM r{i}"
+            f" ORDER BY size DESC NULLS FIRST, {_quoted(EVENT_TIME)} LIMIT {_LARGEST}"
+        ).fetchall()
+        n = len(self._view.keys)
+        for row in rows:
+            named = dict(zip(self._view.keys, row[:n], strict=True))
+            feature.largest.append((row[n + 3], Difference(named, *row[n : n + 3])))
+        feature.largest = sorted(feature.largest, key=lambda one: _order(one[0]))[:_LARGEST]
+        if column.type.is_numeric:
+            found = self._db.execute(
+                f"SELECT floor(log10({size}))::INTEGER AS power, count(*) FROM differing"
+                f" WHERE {size} > 0 AND isfinite({size}::DOUBLE) GROUP BY power"
+            ).fetchall()
+            feature.sizes.update({int(power): int(count) for power, count in found})
+
+    def _joined(self, how: str) -> str:
+        on = " AND ".join(f"l.{_quoted(name)} = r.{_quoted(name)}" for name in self._keys)
+        return f"live l {how} JOIN replayed r ON {on}"
+
+    def report(self) -> ViewReport:
+        """What came of all parts."""
+        equal, changed, missing, extra = (
+            sum(counts[place] for counts in self._slices.values()) for place in range(4)
+        )
+        both = equal + changed
+        width = self._width or 0
+        return ViewReport(
+            both + missing,
+            both + extra,
+            missing,
+            extra,
+            {
+                name: FeatureReport(
+                    both - found.changed,
+                    found.changed,
+                    [difference for _, difference in found.largest],
+                    dict(sorted(found.sizes.items())),
+                )
+                for name, found in self._features.items()
+            },
+            [
+                Slice(datetime.fromtimestamp(number * width, UTC).isoformat(), *counts)
+                for number, counts in sorted(self._slices.items())
+            ],
+        )
+
+
+def _width(first: float, last: float) -> int:
+    """Seconds of a slice, of which up to 48 cover a span."""
+    return max(_SHORTEST, int((last - first) // _SLICES) + 1)
+
+
+def _size(type_: Type, live: str, replayed: str) -> str:
+    """Of a difference; of two integers it may be larger than they are."""
+    if not type_.is_numeric:
+        return "NULL"
+    wide = "HUGEINT" if type_ is Type.INT64 else "DOUBLE"
+    return f"abs({live}::{wide} - {replayed}::{wide})"
+
+
+def _order(size: float | None) -> tuple[int, float]:
+    """As DuckDB has them: none, then what is no number, then the larger ones."""
+    if size is None:
+        return 0, 0
+    return (1, 0) if math.isnan(size) else (2, -size)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
