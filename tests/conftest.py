@@ -42,7 +42,7 @@ SHARING = {
     *("test_audit.py", "test_capture.py", "test_chaos.py", "test_deadletters.py"),
     *("test_outage.py", "test_platform.py", "test_recovery.py", "test_replay.py"),
     *("test_replay_kills.py", "test_replay_story.py", "test_silence.py", "test_skew.py"),
-    *("test_stop.py", "test_submitter.py", "test_trace.py", "test_upgrade.py"),
+    *("test_stop.py", "test_submitter.py", "test_topic.py", "test_trace.py", "test_upgrade.py"),
 }
 """The modules of the tests that share one platform, and so one process."""
 

