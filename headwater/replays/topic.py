@@ -27,7 +27,9 @@ CONSUMER: dict[str, str | int | bool] = {
     "group.id": "headwater-plan",
     "enable.auto.commit": False,
     "enable.partition.eof": True,
-    "queued.min.messages": _SAMPLE,
+    # Little is read from each place; and it is not waited for what was read before to be taken.
+    "queued.min.messages": 1,
+    "fetch.queue.backoff.ms": 1,
     # Behind the last record Kafka answers nothing, and for nothing it waits.
     "fetch.wait.max.ms": 10,
     "log_level": 0,
