@@ -23,6 +23,7 @@ from connectors.late import late_rows
 from headwater.recompute import Event, Scalar, matches, recompute, same
 from iceberg.catalog import ARCHIVE, NAMESPACE
 from iceberg.filters import between, instant, of_keys
+from iceberg.reading import batches
 from iceberg.tables import AVAILABLE_AT
 from schemas import EVENT_TIME, EventStream, FeatureView, HeadwaterError, Repository
 from schemas.served import served_stream
@@ -138,7 +139,7 @@ class Skew:
         scan = table.scan(selected_fields=("trace_id", "view", "entity", "value_time", "answered"))
         found: dict[str, dict[tuple[Key, int, str], Answered]] = defaultdict(dict)
         keys = {view.name: view.keys for view in self._repository.views}
-        for batch in between(scan, start, end).to_arrow_batch_reader():
+        for batch in batches(between(scan, start, end)):
             for row in batch.to_pylist():
                 if row["value_time"] is None:
                     continue  # there was no value
@@ -191,7 +192,7 @@ class Skew:
         names = (EVENT_TIME, *(column.name for column in stream.columns))
         scan = table.scan(of_keys(view.keys, keys), selected_fields=names)
         scan = scan.filter(f"{EVENT_TIME} <= '{instant(until)}'")
-        for batch in scan.to_arrow_batch_reader():
+        for batch in batches(scan):
             for row in batch.to_pylist():
                 if tuple(row[name] for name in view.keys) in keys:
                     yield {name: _plain(value) for name, value in row.items()}
@@ -200,7 +201,7 @@ class Skew:
         keys = {one.key for one in chosen}
         table = self._catalog.load_table(f"{NAMESPACE}.{view.name}")
         newest: dict[tuple[Key, int], dict[str, Any]] = {}
-        for batch in table.scan(of_keys(view.keys, keys)).to_arrow_batch_reader():
+        for batch in batches(table.scan(of_keys(view.keys, keys))):
             for row in batch.to_pylist():
                 at = (tuple(row[name] for name in view.keys), _milliseconds(row[EVENT_TIME]))
                 if at not in newest or newest[at][AVAILABLE_AT] <= row[AVAILABLE_AT]:

@@ -31,6 +31,7 @@ from pyiceberg.table import DataScan, Table
 from pyiceberg.types import TimestamptzType
 
 from iceberg.filters import among
+from iceberg.reading import batches
 from schemas import HeadwaterError
 
 _KEYS_PUSHED_DOWN = 200  # beyond it Iceberg compares no key set with a file's bounds
@@ -112,7 +113,7 @@ def rows(
         _feature(name, name in timestamps) if name in features else _quote(name) for name in columns
     )
     with _database(memory_limit) as database:
-        database.register("scanned", scanned.to_arrow_batch_reader())
+        database.register("scanned", batches(scanned))
         found = database.sql(
             f"SELECT {selected} FROM scanned"
             f" WHERE hash({_list([*keys, event_time])}) % {one_in} = 0"
@@ -219,7 +220,7 @@ def _look_up(
     matched = " AND ".join(f"asked.{key} = found.{key}" for key in numbered)
     present = " AND ".join(f"{_quote(c)} = wanted.k{n}" for n, c in enumerate(lookup.keys))
     database.register("asked", asked)
-    database.register("scanned", scanned.to_arrow_batch_reader())
+    database.register("scanned", batches(scanned))
     try:
         found = database.sql(f"""
             WITH wanted AS (SELECT DISTINCT {", ".join(numbered)} FROM asked),

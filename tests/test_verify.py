@@ -24,6 +24,7 @@ from headwater.replays.journal import Journal, Replay
 from headwater.replays.page import page
 from headwater.replays.reports import Thresholds
 from iceberg.catalog import create_tables, empty_branch, open_catalog
+from iceberg.reading import batches
 from schemas import EventStream, SettingsError, hours, rate
 
 VIEW = aircraft_last_arrival.only("arr_delay", "dest")
@@ -309,15 +310,15 @@ def size(difference):
 def test_rows_that_share_no_time_are_apart_and_no_file_is_read_twice(tmp_path):
     files = [[row(minute=m), row(minute=m + 10)] for m in (0, 5, 20, 2000, 4000)]
     catalog, replay = written(tmp_path, files, files[1:])
-    read, inner = [], verification._rows
+    read = []
 
-    def rows_of(table, scan, tasks):
+    def rows_of(scan, tasks, schema):
         read.append([task.file.record_count for task in tasks])
-        return inner(table, scan, tasks)
+        return batches(scan, tasks, schema)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verification, "_AT_ONCE", 1)
-        patch.setattr(verification, "_rows", rows_of)
+        patch.setattr(verification, "batches", rows_of)
         assert verification.verify(catalog, VIEW, replay).missing == 2
     # The first two share a time; both sides of a part are read.
     assert read == [[2, 2], [2], [2], [2], [2], [2], [2], [2]]

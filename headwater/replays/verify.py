@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import pyarrow as pa  # type: ignore[import-untyped]
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import DataScan, FileScanTask, Table
 
@@ -14,6 +13,7 @@ from headwater.replays.journal import Replay
 from headwater.replays.reports import ViewReport
 from iceberg.bounds import bounds
 from iceberg.catalog import NAMESPACE
+from iceberg.reading import batches
 from schemas import EVENT_TIME, FeatureView, HeadwaterError
 
 _AT_ONCE = 250_000
@@ -60,8 +60,10 @@ def verify(
         done = 0
         for part in parts:
             told(done, total)
+            # With the columns of today, of a snapshot from before one was added, too.
             live, replayed = (
-                _rows(table, scan, tasks) for scan, tasks in zip(sides, part.tasks, strict=True)
+                batches(scan, tasks, table.schema())
+                for scan, tasks in zip(sides, part.tasks, strict=True)
             )
             yield live, replayed
             done += part.rows
@@ -127,13 +129,3 @@ def _parts(files: Iterable[_Part]) -> list[_Part]:
         else:
             found.append(part)
     return found
-
-
-def _rows(table: Table, scan: DataScan, tasks: list[FileScanTask]) -> pa.RecordBatchReader:
-    """With the columns of today, of a snapshot from before one was added, too."""
-    from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow  # it takes pandas with it
-
-    schema = schema_to_pyarrow(table.schema())
-    read = ArrowScan(table.metadata, table.io, table.schema(), scan.row_filter)
-    batches = read.to_record_batches(tasks)
-    return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in batches))
