@@ -30,6 +30,14 @@ def is_heartbeat(value: bytes | None) -> bool:
     return value is not None and value.startswith(_PREFIX)
 
 
+def heartbeat_time(value: bytes | None) -> int | None:
+    """The time of a heartbeat, milliseconds since 1970 UTC; None for any other record's value."""
+    if value is None or not is_heartbeat(value):
+        return None
+    digits = value[len(_PREFIX) : -1]
+    return int(digits) if digits.isdigit() and value.endswith(b"}") else None
+
+
 def beat(access: KafkaAccess, streams: Sequence[EventStream], milliseconds: int) -> int:
     """One heartbeat of that time to each partition of each stream; how many were sent."""
     log = Log(access)

@@ -76,7 +76,7 @@ def join(
     """
     instants = _instants(entities, at)
     result = entities
-    with _database(memory_limit) as database:
+    with spilling_database(memory_limit) as database:
         for lookup in lookups:
             found = _look_up(database, entities, instants, lookup, known_then)
             for column, name in lookup.features.items():
@@ -112,7 +112,7 @@ def rows(
     selected = ", ".join(
         _feature(name, name in timestamps) if name in features else _quote(name) for name in columns
     )
-    with _database(memory_limit) as database:
+    with spilling_database(memory_limit) as database:
         database.register("scanned", batches(scanned))
         found = database.sql(
             f"SELECT {selected} FROM scanned"
@@ -246,7 +246,7 @@ def _look_up(
 
 
 @contextmanager
-def _database(memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def spilling_database(memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in memory that reads no file, loads no extension, and spills to a folder."""
     with tempfile.TemporaryDirectory(prefix="headwater-join-") as folder:
         options: dict[str, str | bool | int | float | list[str]] = {

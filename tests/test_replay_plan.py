@@ -108,6 +108,16 @@ def test_the_archive_alone_can_be_asked_for():
     )
 
 
+def test_the_archive_alone_has_all_of_a_span_that_it_holds_an_event_past():
+    """Kafka's end of it may be somewhat further."""
+    log = Log(0, 100)
+    ends = {0: 100}
+    found = _choose(log, Archive(0, 60), "archive", 10 * HOUR, 20 * HOUR, ends, None)
+    assert (found.archive, found.gap) == ({0: (10, 60)}, "")
+    found = _choose(log, Archive(0, 15), "archive", 10 * HOUR, 20 * HOUR, ends, None)
+    assert "the archive ends at offset 15 of 100" in found.gap
+
+
 def test_as_of_an_instant_later_records_are_not_read():
     assert choose(Log(0, 100), Archive(0, 60), known={0: 13}).log == {0: (10, 13)}
     found = choose(Log(50, 100), Archive(0, 60), known={0: 13})

@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from pyiceberg.catalog.sql import SqlCatalog
 
+from connectors.heartbeat import payload
 from headwater.replays.plan import Planner, Wanted
 from schemas import (
     Column,
@@ -30,8 +31,9 @@ EVENTS = 8000
 APART = 60_000
 """A minute from one event to the next of its partition."""
 
-AT_ONCE, AS_IT_HAPPENED, MEANWHILE, NEVER, EMPTY = range(5)
-"""Partitions: loaded today, by the event time, an hour later from the middle on, none as new."""
+AT_ONCE, AS_IT_HAPPENED, MEANWHILE, FEW, FRAMED, BEATS, EMPTY = range(7)
+"""Partitions: loaded today, with bad records among them; with the event time as timestamp; five
+hours later from the middle on; few; with a schema registry's frame; heartbeats alone; nothing."""
 
 STREAM = EventStream(
     "taps",
@@ -61,9 +63,10 @@ def written(running):
     """The topic, and the event time of each partition's offsets; None for a dead letter."""
     access = running.settings.kafka_access
     admin = AdminClient(access.librdkafka())
-    admin.create_topics([NewTopic(STREAM.topic, 5)])[STREAM.topic].result(30)
-    producer = Producer(access.librdkafka() | {"linger.ms": 50})
-    times = {partition: [] for partition in range(5)}
+    admin.create_topics([NewTopic(STREAM.topic, 7)])[STREAM.topic].result(30)
+    # In their order, also on a machine so busy that Kafka is asked twice.
+    producer = Producer(access.librdkafka() | {"linger.ms": 50, "enable.idempotence": True})
+    times = {partition: [] for partition in range(7)}
 
     def send(partition, text, at, timestamp):
         producer.produce(STREAM.topic, text, partition=partition, timestamp=timestamp)
@@ -71,18 +74,23 @@ def written(running):
         times[partition].append(at)
 
     today = int(time.time() * 1000)
-    dead = ["{}", "no JSON", json.dumps({"event_time": today + 400 * 24 * HOUR, "card": "c"})]
+    deep = '{"x":' + "[" * 3000 + "]" * 3000 + ',"event_time":5}'
+    dead = ["{}", "no JSON", deep, json.dumps({"event_time": today + 10**11, "card": "c"})]
     for number in range(EVENTS):
         at = START + number * APART
-        # Three of a hundred come two minutes after a newer one.
+        # Three of a hundred come two minutes after a newer one, and five are of a faulty producer.
         back = at - 2 * APART if number % 33 == 0 else at
         send(AT_ONCE, event(back), back, today)
         for text in dead if number % 100 == 7 else ():
             send(AT_ONCE, text, None, today)
+        if number % 20 == 3:
+            send(AT_ONCE, json.dumps({"event_time": today}), None, today)
         send(AS_IT_HAPPENED, event(at), at, at)
         send(MEANWHILE, event(at), at, at + (5 * HOUR if number > EVENTS // 2 else 0))
         if number < 600:
-            send(NEVER, event(at), at, today)
+            send(FEW, event(at), at, today)
+        send(FRAMED, b"\0\0\0\0\7" + event(at).encode(), at, today)
+        send(BEATS, payload(at), at, at)
     producer.flush()
     return running, times
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -25,7 +26,17 @@ from headwater.replays.page import page
 from headwater.replays.reports import Thresholds
 from iceberg.catalog import create_tables, empty_branch, open_catalog
 from iceberg.reading import batches
-from schemas import EventStream, SettingsError, hours, rate
+from schemas import (
+    Column,
+    Entity,
+    EventStream,
+    FeatureView,
+    SettingsError,
+    Type,
+    hours,
+    latest,
+    rate,
+)
 
 VIEW = aircraft_last_arrival.only("arr_delay", "dest")
 TIMES = ("event_time", "available_at")
@@ -322,3 +333,37 @@ def test_rows_that_share_no_time_are_apart_and_no_file_is_read_twice(tmp_path):
         assert verification.verify(catalog, VIEW, replay).missing == 2
     # The first two share a time; both sides of a part are read.
     assert read == [[2, 2], [2], [2], [2], [2], [2], [2], [2]]
+
+
+def test_a_slice_of_the_timeline_begins_where_it_says():
+    second = timedelta(seconds=1)
+    times = [NOON + 45 * second, NOON + timedelta(hours=40), datetime(1969, 12, 31, 23, tzinfo=UTC)]
+    for time in times:
+        only = rows(("N1", time, time, 1.0, "LAX"))
+        (slice_,) = compare(VIEW, only, only).timeline
+        begin = datetime.fromisoformat(slice_.start)
+        assert begin <= time < begin + timedelta(minutes=1)
+
+
+def test_names_and_times_among_features_are_the_tables_own():
+    stream = EventStream(
+        "s", "s", (Column("l0", Type.INT64), Column("size", Type.TIMESTAMP)), partition_by="l0"
+    )
+    view = FeatureView(
+        "v", stream, (Entity("slice", "l0", Type.INT64),), latest("size"), ttl=hours(1)
+    )
+    (feature,) = (column.name for column in view.schema)
+    columns = {"l0": pa.int64()} | dict.fromkeys((*TIMES, feature), pa.timestamp("us", "UTC"))
+
+    def seen(*values):
+        found = [
+            {"l0": 7 + n, feature: value} | dict.fromkeys(TIMES, NOON)
+            for n, value in enumerate(values)
+        ]
+        return pa.Table.from_pylist(found, pa.schema(columns))
+
+    found = compare(view, seen(NOON, None), seen(NOON + timedelta(days=1), None))
+    assert found.features[feature].changed == 1
+    (told,) = json.loads(json.dumps(asdict(found)))["features"][feature]["largest"]
+    assert told["keys"] == {"l0": 7}
+    assert (told["live"], told["replayed"]) == ("2013-01-01 12:00:00+00", "2013-01-02 12:00:00+00")

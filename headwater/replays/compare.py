@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -26,6 +25,9 @@ _SLICES = 48
 _SHORTEST = 60
 """Seconds; no slice of the timeline is shorter."""
 
+_MEMORY = "1GB"
+"""What a part needs beyond it lies on the disk."""
+
 
 def compare(view: FeatureView, live: Rows, replayed: Rows) -> ViewReport:
     """Compare two sets of rows of a view, which fit the memory."""
@@ -43,12 +45,12 @@ def compare_parts(
     `span` are the first and the last event time of all, in seconds since 1970 UTC, for the
     timeline; those of the first part's rows where it is not given.
     """
-    import duckdb  # of all that is done with replays, for this alone
+    from iceberg.offline import (
+        spilling_database,
+    )  # of all that is done with replays, for this alone
 
-    # What a part needs beyond the memory goes to files, which are not to lie where we are called.
-    with TemporaryDirectory() as folder, duckdb.connect() as db:
+    with spilling_database(_MEMORY) as db:
         db.execute("SET TimeZone = 'UTC'")
-        db.execute(f"SET temp_directory = {_literal(folder)}")
         comparison = _Comparison(db, view, span)
         for live, replayed in parts:
             comparison.add(live, replayed)
@@ -104,8 +106,8 @@ class _Comparison:
         db.execute(
             f"CREATE OR REPLACE TABLE {name} AS"
             f" FROM {name} ANTI JOIN twice USING ({keys})"
-            f" UNION ALL (SELECT DISTINCT ON ({keys}) *"
-            f" FROM {name} SEMI JOIN twice USING ({keys}) ORDER BY {keys}, {order})"
+            f" UNION ALL FROM {name} SEMI JOIN twice USING ({keys})"
+            f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
         )
 
     def _count(self) -> bool:
@@ -120,12 +122,12 @@ class _Comparison:
         both = f"l.{_quoted(EVENT_TIME)} IS NOT NULL AND r.{_quoted(EVENT_TIME)} IS NOT NULL"
         differs = [f"l.{name} IS DISTINCT FROM r.{name}" for name in map(_quoted, self._features)]
         found = self._db.execute(
-            f"SELECT ({time} // {self._width})::BIGINT AS slice, count(*) FILTER ({both}),"
+            f"SELECT floor({time} / {self._width})::BIGINT, count(*) FILTER ({both}),"
             f" count(*) FILTER ({both} AND ({' OR '.join(differs)})),"
             f" count(*) FILTER (r.{_quoted(EVENT_TIME)} IS NULL),"
             f" count(*) FILTER (l.{_quoted(EVENT_TIME)} IS NULL),"
             f" {', '.join(f'count(*) FILTER ({both} AND {one})' for one in differs)}"
-            f" FROM {self._joined('FULL')} GROUP BY slice"
+            f" FROM {self._joined('FULL')} GROUP BY 1"
         ).fetchall()
         for slice_, there, changed, missing, extra, *changes in found:
             counts = self._slices.setdefault(slice_, [0, 0, 0, 0])
@@ -139,7 +141,8 @@ class _Comparison:
         """What of the part differs, and by how much."""
         names = list(self._features)
         values = ", ".join(
-            f"l.{_quoted(name)} AS l{i}, r.{_quoted(name)} AS r{i}" for i, name in enumerate(names)
+            f"l.{_quoted(name)} AS _l{i}, r.{_quoted(name)} AS _r{i}"
+            for i, name in enumerate(names)
         )
         keys = ", ".join(f"l.{_quoted(name)}" for name in self._keys)
         differs = " OR ".join(f"l.{name} IS DISTINCT FROM r.{name}" for name in map(_quoted, names))
@@ -151,25 +154,26 @@ class _Comparison:
             self._detail_of(column, i)
 
     def _detail_of(self, column: Column, i: int) -> None:
-        feature = self._features[column.name]
-        size = _size(column.type, f"l{i}", f"r{i}")
+        # No declared name begins as these do.
+        feature, live, replayed = self._features[column.name], f"_l{i}", f"_r{i}"
+        size = _size(column.type, live, replayed)
         keys = ", ".join(map(_quoted, self._view.keys))
+        told = (f"{v}::VARCHAR" if column.type is Type.TIMESTAMP else v for v in (live, replayed))
         rows = self._db.execute(
-            f"SELECT {keys}, {_quoted(EVENT_TIME)}::VARCHAR, l{i}, r{i}, {size} AS size"
-            f" FROM differing WHERE l{i} IS DISTINCT FROM r{i}"
-            f" ORDER BY size DESC NULLS FIRST, {_quoted(EVENT_TIME)} LIMIT {_LARGEST}"
+            f"SELECT {size}, {_quoted(EVENT_TIME)}::VARCHAR, {', '.join(told)}, {keys}"
+            f" FROM differing WHERE {live} IS DISTINCT FROM {replayed}"
+            f" ORDER BY 1 DESC NULLS FIRST, {_quoted(EVENT_TIME)} LIMIT {_LARGEST}"
         ).fetchall()
-        n = len(self._view.keys)
-        for row in rows:
-            named = dict(zip(self._view.keys, row[:n], strict=True))
-            feature.largest.append((row[n + 3], Difference(named, *row[n : n + 3])))
+        for found, *values, key in ((*row[:4], row[4:]) for row in rows):
+            named = dict(zip(self._view.keys, key, strict=True))
+            feature.largest.append((found, Difference(named, *values)))
         feature.largest = sorted(feature.largest, key=lambda one: _order(one[0]))[:_LARGEST]
         if column.type.is_numeric:
-            found = self._db.execute(
-                f"SELECT floor(log10({size}))::INTEGER AS power, count(*) FROM differing"
-                f" WHERE {size} > 0 AND isfinite({size}::DOUBLE) GROUP BY power"
+            sizes = self._db.execute(
+                f"SELECT floor(log10({size}))::INTEGER, count(*) FROM differing"
+                f" WHERE {size} > 0 AND isfinite({size}::DOUBLE) GROUP BY 1"
             ).fetchall()
-            feature.sizes.update({int(power): int(count) for power, count in found})
+            feature.sizes.update({int(power): int(count) for power, count in sizes})
 
     def _joined(self, how: str) -> str:
         on = " AND ".join(f"l.{_quoted(name)} = r.{_quoted(name)}" for name in self._keys)
@@ -225,7 +229,3 @@ def _order(size: float | None) -> tuple[int, float]:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

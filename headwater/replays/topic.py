@@ -3,49 +3,83 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
+from connectors.access import KafkaAccess
+from connectors.heartbeat import heartbeat_time
 from connectors.topics import KafkaUnavailable
 from flink_jobs.replay import Offsets
-from schemas import EventStream
+from schemas import EVENT_TIME, EventStream, HeadwaterError, Type
 
 _KAFKA_SECONDS = 10
 _SAMPLE = 200
+_LOOKED_AT = 32
+"""Events, for whether all of them are past an instant."""
+
 _NEAR = 1024
 """Records; rather than to look more closely for where a span ends, so many more are read."""
 
+_FRAME = 5
+"""Bytes that a producer with a schema registry puts before a record, of which the first is zero."""
 
-class _Timed(msgspec.Struct):
-    """What every event of a stream has."""
-
-    event_time: int
-
-
-CONSUMER: dict[str, str | int | bool] = {
-    "group.id": "headwater-plan",
-    "enable.auto.commit": False,
-    "enable.partition.eof": True,
-    # Little is read from each place; and it is not waited for what was read before to be taken.
-    "queued.min.messages": 1,
-    "fetch.queue.backoff.ms": 1,
-    # Behind the last record Kafka answers nothing, and for nothing it waits.
-    "fetch.wait.max.ms": 10,
-    "log_level": 0,
+_PYTHON: dict[Type, type] = {
+    Type.STRING: str,
+    Type.INT64: int,
+    Type.FLOAT64: float,
+    Type.BOOL: bool,
+    Type.TIMESTAMP: int,
 }
-"""Of a consumer that looks into topics here and there."""
+
+
+class NoTopic(HeadwaterError):
+    """What is to be read is not there; the text names the topic."""
+
+    exit_code = 1
+
+
+def consumer_of(access: KafkaAccess) -> Consumer:
+    """A consumer that looks into topics here and there; KafkaException if it cannot be made."""
+    return Consumer(
+        {
+            **access.librdkafka(),
+            "group.id": "headwater-plan",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            # What was deleted since its offset was told is not the log's end.
+            "auto.offset.reset": "error",
+            # Little is read from each place; and it is not waited for what was read before to be
+            # taken, nor for Kafka to have more than the last record.
+            "queued.min.messages": 1,
+            "fetch.queue.backoff.ms": 1,
+            "fetch.wait.max.ms": 10,
+            "log_level": 0,
+        }
+    )
 
 
 class Topic:
-    """One topic as Kafka has it, by a consumer that was made with `CONSUMER`."""
+    """One topic as Kafka has it, seen by a consumer of `consumer_of`.
+
+    NoTopic if there is none; KafkaUnavailable, or a KafkaException, where Kafka does not tell.
+    """
 
     def __init__(self, consumer: Consumer, name: str) -> None:
         self._consumer = consumer
         self._name = name
         metadata = consumer.list_topics(name, timeout=_KAFKA_SECONDS).topics[name]
         if metadata.error is not None:
-            raise KafkaUnavailable(f"Kafka: {name}: {metadata.error.str()}")
+            raise NoTopic(f"Kafka: {name}: {metadata.error.str()}")
         self.bounds: Offsets = {}
         for partition in sorted(metadata.partitions):
             low, high = consumer.get_watermark_offsets(
@@ -62,6 +96,9 @@ class Topic:
             [TopicPartition(self._name, p, milliseconds) for p in self.bounds],
             timeout=_KAFKA_SECONDS,
         )
+        for one in found:
+            if one.error is not None:
+                raise KafkaException(one.error)
         return {
             one.partition: self.ends[one.partition]
             if one.offset < 0 or one.offset == OFFSET_END
@@ -72,52 +109,87 @@ class Topic:
     def past(self, milliseconds: int, stream: EventStream) -> dict[int, int]:
         """An offset from which on events are as new or newer, but for disorder, by partition.
 
-        The first one, or where records have other timestamps a thousand after it at the most.
+        The first one, or where records have other timestamps a thousand after it at the most; the
+        end where none is that new, or nothing is an event.
 
         A record's timestamp is its event time where its producer says so. Others have the time at
         which they were sent, which may be long after: Kafka's answer is where to look from, and
         the events themselves tell how much further it is.
         """
+        read = _reader(stream)
         return {
-            partition: self._past(partition, first, milliseconds, stream)
+            partition: self._past(partition, first, milliseconds, read)
             for partition, first in self.at(milliseconds).items()
         }
 
-    def _past(self, partition: int, first: int, milliseconds: int, stream: EventStream) -> int:
+    def _past(
+        self, partition: int, first: int, milliseconds: int, read: Callable[[bytes | None], int]
+    ) -> int:
         """By steps of twice the length, and then by halves."""
-        older, newer, step = first - 1, first, _NEAR
-        while not self._is_past(partition, newer, milliseconds, stream):
-            older, newer, step = newer, newer + step, step * 2
+        end = self.ends[partition]
+
+        def look(offset: int, stop: int) -> tuple[int, bool]:
+            return self._look(partition, offset, stop, milliseconds, read)
+
+        older, newer, step = first - 1, end, _NEAR
+        offset = first
+        while offset < end:
+            place, is_past = look(offset, end)
+            if place == end and offset == first:
+                return end  # nothing says what time it is
+            if is_past:
+                newer = offset
+                break
+            older, offset, step = place, max(place + 1, offset + step), step * 2
         while newer - older > _NEAR:
             middle = (older + newer) // 2
-            if self._is_past(partition, middle, milliseconds, stream):
+            place, is_past = look(middle, newer)
+            if is_past:
                 newer = middle
             else:
-                older = middle
-        return min(newer, self.ends[partition])
+                older = place
+        return newer
 
-    def _is_past(self, partition: int, offset: int, milliseconds: int, stream: EventStream) -> bool:
-        """Whether the first event from an offset on is as new, or none is left."""
-        end = self.ends[partition]
-        if offset >= end:
-            return True
-        limit = (time.time() + stream.ahead.seconds) * 1000  # beyond it is a dead letter
+    def _look(
+        self,
+        partition: int,
+        offset: int,
+        stop: int,
+        milliseconds: int,
+        read: Callable[[bytes | None], int],
+    ) -> tuple[int, bool]:
+        """Where an event from an offset on is older, or the first event if the next ones are not.
+
+        `stop` if there is no event before it. Not the next one alone: it may be of a producer whose
+        clock is wrong.
+        """
+        first, left = stop, _LOOKED_AT
         self._consumer.assign([TopicPartition(self._name, partition, offset)])
         try:
-            while (message := self._consumer.poll(_KAFKA_SECONDS)) is not None:
-                if error := message.error():
-                    if error.code() == KafkaError._PARTITION_EOF:
-                        return True
-                    raise KafkaException(error)
+            while left and (message := self._next(stop)) is not None:
                 place = message.offset()
-                if place is None or place >= end:
-                    return True
-                event_time = _event_time(message.value())
-                if event_time is not None and event_time <= limit:
-                    return event_time >= milliseconds
-            raise KafkaUnavailable(f"Kafka: {self._name}: no answer in {_KAFKA_SECONDS} s")
+                assert place is not None
+                event_time = read(message.value())
+                if event_time < 0:
+                    continue
+                if event_time < milliseconds:
+                    return place, False
+                first, left = min(first, place), left - 1
         finally:
             self._consumer.unassign()
+        return first, True
+
+    def _next(self, stop: int) -> Message | None:
+        """The next record of what is assigned; None if there is none before an offset."""
+        message = self._consumer.poll(_KAFKA_SECONDS)
+        if message is None:
+            raise KafkaUnavailable(f"Kafka: {self._name}: no answer in {_KAFKA_SECONDS} s")
+        if error := message.error():
+            if error.code() == KafkaError._PARTITION_EOF:
+                return None
+            raise KafkaException(error)
+        place = message.offset()
+        return None if place is None or place >= stop else message
 
     def record_bytes(self, offsets: Offsets) -> float:
         """The mean size of a few hundred records among those offsets."""
@@ -131,9 +203,35 @@ class Topic:
         return sum(sizes) / len(sizes) if sizes else 0.0
 
 
-def _event_time(record: bytes | None) -> int | None:
-    """Of a record; None if it is no event."""
-    try:
-        return msgspec.json.decode(record or b"", type=_Timed).event_time
-    except msgspec.DecodeError:
-        return None
+def _reader(stream: EventStream) -> Callable[[bytes | None], int]:
+    """Tells the time of an event, or a heartbeat, of a stream; -1 of what is none.
+
+    Nearly as the stream's job does, where what is none has no time either.
+    """
+    # Under names of ours: a column may be called what Python gives another meaning.
+    fields: list[tuple[str, Any, Any]] = [("time", int, msgspec.NODEFAULT)]
+    names = {"time": EVENT_TIME}
+    for number, column in enumerate(stream.columns):
+        names[f"c{number}"] = column.name
+        known: Any = _PYTHON[column.type]
+        fields.append(
+            (f"c{number}", known, msgspec.NODEFAULT)
+            if column.required
+            else (f"c{number}", known | None, None)
+        )
+    event = msgspec.defstruct("Event", fields, kw_only=True, rename=names)
+    decoder = msgspec.json.Decoder(event)
+    ahead = stream.ahead.seconds
+
+    def read(record: bytes | None) -> int:
+        found = heartbeat_time(record)
+        if found is None:
+            framed = record is not None and len(record) > _FRAME and record[0] == 0
+            try:
+                decoded: Any = decoder.decode((record or b"")[_FRAME if framed else 0 :])
+            except (msgspec.DecodeError, RecursionError):
+                return -1
+            found = int(decoded.time)
+        return found if found <= (time.time() + ahead) * 1000 else -1
+
+    return read

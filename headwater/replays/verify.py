@@ -19,11 +19,11 @@ from schemas import EVENT_TIME, FeatureView, HeadwaterError
 _AT_ONCE = 250_000
 """Rows of both sides that are compared at once, or as many as files share a time."""
 
-_EVER = (0, 253_402_300_799_000_000)
+_EVER = (-62_135_596_800_000_000, 253_402_300_799_999_999)
 """Microseconds since 1970 UTC: the time of a file that does not tell its own."""
 
 Told = Callable[[int, int], None]
-"""Takes how many rows are compared, and how many there are."""
+"""Takes how many rows of files are compared, and how many there are."""
 
 
 class NothingToVerify(HeadwaterError):
@@ -73,14 +73,15 @@ def verify(
 
 
 def _span(replay: Replay, view: FeatureView, parts: Sequence[_Part]) -> tuple[float, float] | None:
-    """Seconds since 1970 UTC, between which the rows of a replay lie; None if there are none."""
-    if not parts:
-        return None
+    """Seconds since 1970 UTC, between which the rows of a replay lie; None if nothing tells."""
+    first = max((part.first for part in parts[:1]), default=_EVER[0])
+    last = max((part.last for part in parts), default=_EVER[1])
     end = replay.ends.get(view.name, replay.end)
-    last = parts[-1].last / 1e6
-    return max(parts[0].first / 1e6, replay.start / 1e3), last if end is None else min(
-        last, end / 1e3
-    )
+    if end is not None:
+        last = min(last, end * 1000)
+    if first == _EVER[0] or last == _EVER[1]:
+        return None
+    return max(first, replay.start * 1000) / 1e6, last / 1e6
 
 
 @dataclass
