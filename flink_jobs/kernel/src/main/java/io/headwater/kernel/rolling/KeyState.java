@@ -27,7 +27,9 @@ final class KeyState {
 
   int firstRow;
   int endRow;
-  boolean sorted = true;
+
+  /** The rows before this position are in order. */
+  private int orderedEnd;
 
   /** Accumulators of the lifetime features: words, and what does not fit in words. */
   final long[] life;
@@ -60,17 +62,28 @@ final class KeyState {
       System.arraycopy(rows, firstRow, target, 0, size);
       Arrays.fill(target, size, target.length, null);
       rows = target;
+      orderedEnd -= firstRow;
       firstRow = 0;
       endRow = size;
     }
-    sorted = sorted && (endRow == firstRow || rows[endRow - 1].compareTo(row) <= 0);
+    boolean follows =
+        orderedEnd == endRow && (endRow == firstRow || rows[endRow - 1].compareTo(row) <= 0);
     rows[endRow++] = row;
+    if (follows) {
+      orderedEnd = endRow;
+    }
   }
 
+  /**
+   * Puts the rows in order. Those that came since the last time are few, and later than most that
+   * wait: they are sorted alone, then merged with what is not before all of them.
+   */
   void sort() {
-    if (!sorted) {
-      Arrays.sort(rows, firstRow, endRow);
-      sorted = true;
+    if (orderedEnd < endRow) {
+      Arrays.sort(rows, orderedEnd, endRow);
+      int place = Arrays.binarySearch(rows, firstRow, orderedEnd, rows[orderedEnd]);
+      Arrays.sort(rows, place < 0 ? -place - 1 : place, endRow);
+      orderedEnd = endRow;
     }
   }
 
@@ -84,7 +97,7 @@ final class KeyState {
     BufferedRow row = rows[firstRow];
     rows[firstRow++] = null;
     if (firstRow == endRow) {
-      firstRow = endRow = 0;
+      firstRow = endRow = orderedEnd = 0;
       if (rows.length > 64) {
         rows = NO_ROWS;
       }
