@@ -59,6 +59,9 @@ record Pace(URI url, @Nullable String username, @Nullable String passwordFile, S
   /** Lets records pass at the rate that Redis tells. */
   static final class Gate {
 
+    /** Records a second. */
+    private static final double SLOWEST = 1;
+
     private volatile double rate = Double.POSITIVE_INFINITY;
     private volatile long heldNanos;
     private volatile boolean told;
@@ -105,20 +108,26 @@ record Pace(URI url, @Nullable String username, @Nullable String passwordFile, S
       heldNanos += System.nanoTime() - began;
     }
 
-    /** The first records must not run ahead of a limit that was set before the job began. */
+    /**
+     * The first records must not run ahead of a limit that was set before the job began: where no
+     * answer comes they pass slowly until one does.
+     */
     private void awaitFirstAnswer() throws InterruptedException {
       long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(2);
       while (!told && System.nanoTime() < deadline) {
         Thread.sleep(5);
       }
-      told = true;
+      if (!told) {
+        rate = SLOWEST;
+        told = true;
+      }
     }
 
     private void tell(@Nullable String recordsASecond) {
       rate =
           recordsASecond == null
               ? Double.POSITIVE_INFINITY
-              : Math.max(1, Double.parseDouble(recordsASecond));
+              : Math.max(SLOWEST, Double.parseDouble(recordsASecond));
       told = true;
     }
   }

@@ -24,4 +24,21 @@ class PaceTest {
       assertEquals(5000, gate.rate());
     }
   }
+
+  @Test
+  void nothingRunsFreeBeforeItIsKnownThatThereIsNoLimit() throws Exception {
+    try (RedisServer server = new RedisServer();
+        Jedis client = server.client()) {
+      client.configSet("requirepass", "not ours");
+      Pace.Gate gate = Pace.of(server.url(), null, null, "pace").open();
+      gate.pass();
+      assertEquals(1, gate.rate());
+      client.configSet("requirepass", "");
+      long deadline = System.nanoTime() + 30_000_000_000L;
+      while (!Double.isInfinite(gate.rate()) && System.nanoTime() < deadline) {
+        Thread.sleep(5);
+      }
+      assertEquals(Double.POSITIVE_INFINITY, gate.rate());
+    }
+  }
 }
