@@ -56,9 +56,12 @@ final class Delivery implements AutoCloseable {
   /** Rows that were given to {@link #thread} and not yet taken up by it. */
   private final AtomicInteger waiting = new AtomicInteger();
 
+  private final Watch watch;
+
+  @Nullable private volatile RedisLink link;
+
   // Of the thread alone:
   private final Queue<Batch> underWay = new ArrayDeque<>();
-  @Nullable private RedisLink link;
   @Nullable private IOException failure;
   private int retry;
 
@@ -67,6 +70,7 @@ final class Delivery implements AutoCloseable {
     this.encoder = encoder;
     this.metrics = metrics;
     script = Script.of(config.features().size(), config.trace() != null);
+    watch = new Watch(Math.max(1, config.timeoutMs() / 4), this::cutOff);
   }
 
   /** Rows of different entities, by calls of the script, all of which are one round trip. */
@@ -113,21 +117,32 @@ final class Delivery implements AutoCloseable {
 
     void send() throws IOException {
       pipeline = link.pipelined();
-      for (List<Pending> call : calls) {
-        answers.add(pipeline.evalsha(link.script, call.size(), encoder.parameters(call)));
-      }
-      if (config.replicas() > 0) {
-        replicas =
-            pipeline.sendCommand(
-                Protocol.Command.WAIT,
-                Integer.toString(config.replicas()),
-                Integer.toString(config.timeoutMs() / 2));
+      try {
+        for (List<Pending> call : calls) {
+          watch.allow(config.timeoutMs());
+          answers.add(pipeline.evalsha(link.script, call.size(), encoder.parameters(call)));
+        }
+        if (config.replicas() > 0) {
+          replicas =
+              pipeline.sendCommand(
+                  Protocol.Command.WAIT,
+                  Integer.toString(config.replicas()),
+                  Integer.toString(config.timeoutMs() / 2));
+        }
+      } finally {
+        watch.done();
       }
     }
 
     /** Takes away what Redis has answered for; throws if something is left. */
     void settle() {
-      pipeline.sync();
+      try {
+        // The rest is written, then each answer has its own time.
+        watch.allow(config.timeoutMs() * (answers.size() + 2L));
+        pipeline.sync();
+      } finally {
+        watch.done();
+      }
       if (replicas != null && (Long) replicas.get() < config.replicas()) {
         throw new IllegalStateException(
             "%d of %d replicas have them".formatted((Long) replicas.get(), config.replicas()));
@@ -273,6 +288,15 @@ final class Delivery implements AutoCloseable {
     return false;
   }
 
+  /** The thread, which hangs in writing to it, gets an error then, and connects anew. */
+  private void cutOff() {
+    RedisLink current = link;
+    if (current != null) {
+      LOG.warn("{}: nothing was taken for {} ms", name(), config.timeoutMs());
+      current.close();
+    }
+  }
+
   private synchronized void disconnect() {
     if (link != null) {
       link.close();
@@ -290,5 +314,6 @@ final class Delivery implements AutoCloseable {
       Thread.currentThread().interrupt();
     }
     disconnect();
+    watch.close();
   }
 }

@@ -87,6 +87,19 @@ public final class RedisServer implements AutoCloseable {
     process.destroyForcibly().waitFor();
   }
 
+  /** It takes nothing and answers nothing, until it {@link #goesOn}. */
+  void hangs() throws Exception {
+    signal("-STOP");
+  }
+
+  void goesOn() throws Exception {
+    signal("-CONT");
+  }
+
+  private void signal(String name) throws Exception {
+    new ProcessBuilder("kill", name, Long.toString(process.pid())).start().waitFor();
+  }
+
   public String url() {
     return Fixture.url(port);
   }

@@ -10,6 +10,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.headwater.kernel.redis.Fixture.Clock;
@@ -25,6 +26,7 @@ import java.net.Socket;
 import java.net.SocketException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
@@ -444,6 +446,36 @@ class RedisWriterTest {
           error.getMessage());
     }
     assertEquals(2, metrics.count("redisRetries"));
+  }
+
+  /** What fits the sockets' buffers is written to it all the same; more than that would wait. */
+  @Test
+  void aServerThatHangsWhileMuchIsWrittenIsTriedAgainAndThenFailsTheJob() throws Exception {
+    try (RedisServer hanging = new RedisServer()) {
+      RedisSinkConfig config =
+          Fixture.connecting(Fixture.config(hanging.port, 0L), null, null, false, 1);
+      try (RedisWriter writer = writer(config)) {
+        writer.write(row("JFK", 1, 1d), null);
+        writer.flush(false);
+        hanging.hangs();
+        IOException failure =
+            assertTimeoutPreemptively(
+                Duration.ofMinutes(2),
+                () ->
+                    assertThrows(
+                        IOException.class,
+                        () -> {
+                          for (int i = 0; i < 2000; i++) {
+                            writer.write(row("x".repeat(10_000) + i, 1, 1d), null);
+                          }
+                          writer.flush(false);
+                        }));
+        assertTrue(failure.getMessage().contains("after 1 retries"), failure.getMessage());
+        assertEquals(1, metrics.count("redisRetries"));
+      } finally {
+        hanging.goesOn();
+      }
+    }
   }
 
   @Test
