@@ -206,7 +206,7 @@ def command(environ, *arguments) -> subprocess.CompletedProcess[str]:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
     )
 
 
