@@ -10,6 +10,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from feast.feature_store import FeatureStore
 
 from connectors.computed import sql
+from iceberg.offline import quoted
 from schemas import HeadwaterError, OnDemandView, Repository, Type
 
 EVENT_TIMESTAMP = "event_timestamp"
@@ -64,26 +65,22 @@ def compute(table: pa.Table, view: OnDemandView, known: Mapping[str, Type]) -> p
     their own names; the moment is in `event_timestamp`.
     """
     given = {column.name: column.type for column in view.inputs}
-    now = f"epoch_ms(CAST({_quoted(EVENT_TIMESTAMP)} AS TIMESTAMPTZ))"
+    now = f"epoch_ms(CAST({quoted(EVENT_TIMESTAMP)} AS TIMESTAMPTZ))"
     texts = [
         sql(
             feature.expression,
             known,
             given,
-            lambda name: _quoted(name.replace(":", "__")),
-            _quoted,
+            lambda name: quoted(name.replace(":", "__")),
+            quoted,
             now,
         )
-        + f" AS {_quoted(f'{view.name}__{feature.name}')}"
+        + f" AS {quoted(f'{view.name}__{feature.name}')}"
         for feature in view.features
     ]
     numbered = table.append_column(_PLACE, pa.array(range(table.num_rows), pa.int64()))
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
         database.register("rows", numbered)
-        made = database.sql(f"SELECT {', '.join(texts)} FROM rows ORDER BY {_quoted(_PLACE)}")
+        made = database.sql(f"SELECT {', '.join(texts)} FROM rows ORDER BY {quoted(_PLACE)}")
         return made.to_arrow_table()
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

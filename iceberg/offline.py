@@ -110,7 +110,7 @@ def rows(
     group = keys if newest_only else [*keys, event_time]
     timestamps = {f.name for f in table.schema().fields if f.field_type == TimestamptzType()}
     selected = ", ".join(
-        _feature(name, name in timestamps) if name in features else _quote(name) for name in columns
+        _feature(name, name in timestamps) if name in features else quoted(name) for name in columns
     )
     with spilling_database(memory_limit) as database:
         database.register("scanned", batches(scanned))
@@ -196,7 +196,7 @@ def _look_up(
     """The lookup's features under the table's names, one row for each entity row, in order."""
     scanned, asked = _plan(entities, instants, lookup, known_then)
     timestamps = {f.name for f in lookup.table.schema().fields if f.field_type == TimestamptzType()}
-    keys = ", ".join(f"{_quote(column)} AS k{n}" for n, column in enumerate(lookup.keys))
+    keys = ", ".join(f"{quoted(column)} AS k{n}" for n, column in enumerate(lookup.keys))
     numbered = [f"k{n}" for n in range(len(lookup.keys))]
     values = [f"v{n}" for n in range(len(lookup.features))]
     read = ", ".join(
@@ -204,7 +204,7 @@ def _look_up(
         for name, column in zip(values, lookup.features, strict=True)
     )
     event, written = (
-        f"epoch_us({_quote(name)})" if name else "0"
+        f"epoch_us({quoted(name)})" if name else "0"
         for name in (lookup.event_time, lookup.available_at)
     )
     by_key = f"PARTITION BY {', '.join(numbered)}"
@@ -218,7 +218,7 @@ def _look_up(
     )
     ttl = "true" if lookup.ttl is None else f"found.event >= asked.at - {_span(lookup.ttl)}"
     matched = " AND ".join(f"asked.{key} = found.{key}" for key in numbered)
-    present = " AND ".join(f"{_quote(c)} = wanted.k{n}" for n, c in enumerate(lookup.keys))
+    present = " AND ".join(f"{quoted(c)} = wanted.k{n}" for n, c in enumerate(lookup.keys))
     database.register("asked", asked)
     database.register("scanned", batches(scanned))
     try:
@@ -282,19 +282,20 @@ def _range(instants: pa.ChunkedArray, ttl: timedelta | None) -> tuple[int | None
 
 
 def _feature(column: str, timestamp: bool, name: str | None = None) -> str:
-    quoted = _quote(column)
-    return f"{f'epoch_ms({quoted})' if timestamp else quoted} AS {_quote(name or column)}"
+    value = f"epoch_ms({quoted(column)})" if timestamp else quoted(column)
+    return f"{value} AS {quoted(name or column)}"
 
 
 def _newest(columns: Sequence[str]) -> str:
-    return ", ".join(f"{_quote(column)} DESC NULLS LAST" for column in columns)
+    return ", ".join(f"{quoted(column)} DESC NULLS LAST" for column in columns)
 
 
 def _list(names: Sequence[str]) -> str:
-    return ", ".join(_quote(name) for name in names)
+    return ", ".join(quoted(name) for name in names)
 
 
-def _quote(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name of a column as DuckDB reads it."""
     doubled = name.replace('"', '""')
     return f'"{doubled}"'
 

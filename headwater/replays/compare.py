@@ -7,16 +7,15 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+import duckdb
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from headwater.replays.reports import Difference, FeatureReport, Slice, ViewReport
+from iceberg.offline import quoted, spilling_database
 from iceberg.tables import AVAILABLE_AT
 from schemas import EVENT_TIME, Column, FeatureView, Type
-
-if TYPE_CHECKING:
-    import duckdb
 
 Rows: TypeAlias = pa.Table | pa.RecordBatchReader
 
@@ -45,10 +44,6 @@ def compare_parts(
     `span` are the first and the last event time of all, in seconds since 1970 UTC, for the
     timeline; those of the first part's rows where it is not given.
     """
-    from iceberg.offline import (
-        spilling_database,
-    )  # of all that is done with replays, for this alone
-
     with spilling_database(_MEMORY) as db:
         db.execute("SET TimeZone = 'UTC'")
         comparison = _Comparison(db, view, span)
@@ -78,6 +73,9 @@ class _Comparison:
         self._width = None if span is None else _width(*span)
         self._keys = [*view.keys, EVENT_TIME]
         self._features = {column.name: _Feature() for column in view.schema}
+        names = map(quoted, self._features)
+        self._each_differs = [f"l.{name} IS DISTINCT FROM r.{name}" for name in names]
+        self._some_differs = f"({' OR '.join(self._each_differs)})"
         self._slices: dict[int, list[int]] = {}
         """Rows that are equal, changed, missing and extra, by number of the slice."""
 
@@ -90,7 +88,7 @@ class _Comparison:
 
     def _take(self, name: str, given: Rows) -> None:
         """Make a table of rows, of several of one key and event time the one that counts."""
-        db, keys = self._db, ", ".join(map(_quoted, self._keys))
+        db, keys = self._db, ", ".join(map(quoted, self._keys))
         db.register("given", given)
         db.execute(f"CREATE OR REPLACE TABLE {name} AS FROM given")
         db.unregister("given")
@@ -101,7 +99,7 @@ class _Comparison:
         if db.execute("SELECT count(*) FROM twice").fetchall() == [(0,)]:
             return
         newest = (AVAILABLE_AT, *(column.name for column in self._view.schema))
-        order = ", ".join(f"{_quoted(column)} DESC NULLS LAST" for column in newest)
+        order = ", ".join(f"{quoted(column)} DESC NULLS LAST" for column in newest)
         # All of them in an order would take a hundred times as long as those few.
         db.execute(
             f"CREATE OR REPLACE TABLE {name} AS"
@@ -112,21 +110,20 @@ class _Comparison:
 
     def _count(self) -> bool:
         """Count the rows and features of the part; whether some feature differs."""
-        time = f"epoch(coalesce(l.{_quoted(EVENT_TIME)}, r.{_quoted(EVENT_TIME)}))"
+        time = f"epoch(coalesce(l.{quoted(EVENT_TIME)}, r.{quoted(EVENT_TIME)}))"
         if self._width is None:
             query = f"SELECT min({time}), max({time}) FROM {self._joined('FULL')}"
             ((first, last),) = self._db.execute(query).fetchall()
             if first is None:
                 return False
             self._width = _width(first, last)
-        both = f"l.{_quoted(EVENT_TIME)} IS NOT NULL AND r.{_quoted(EVENT_TIME)} IS NOT NULL"
-        differs = [f"l.{name} IS DISTINCT FROM r.{name}" for name in map(_quoted, self._features)]
+        both = f"l.{quoted(EVENT_TIME)} IS NOT NULL AND r.{quoted(EVENT_TIME)} IS NOT NULL"
         found = self._db.execute(
             f"SELECT floor({time} / {self._width})::BIGINT, count(*) FILTER ({both}),"
-            f" count(*) FILTER ({both} AND ({' OR '.join(differs)})),"
-            f" count(*) FILTER (r.{_quoted(EVENT_TIME)} IS NULL),"
-            f" count(*) FILTER (l.{_quoted(EVENT_TIME)} IS NULL),"
-            f" {', '.join(f'count(*) FILTER ({both} AND {one})' for one in differs)}"
+            f" count(*) FILTER ({both} AND {self._some_differs}),"
+            f" count(*) FILTER (r.{quoted(EVENT_TIME)} IS NULL),"
+            f" count(*) FILTER (l.{quoted(EVENT_TIME)} IS NULL),"
+            f" {', '.join(f'count(*) FILTER ({both} AND {one})' for one in self._each_differs)}"
             f" FROM {self._joined('FULL')} GROUP BY 1"
         ).fetchall()
         for slice_, there, changed, missing, extra, *changes in found:
@@ -141,14 +138,12 @@ class _Comparison:
         """What of the part differs, and by how much."""
         names = list(self._features)
         values = ", ".join(
-            f"l.{_quoted(name)} AS _l{i}, r.{_quoted(name)} AS _r{i}"
-            for i, name in enumerate(names)
+            f"l.{quoted(name)} AS _l{i}, r.{quoted(name)} AS _r{i}" for i, name in enumerate(names)
         )
-        keys = ", ".join(f"l.{_quoted(name)}" for name in self._keys)
-        differs = " OR ".join(f"l.{name} IS DISTINCT FROM r.{name}" for name in map(_quoted, names))
+        keys = ", ".join(f"l.{quoted(name)}" for name in self._keys)
         self._db.execute(
             f"CREATE OR REPLACE TABLE differing AS"
-            f" SELECT {keys}, {values} FROM {self._joined('INNER')} WHERE {differs}"
+            f" SELECT {keys}, {values} FROM {self._joined('INNER')} WHERE {self._some_differs}"
         )
         for i, column in enumerate(self._view.schema):
             self._detail_of(column, i)
@@ -157,12 +152,12 @@ class _Comparison:
         # No declared name begins as these do.
         feature, live, replayed = self._features[column.name], f"_l{i}", f"_r{i}"
         size = _size(column.type, live, replayed)
-        keys = ", ".join(map(_quoted, self._view.keys))
+        keys = ", ".join(map(quoted, self._view.keys))
         told = (f"{v}::VARCHAR" if column.type is Type.TIMESTAMP else v for v in (live, replayed))
         rows = self._db.execute(
-            f"SELECT {size}, {_quoted(EVENT_TIME)}::VARCHAR, {', '.join(told)}, {keys}"
+            f"SELECT {size}, {quoted(EVENT_TIME)}::VARCHAR, {', '.join(told)}, {keys}"
             f" FROM differing WHERE {live} IS DISTINCT FROM {replayed}"
-            f" ORDER BY 1 DESC NULLS FIRST, {_quoted(EVENT_TIME)} LIMIT {_LARGEST}"
+            f" ORDER BY 1 DESC NULLS FIRST, {quoted(EVENT_TIME)} LIMIT {_LARGEST}"
         ).fetchall()
         for found, *values, key in ((*row[:4], row[4:]) for row in rows):
             named = dict(zip(self._view.keys, key, strict=True))
@@ -176,7 +171,7 @@ class _Comparison:
             feature.sizes.update({int(power): int(count) for power, count in sizes})
 
     def _joined(self, how: str) -> str:
-        on = " AND ".join(f"l.{_quoted(name)} = r.{_quoted(name)}" for name in self._keys)
+        on = " AND ".join(f"l.{quoted(name)} = r.{quoted(name)}" for name in self._keys)
         return f"live l {how} JOIN replayed r ON {on}"
 
     def report(self) -> ViewReport:
@@ -225,7 +220,3 @@ def _order(size: float | None) -> tuple[int, float]:
     if size is None:
         return 0, 0
     return (1, 0) if math.isnan(size) else (2, -size)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -118,45 +119,19 @@ class Topic:
         """
         read = _reader(stream)
         return {
-            partition: self._past(partition, first, milliseconds, read)
+            partition: _search(
+                first, self.ends[partition], partial(self._look, partition, milliseconds, read)
+            )
             for partition, first in self.at(milliseconds).items()
         }
-
-    def _past(
-        self, partition: int, first: int, milliseconds: int, read: Callable[[bytes | None], int]
-    ) -> int:
-        """By steps of twice the length, and then by halves."""
-        end = self.ends[partition]
-
-        def look(offset: int, stop: int) -> tuple[int, bool]:
-            return self._look(partition, offset, stop, milliseconds, read)
-
-        older, newer, step = first - 1, end, _NEAR
-        offset = first
-        while offset < end:
-            place, is_past = look(offset, end)
-            if place == end and offset == first:
-                return end  # nothing says what time it is
-            if is_past:
-                newer = offset
-                break
-            older, offset, step = place, max(place + 1, offset + step), step * 2
-        while newer - older > _NEAR:
-            middle = (older + newer) // 2
-            place, is_past = look(middle, newer)
-            if is_past:
-                newer = middle
-            else:
-                older = place
-        return newer
 
     def _look(
         self,
         partition: int,
-        offset: int,
-        stop: int,
         milliseconds: int,
         read: Callable[[bytes | None], int],
+        offset: int,
+        stop: int,
     ) -> tuple[int, bool]:
         """Where an event from an offset on is older, or the first event if the next ones are not.
 
@@ -201,6 +176,28 @@ class Topic:
         self._consumer.unassign()
         sizes = [len(one) for one in records if one.error() is None]
         return sum(sizes) / len(sizes) if sizes else 0.0
+
+
+def _search(first: int, end: int, look: Callable[[int, int], tuple[int, bool]]) -> int:
+    """From where on all is past, by steps of twice the length, and then by halves."""
+    older, newer, step = first - 1, end, _NEAR
+    offset = first
+    while offset < end:
+        place, is_past = look(offset, end)
+        if place == end and offset == first:
+            return end  # nothing says what time it is
+        if is_past:
+            newer = offset
+            break
+        older, offset, step = place, max(place + 1, offset + step), step * 2
+    while newer - older > _NEAR:
+        middle = (older + newer) // 2
+        place, is_past = look(middle, newer)
+        if is_past:
+            newer = middle
+        else:
+            older = place
+    return newer
 
 
 def _reader(stream: EventStream) -> Callable[[bytes | None], int]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import DataScan, FileScanTask, Table
 
-from headwater.replays.compare import Rows, compare_parts
 from headwater.replays.journal import Replay
 from headwater.replays.reports import ViewReport
 from iceberg.bounds import bounds
 from iceberg.catalog import NAMESPACE
 from iceberg.reading import batches
 from schemas import EVENT_TIME, FeatureView, HeadwaterError
+
+if TYPE_CHECKING:
+    from headwater.replays.compare import Rows
 
 _AT_ONCE = 250_000
 """Rows of both sides that are compared at once, or as many as files share a time."""
@@ -43,6 +46,8 @@ def verify(
     A span may hold more rows than fit the memory: those of files that share a time are compared
     together, and of others no more than a few hundred thousand.
     """
+    from headwater.replays.compare import compare_parts  # it takes DuckDB with it
+
     table = catalog.load_table(f"{NAMESPACE}.{view.name}")
     ref = table.refs().get(replay.branch)
     if ref is None:
@@ -74,8 +79,9 @@ def verify(
 
 def _span(replay: Replay, view: FeatureView, parts: Sequence[_Part]) -> tuple[float, float] | None:
     """Seconds since 1970 UTC, between which the rows of a replay lie; None if nothing tells."""
-    first = max((part.first for part in parts[:1]), default=_EVER[0])
-    last = max((part.last for part in parts), default=_EVER[1])
+    if not parts:
+        return None
+    first, last = parts[0].first, parts[-1].last
     end = replay.ends.get(view.name, replay.end)
     if end is not None:
         last = min(last, end * 1000)
