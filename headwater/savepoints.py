@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table.snapshots import Snapshot
 
 from iceberg.lineage import CHECKPOINT, JOB, lineage
 from schemas import HeadwaterError
@@ -35,7 +36,7 @@ class NoSavepoint(HeadwaterError):
 
 def checkpoint_number(path: str) -> int:
     """The number of the checkpoint that a savepoint is; NoSavepoint if it is none."""
-    metadata = Path(urlparse(path).path) / "_metadata"
+    metadata = _metadata(path)
     try:
         with metadata.open("rb") as file:
             magic, _, number = _HEADER.unpack(file.read(_HEADER.size))
@@ -54,39 +55,55 @@ def checkpoint_time(path: str) -> float | None:
     if not _RETAINED.search(path.rstrip("/")):
         return None
     try:
-        return (Path(urlparse(path).path) / "_metadata").stat().st_mtime
+        return _metadata(path).stat().st_mtime
     except OSError as error:
         raise NoSavepoint(f"{path}: no savepoint ({error})") from error
 
 
 def check_savepoint(catalog: Catalog, names: Iterable[str], path: str) -> None:
-    """Raise OldSavepoint if any of those tables has a commit of that job from after the savepoint.
+    """Raise OldSavepoint if any of those tables has rows from after the savepoint.
 
-    A table without any commit of that job is no reason to refuse: it has nothing to lose.
+    That is a commit of its job from a later checkpoint, or one of a later job. Those of its own job
+    may have expired: another job's counts if it is younger than the savepoint. A table without any
+    such commit is no reason to refuse: it has nothing to lose.
     """
     number, job = checkpoint_number(path), _job(path)
+    made = _metadata(path).stat().st_mtime
     for name in names:
         try:
             table = catalog.load_table(name)
         except NoSuchTableError:
             continue
         current = table.current_snapshot()
-        newest_job = None
+        newest: Snapshot | None = None
         for snapshot in lineage(table, current.snapshot_id if current else None):
-            told = snapshot.summary.additional_properties if snapshot.summary else {}
-            if JOB not in told:
+            if (by := _of(snapshot, JOB)) is None:
                 continue
-            newest_job = newest_job or told[JOB]
-            if told[JOB].startswith(job):
-                committed = int(told.get(CHECKPOINT, -1))
-                if told[JOB] == newest_job and committed <= number:
-                    break
-                raise OldSavepoint(
-                    f"{path} is checkpoint {number}, and {name} has rows of"
-                    f" {'a later job' if told[JOB] != newest_job else f'checkpoint {committed}'}:"
-                    " to go on from it would write them twice. Submit without it: the job goes on"
-                    " from where it was last. To correct values use `headwater replay`."
-                )
+            newest = newest or snapshot
+            if not by.startswith(job):
+                continue
+            committed = int(_of(snapshot, CHECKPOINT) or -1)
+            if by != _of(newest, JOB):
+                raise _old(path, number, name, "a later job")
+            if committed > number:
+                raise _old(path, number, name, f"checkpoint {committed}")
+            break
+        else:
+            if newest is not None and newest.timestamp_ms / 1000 > made:
+                raise _old(path, number, name, "a later job")
+
+
+def _of(snapshot: Snapshot, what: str) -> str | None:
+    told = snapshot.summary.additional_properties if snapshot.summary else {}
+    return told.get(what)
+
+
+def _old(path: str, number: int, name: str, rows_of: str) -> OldSavepoint:
+    return OldSavepoint(
+        f"{path} is checkpoint {number}, and {name} has rows of {rows_of}: to go on from it would"
+        " write them twice. Submit without it: the job goes on from where it was last. To correct"
+        " values use `headwater replay`."
+    )
 
 
 def check_anew(catalog: Catalog, names: Iterable[str]) -> None:
@@ -98,7 +115,7 @@ def check_anew(catalog: Catalog, names: Iterable[str]) -> None:
             continue
         current = table.current_snapshot()
         for snapshot in lineage(table, current.snapshot_id if current else None):
-            if snapshot.summary and JOB in snapshot.summary.additional_properties:
+            if _of(snapshot, JOB) is not None:
                 raise OldSavepoint(
                     f"{name} has rows, and where its job was is not known any more: to begin anew"
                     " would write them twice. Name a savepoint by --from; or submit with --anew,"
@@ -122,6 +139,10 @@ def newest(found: Iterable[Path]) -> Path | None:
     """The newest of checkpoints and savepoints, by their `_metadata`, which are written last."""
     last = max(found, key=lambda path: path.stat().st_mtime, default=None)
     return None if last is None else last.parent
+
+
+def _metadata(path: str) -> Path:
+    return Path(urlparse(path).path) / "_metadata"
 
 
 def _job(path: str) -> str:

@@ -124,7 +124,7 @@ class StreamArchive:
         """One more than the last offset that had been archived by then, by partition."""
         later = f"{ARCHIVED_AT} >= '{instant(milliseconds)}'"
         ends = {partition: kept.end for partition, kept in self.kept().items()}
-        for file in self._files(later):
+        for file in sorted(self._files(later), key=lambda file: file.first):
             if file.first < ends[file.partition]:
                 lowest = self._lowest(f"{later} and {_range(file)}")
                 if lowest is not None:

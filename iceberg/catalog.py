@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from itertools import takewhile
 from urllib.parse import urlsplit
 
 from pyiceberg.catalog import Catalog, load_catalog
@@ -14,7 +15,8 @@ from pyiceberg.table.refs import MAIN_BRANCH
 from requests import RequestException
 
 from iceberg.commits import commit_beside_others, expire_snapshots
-from iceberg.evaluators import repair
+from iceberg.lineage import lineage
+from iceberg.repairs import repair
 from iceberg.tables import (
     TOPIC,
     archive_order,
@@ -217,15 +219,11 @@ def _commit(table: Table, change: Callable[[], object]) -> None:
 
 def _own_snapshots(table: Table, name: str) -> list[int]:
     """Those of a branch since the empty one it began with."""
-    found: list[int] = []
-    if name in table.refs():
-        root = table.refs()[_EMPTY].snapshot_id
-        at: int | None = table.refs()[name].snapshot_id
-        while at is not None and at != root:
-            found.append(at)
-            snapshot = table.snapshot_by_id(at)
-            at = None if snapshot is None else snapshot.parent_snapshot_id
-    return found
+    refs = table.refs()
+    if name not in refs:
+        return []
+    ids = (snapshot.snapshot_id for snapshot in lineage(table, refs[name].snapshot_id))
+    return list(takewhile(lambda id_: id_ != refs[_EMPTY].snapshot_id, ids))
 
 
 def _begin(table: Table) -> None:

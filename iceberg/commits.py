@@ -15,6 +15,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from iceberg.lineage import by_id
 from schemas import HeadwaterError
 
 _T = TypeVar("_T")
@@ -53,16 +54,21 @@ def commit_beside_others(name: str, change: Callable[[], _T]) -> _T:
 
 
 def expire_snapshots(table: Table, ids: Iterable[int]) -> int:
-    """Forget those snapshots of a table that are there; how many. To be committed beside others.
+    """Forget those snapshots of a table that are there and no branch's or tag's; how many.
+
+    To be committed beside others.
 
     Who expires one first says nothing by a conflict of commits, but makes PyIceberg find it gone.
     """
-    there = [id_ for id_ in ids if table.snapshot_by_id(id_) is not None]
+    heads = {ref.snapshot_id for ref in table.refs().values()}
+    there = by_id(table).keys() & set(ids) - heads
     try:
         if there:
-            table.maintenance.expire_snapshots().by_ids(there).commit()
+            expiry = table.maintenance.expire_snapshots()
+            expiry._snapshot_ids_to_expire |= there  # `by_ids` looks through all for each of them
+            expiry.commit()
     except ValueError as error:
-        if all(table.refresh().snapshot_by_id(id_) is not None for id_ in there):
+        if there <= by_id(table.refresh()).keys():
             raise
         raise CommitFailedException(str(error)) from error
     return len(there)

@@ -27,6 +27,7 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.transforms import IdentityTransform
 
+from iceberg.catalog import QUALITY
 from iceberg.commits import commit_beside_others, expire_snapshots
 from iceberg.lineage import JOB, lineage
 from schemas import EVENT_TIME, HeadwaterError
@@ -35,6 +36,9 @@ _OPERATOR = "flink.operator-id"
 _COMMITS = 20
 _BETWEEN_COMMITS = 15
 """Seconds to wait for a job's next commit, at most."""
+
+_BYTES_A_COMMIT = 1 << 30
+_EXPIRED_AT_ONCE = 2000
 
 _MARK = {"headwater.maintenance": "compacted"}
 
@@ -47,18 +51,20 @@ class MaintenanceError(HeadwaterError):
 class Care:
     """What is asked for."""
 
-    target_bytes: int = 128 << 20
+    target_bytes: int = 32 << 20
     """Files below three quarters of it are small; they are put together up to it."""
 
     min_files: int = 5
     """A partition with fewer small files is left as it is."""
 
-    keep_snapshots: timedelta = timedelta(days=5)
+    keep_snapshots: timedelta = timedelta(hours=6)
+    """Every commit writes all of them anew, and jobs commit every few seconds."""
+
     keep_orphans: timedelta = timedelta(days=3)
     """A file nobody knows may be one that a job is about to commit."""
 
     keep_jobs: timedelta = timedelta(days=7)
-    """A job that committed in this time may still come back from a savepoint."""
+    """Where several jobs write a table, one that committed in this time may still come back."""
 
 
 @dataclass(frozen=True)
@@ -123,21 +129,11 @@ def maintain(catalog: Catalog, name: str, care: Care, now: datetime) -> Done:
 def compact(catalog: Catalog, name: str, care: Care) -> tuple[int, int]:
     """Put the small files of each partition together; how many they were, and have become."""
     before = after = 0
-    done: set[str] = set()
-    while True:
-        table = catalog.load_table(name)
-        groups = [
-            group
-            for group in _small_groups(table, care)
-            if not done & {repr(task.file.partition) for task in group}
-        ]
-        if not groups:
-            return before, after
-        group = groups[0]  # one a commit: what is lost with this process is small
-        after += _rewrite(catalog, table, group)
-        before += len(group)
-        if sum(repr(g[0].file.partition) == repr(group[0].file.partition) for g in groups) == 1:
-            done.add(repr(group[0].file.partition))
+    for groups in _together(_small_groups(catalog.load_table(name), care)):
+        old = [task.file for group in groups for task in group]
+        after += _rewrite(catalog, name, groups, old)
+        before += len(old)
+    return before, after
 
 
 def expire(catalog: Catalog, name: str, care: Care, now: datetime) -> int:
@@ -152,35 +148,41 @@ def expire(catalog: Catalog, name: str, care: Care, now: datetime) -> int:
             for snapshot in table.snapshots()
             if snapshot.snapshot_id not in needed and snapshot.timestamp_ms < until
         ]
-        return expire_snapshots(table, going)
+        # The oldest are found at once, the newest at the end of all that are there.
+        return expire_snapshots(table, going[:_EXPIRED_AT_ONCE])
 
-    return commit_beside_others(name, change)
+    expired = 0
+    while gone := commit_beside_others(name, change):
+        expired += gone
+    return expired
 
 
 def needed_snapshots(table: Table, care: Care, now: datetime) -> set[int]:
     """The heads of all branches and tags, and what a job that comes back must find.
 
     Flink walks from the head of a branch to the last commit of the job it restores: no snapshot
-    on that way may be missing.
+    on that way may be missing. A job before the last one that wrote comes back only where jobs
+    share a table: that of expectations. Elsewhere the last one went on from its state.
     """
+    shared = table.name()[-2] == QUALITY
     since = (now - care.keep_jobs).timestamp() * 1000
     needed = set()
     for ref in table.refs().values():
         way: list[int] = []
-        jobs: set[tuple[str, str]] = set()
-        latest = True
+        sinks: set[tuple[str, str]] = set()
+        last: str | None = None
         for snapshot in lineage(table, ref.snapshot_id):
             way.append(snapshot.snapshot_id)
             if len(way) == 1:
                 needed.add(snapshot.snapshot_id)
-            job = _committed_by(snapshot)
-            if job is None or job in jobs:
+            sink = _committed_by(snapshot)
+            if sink is None or sink in sinks:
                 continue
-            jobs.add(job)
+            sinks.add(sink)
+            last = last or sink[0]
             # The last job that wrote is kept whatever its age: it may be one that rests.
-            if latest or snapshot.timestamp_ms >= since:
+            if sink[0] == last or (shared and snapshot.timestamp_ms >= since):
                 needed.update(way)
-                latest = False
     return needed
 
 
@@ -227,12 +229,31 @@ def _small_groups(table: Table, care: Care) -> list[list[FileScanTask]]:
     return [group for group in groups if len(group) > 1]
 
 
-def _rewrite(catalog: Catalog, table: Table, group: list[FileScanTask]) -> int:
+def _together(groups: Iterable[list[FileScanTask]]) -> Iterator[list[list[FileScanTask]]]:
+    """Groups that one commit replaces: what is lost with this process is no more than that."""
+    at_once: list[list[FileScanTask]] = []
+    size = 0
+    for group in groups:
+        at_once.append(group)
+        size += sum(task.file.file_size_in_bytes for task in group)
+        if size >= _BYTES_A_COMMIT:
+            yield at_once
+            at_once, size = [], 0
+    if at_once:
+        yield at_once
+
+
+def _rewrite(
+    catalog: Catalog, name: str, groups: list[list[FileScanTask]], old: list[DataFile]
+) -> int:
+    table = catalog.load_table(name)
     scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
-    rows: pa.Table = scan.to_table(group).sort_by(_order(table))
-    written = list(_dataframe_to_data_files(table.metadata, rows, table.io))
+    written: list[DataFile] = []
     try:
-        _replace(catalog, table, [task.file for task in group], written)
+        for group in groups:
+            rows: pa.Table = scan.to_table(group).sort_by(_order(table))
+            written += _dataframe_to_data_files(table.metadata, rows, table.io)
+        _replace(catalog, table, old, written)
     except MaintenanceError:
         for file in written:
             table.io.delete(file.file_path)
@@ -299,6 +320,7 @@ def _is_small(file: DataFile, care: Care) -> bool:
 
 
 def _committed_by(snapshot: Snapshot) -> tuple[str, str] | None:
+    """The job and its sink; None for who is none."""
     summary = snapshot.summary
     if summary is None:
         return None

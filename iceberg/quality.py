@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
@@ -12,7 +11,17 @@ from pyiceberg.exceptions import NoSuchTableError
 from iceberg.catalog import QUALITY
 from iceberg.commits import commit_beside_others
 from iceberg.filters import between, instant
+from iceberg.offline import spilling_database
+from iceberg.reading import batches
 from schemas import EVENT_TIME, HeadwaterError
+
+
+_MEMORY = "256MB"
+_EACH = """
+SELECT source, expectation, count(*), sum(events)::BIGINT, sum(broken)::BIGINT,
+  epoch_ms(max(until)), max_by(events, until), max_by(broken, until)
+FROM windows GROUP BY ALL ORDER BY source, expectation
+"""
 
 
 class NothingChecked(HeadwaterError):
@@ -47,23 +56,13 @@ def kept(catalog: Catalog, repository: str, start: int | None, end: int | None) 
             f"there is no table {QUALITY}.{repository}: what declares `checked` has its"
             " expectations summed up; `headwater apply` makes the table"
         ) from None
-    rows = between(table.scan(), start, end).to_arrow().sort_by([("until", "ascending")])
-    by_name: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows.to_pylist():
-        by_name.setdefault((row["source"], row["expectation"]), []).append(row)
-    return [
-        Kept(
-            source=source,
-            expectation=expectation,
-            windows=len(its),
-            events=sum(row["events"] for row in its),
-            broken=sum(row["broken"] for row in its),
-            newest_end=its[-1]["until"].isoformat(),
-            newest_events=its[-1]["events"],
-            newest_broken=its[-1]["broken"],
-        )
-        for (source, expectation), its in sorted(by_name.items())
-    ]
+    columns = ("source", "expectation", "until", "events", "broken")
+    windows = between(table.scan(selected_fields=columns), start, end)
+    with spilling_database(_MEMORY) as database:
+        database.register("windows", batches(windows))
+        found = database.sql(_EACH).fetchall()
+        database.unregister("windows")
+    return [Kept(*row[:5], instant(row[5]), *row[6:]) for row in found]
 
 
 def forget(catalog: Catalog, repository: str, sources: Iterable[str], since: int) -> None:

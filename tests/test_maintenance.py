@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 from pyiceberg.table.maintenance import MaintenanceTable
 
 from feature_repo.flights.views.origin_weather import origin_weather
+from headwater.savepoints import OldSavepoint, check_savepoint
 from iceberg import maintenance
-from iceberg.catalog import create_tables, drop_branch, empty_branch, open_catalog
+from iceberg.catalog import create_quality, create_tables, drop_branch, empty_branch, open_catalog
 from iceberg.commits import expire_snapshots
 from iceberg.lineage import JOB
 from iceberg.maintenance import (
@@ -52,13 +54,13 @@ def rows(first, count, day=1):
     ]
 
 
-def append(catalog, first, count=10, job=None, day=1):
+def append(catalog, first, count=10, job=None, day=1, sink=""):
     table = catalog.load_table(NAME)
     schema = table.schema().as_arrow()
     written = [dict.fromkeys(schema.names) | row for row in rows(first, count, day)]
     table.append(
         pa.Table.from_pylist(written, schema=schema),
-        snapshot_properties={} if job is None else {JOB: job},
+        snapshot_properties={} if job is None else {JOB: job, "flink.operator-id": sink},
     )
 
 
@@ -188,13 +190,61 @@ def test_expiry_keeps_the_last_commit_of_the_job_and_all_after_it(catalog):
     assert times(catalog) == [row["event_time"] for row in rows(0, 40)]
 
 
-def test_a_job_that_may_come_back_is_kept_as_long_as_it_may(catalog):
+def test_each_sink_of_the_last_job_is_kept_and_no_job_before_it(catalog):
     append(catalog, 0, job="before")
     before = catalog.load_table(NAME).current_snapshot().snapshot_id
-    append(catalog, 10, job="after")
-    table = catalog.load_table(NAME)
-    assert before in needed_snapshots(table, AT_ONCE, datetime.now(UTC))
-    assert before not in needed_snapshots(table, AT_ONCE, NOW)
+    append(catalog, 10, job="after", sink="one")
+    one = catalog.load_table(NAME).current_snapshot().snapshot_id
+    for n in (20, 30):
+        append(catalog, n, job="after", sink="other")
+    needed = needed_snapshots(catalog.load_table(NAME), AT_ONCE, datetime.now(UTC))
+    assert one in needed
+    assert before not in needed
+
+
+def test_a_job_that_shares_its_table_is_kept_as_long_as_it_may_come_back(catalog):
+    create_quality(catalog, "shop")
+
+    def write(job):
+        table = catalog.load_table("quality.shop")
+        table.append(table.schema().as_arrow().empty_table(), snapshot_properties={JOB: job})
+        return table.current_snapshot().snapshot_id
+
+    resting, _ = write("rests"), write("goes on")
+    table = catalog.load_table("quality.shop")
+    assert resting in needed_snapshots(table, AT_ONCE, datetime.now(UTC))
+    assert resting not in needed_snapshots(table, AT_ONCE, NOW)
+
+
+def test_a_table_that_was_never_cared_for_is_in_a_few_commits(catalog, monkeypatch):
+    for n in range(7):
+        append(catalog, n * 10)
+    monkeypatch.setattr(maintenance, "_EXPIRED_AT_ONCE", 3)
+    there = len(catalog.load_table(NAME).snapshots())
+    heads = {ref.snapshot_id for ref in catalog.load_table(NAME).refs().values()}
+    assert expire(catalog, NAME, AT_ONCE, NOW) == there - len(heads) > 3
+    assert {one.snapshot_id for one in catalog.load_table(NAME).snapshots()} == heads
+    assert times(catalog) == [row["event_time"] for row in rows(0, 70)]
+
+
+def test_an_older_savepoint_is_refused_when_the_commits_of_its_job_have_expired(catalog, tmp_path):
+    def savepoint(job):
+        folder = tmp_path / f"savepoint-{job}-0123"
+        folder.mkdir()
+        (folder / "_metadata").write_bytes(struct.pack(">iiq", 0x4960672D, 0, 7))
+        return f"file://{folder}"
+
+    append(catalog, 0, job="aaaaaa")
+    first, begun = savepoint("aaaaaa"), savepoint("bbbbbb")
+    check_savepoint(catalog, [NAME], first)
+    check_savepoint(catalog, [NAME], begun)  # of a job that has written nothing yet
+    append(catalog, 10, job="bbbbbb")
+    for _ in range(2):
+        with pytest.raises(OldSavepoint, match=f"{NAME} has rows of a later job"):
+            check_savepoint(catalog, [NAME], first)
+        assert expire(catalog, NAME, AT_ONCE, NOW) > 0
+        append(catalog, 20, job="bbbbbb")
+    check_savepoint(catalog, [NAME], begun)
 
 
 def test_orphans_go_and_nothing_that_is_known_or_young(catalog):
@@ -267,10 +317,13 @@ def test_an_orphan_that_somebody_else_removes_is_gone(catalog, monkeypatch):
     assert maintain(catalog, NAME, AT_ONCE, NOW).orphans == 1
 
 
-def test_what_cannot_be_expired_is_no_conflict(catalog):
+def test_what_a_branch_or_tag_names_is_not_expired(catalog):
+    append(catalog, 0)
     table = catalog.load_table(NAME)
-    with pytest.raises(ValueError, match="is protected"):
-        expire_snapshots(table, [table.current_snapshot().snapshot_id])
+    there = [one.snapshot_id for one in table.snapshots()]
+    heads = {ref.snapshot_id for ref in table.refs().values()}
+    assert expire_snapshots(table, there) == len(there) - len(heads) > 0
+    assert {one.snapshot_id for one in catalog.load_table(NAME).snapshots()} == heads
 
 
 def test_tables_are_metrics(catalog):

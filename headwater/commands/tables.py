@@ -1,4 +1,4 @@
-"""`headwater tables list | maintain`: care for the Iceberg tables."""
+"""`headwater tables list | maintain | expire`: care for the Iceberg tables."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ from headwater.commands.options import with_style
 from headwater.settings import Settings
 from headwater.stores import catalog
 from iceberg.catalog import table_names
-from iceberg.maintenance import Care, Done, TableState, maintain, states, utc_now
+from iceberg.maintenance import Care, Done, TableState, expire, maintain, states, utc_now
 from observability import tables as observed
 from observability.textfile import exposition
 from schemas import SettingsError
 
 _names = click.argument("names", nargs=-1)
+_snapshots = click.option(
+    "--keep-snapshots",
+    "snapshots",
+    default=Care().keep_snapshots / timedelta(hours=1),
+    show_default=True,
+    help="Hours. Each commit of a job writes all of them anew.",
+)
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 
 
@@ -56,11 +63,16 @@ def list_(names: tuple[str, ...], style: str) -> None:
 
 @tables.command(name="maintain")
 @_names
-@click.option("--target-mb", default=128, show_default=True, help="Size files are put together to.")
+@click.option(
+    "--target-mb",
+    default=Care().target_bytes >> 20,
+    show_default=True,
+    help="Size files are put together to. It takes up to twenty times of it in memory.",
+)
 @click.option(
     "--min-files", default=5, show_default=True, help="Small ones in a partition, or more."
 )
-@click.option("--keep-snapshots", "snapshots", default=120.0, show_default=True, help="Hours.")
+@_snapshots
 @click.option(
     "--keep-orphans",
     "orphans",
@@ -97,6 +109,23 @@ def maintain_(
             )
     if as_json:
         click.echo(json.dumps([asdict(one) for one in done], indent=2))
+
+
+@tables.command(name="expire")
+@_names
+@_snapshots
+@_json
+def expire_(names: tuple[str, ...], snapshots: float, as_json: bool) -> None:
+    """Forget old snapshots, and nothing else: the part of `maintain` that is due every hour."""
+    care = replace(Care(), keep_snapshots=timedelta(hours=snapshots))
+    found, wanted = _known(names)
+    expired: dict[str, int] = {}
+    for name in wanted:
+        expired[name] = expire(found, name, care, utc_now())
+        if not as_json:
+            click.echo(f"{name}: {expired[name]} snapshots expired")
+    if as_json:
+        click.echo(json.dumps(expired, indent=2))
 
 
 def _table(found: list[TableState]) -> Table:
