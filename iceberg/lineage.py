@@ -15,12 +15,12 @@ CHECKPOINT = "flink.max-committed-checkpoint-id"
 def lineage(table: Table, snapshot_id: int | None) -> Iterator[Snapshot]:
     """A snapshot and its ancestors, newest first, as far as they are there."""
     there = by_id(table)
-    while snapshot_id in there:
+    while snapshot_id is not None and snapshot_id in there:
         snapshot = there[snapshot_id]
         yield snapshot
         snapshot_id = snapshot.parent_snapshot_id
 
 
-def by_id(table: Table) -> dict[int | None, Snapshot]:
+def by_id(table: Table) -> dict[int, Snapshot]:
     """A table's snapshots; the table itself looks through all of them for each."""
     return {snapshot.snapshot_id: snapshot for snapshot in table.snapshots()}

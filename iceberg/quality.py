@@ -15,11 +15,12 @@ from iceberg.offline import spilling_database
 from iceberg.reading import batches
 from schemas import EVENT_TIME, HeadwaterError
 
-
 _MEMORY = "256MB"
 _EACH = """
-SELECT source, expectation, count(*), sum(events)::BIGINT, sum(broken)::BIGINT,
-  epoch_ms(max(until)), max_by(events, until), max_by(broken, until)
+SELECT source, expectation, count(*) AS windows,
+  sum(events)::BIGINT AS events, sum(broken)::BIGINT AS broken,
+  epoch_ms(max(until)) AS newest_end,
+  max_by(events, until) AS newest_events, max_by(broken, until) AS newest_broken
 FROM windows GROUP BY ALL ORDER BY source, expectation
 """
 
@@ -60,9 +61,9 @@ def kept(catalog: Catalog, repository: str, start: int | None, end: int | None) 
     windows = between(table.scan(selected_fields=columns), start, end)
     with spilling_database(_MEMORY) as database:
         database.register("windows", batches(windows))
-        found = database.sql(_EACH).fetchall()
+        found = database.sql(_EACH).to_arrow_table().to_pylist()
         database.unregister("windows")
-    return [Kept(*row[:5], instant(row[5]), *row[6:]) for row in found]
+    return [Kept(**row | {"newest_end": instant(row["newest_end"])}) for row in found]
 
 
 def forget(catalog: Catalog, repository: str, sources: Iterable[str], since: int) -> None:

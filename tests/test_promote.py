@@ -317,6 +317,39 @@ def test_rows_that_live_adds_and_files_that_are_rewritten_survive_a_rollback(wor
     assert sorted(within["count_1d"].to_pylist()) == [1, 1, 1, 9, 9, 9]
 
 
+def test_files_from_before_come_back_as_they_were_and_others_are_copied_once(world, monkeypatch):
+    view = aircraft_delays.only("count_1d", "count_7d")
+    name = f"features.{view.name}"
+    world.append(VIEWS[0], {"count_1d": 5}, "main", (0,))
+    before = {task.file.file_path for task in world.catalog.load_table(name).scan().plan_files()}
+    world.promote()
+    create_tables(world.catalog, [view])  # the rows from before have not this column
+    table = world.catalog.load_table(name)
+    table.overwrite(table.scan().to_arrow())
+    copies, commits = [], [lambda: world.append(VIEWS[0], {"count_1d": 9}, "main", (0,))]
+
+    def copied(table, scan, tasks):
+        found = copy(table, scan, tasks)
+        copies.append(sum(file.record_count for file in found))
+        return found
+
+    def commit_beside(*arguments):
+        while commits:
+            commits.pop()()  # so that what follows is too late
+        commit_together(*arguments)
+
+    copy = promotion.copied
+    monkeypatch.setattr(promotion, "copied", copied)
+    monkeypatch.setattr(promotion, "commit_together", commit_beside)
+    world.roll_back()
+    table.refresh()
+    assert len(before & {task.file.file_path for task in table.scan().plan_files()}) == 1
+    within = table.scan(row_filter=world.replay.within(view.name)).to_arrow()
+    assert sorted(within["count_1d"].to_pylist()) == [1, 1, 1, 5, 5, 5, 9, 9, 9]
+    assert within["count_7d"].null_count == 9
+    assert copies == [3, 0, 3], "rows from before; what live wrote since, at each of two attempts"
+
+
 @pytest.mark.parametrize("going", ["promote", "roll_back"])
 def test_a_crash_at_any_step_leaves_one_state_and_the_same_command_finishes(
     tmp_path, server, monkeypatch, going

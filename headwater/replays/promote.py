@@ -14,24 +14,26 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
-import pyarrow as pa  # type: ignore[import-untyped]
 import redis
 from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import Table, Transaction
+from pyiceberg.table import FileScanTask, Table, Transaction
 from pyiceberg.table.update.snapshot import ManageSnapshots
 
 from connectors.promotion import NOTICE_SECONDS, switch_key, until_field
 from connectors.redis_codec import epoch_field, feature_field, timestamp_field
 from headwater.replays.journal import Journal, Replay
+from iceberg.bounds import bounds
 from iceberg.catalog import NAMESPACE
 from iceberg.commits import commit_beside_others
 from iceberg.tables import AVAILABLE_AT
 from iceberg.together import check_together, commit_together
-from schemas import FeatureView, HeadwaterError
+from iceberg.writing import copied
+from schemas import EVENT_TIME, FeatureView, HeadwaterError
 
 _AT_ONCE = 500
 """Entities that move in one step of Redis, which answers nobody else meanwhile."""
@@ -167,7 +169,7 @@ def roll_back(
         if _state(table, replay) != _ROLLED_BACK:  # a command that was killed had come this far
             _check_newest(journal, table, view.name, replay)
     journal.set_state(replay, "rolling back")
-    rows = _switch_tables(catalog, views, replay, _ROLLED_BACK, _rolled_back)
+    rows = _switch_tables(catalog, views, replay, _ROLLED_BACK, partial(_rolled_back, {}))
     entities = _switch_values(online, project, views, replay, _ROLL_BACK, _UNDO)
     journal.set_state(replay, "rolled back")
     return {view.name: Moved(rows[view.name], entities[view.name]) for view in views}
@@ -244,8 +246,14 @@ def _promoted(table: Table, view: str, replay: Replay) -> tuple[Transaction, int
     return transaction, sum(file.record_count for file in files.values())
 
 
-def _rolled_back(table: Table, view: str, replay: Replay) -> tuple[Transaction, int]:
-    """The promotion's change of files undone; rows, where files were rewritten since."""
+def _rolled_back(
+    kept: dict[str, list[DataFile]], table: Table, view: str, replay: Replay
+) -> tuple[Transaction, int]:
+    """The promotion's change of files undone; rows, where files were rewritten since.
+
+    `kept` has the rows of before, by view: what took long is not done again where it must be tried
+    again, since a job has committed in between.
+    """
     there = _promotion(table, view, replay)
     before, promoted = there.before, there.promoted
     old, new, now = (_files(table, snapshot) for snapshot in (before, promoted, None))
@@ -258,9 +266,18 @@ def _rolled_back(table: Table, view: str, replay: Replay) -> tuple[Transaction, 
                 change.append_data_file(old[path])
         rows = sum(old[path].record_count for path in old.keys() - new.keys())
     else:
-        wanted = _rows_before(table, view, replay, before, promoted)
-        transaction.overwrite(wanted, replay.within(view))
-        rows = wanted.num_rows
+        placed = table.snapshot_by_id(promoted)
+        assert placed is not None
+        since = f"{replay.within(view)} and {AVAILABLE_AT} > '{replay.iso(placed.timestamp_ms)}'"
+        newer = table.scan(row_filter=since)
+        if view not in kept:
+            kept[view] = _rows_before(table, view, replay, before)
+        back = kept[view] + copied(table, newer, newer.plan_files())
+        transaction.delete(replay.within(view))
+        with transaction.update_snapshot().fast_append() as append:
+            for file in back:
+                append.append_data_file(file)
+        rows = sum(file.record_count for file in back)
     for tag in replay.tags:
         if tag in table.refs():
             ManageSnapshots(transaction).remove_tag(tag).commit()
@@ -339,15 +356,28 @@ def _check_newest(journal: Journal, table: Table, view: str, replay: Replay) -> 
     )
 
 
-def _rows_before(table: Table, view: str, replay: Replay, before: int, promoted: int) -> pa.Table:
-    """What the span held before the promotion, and what live wrote since."""
-    within = replay.within(view)
-    promoted_at = table.snapshot_by_id(promoted).timestamp_ms  # type: ignore[union-attr]
-    old = table.scan(row_filter=within, snapshot_id=before).to_arrow()
-    since = f"{within} and {AVAILABLE_AT} > '{replay.iso(promoted_at)}'"
-    newer = table.scan(row_filter=since).to_arrow()
-    # Files may differ in how wide a string they were written with.
-    return pa.concat_tables([old, newer.cast(old.schema)])
+def _rows_before(table: Table, view: str, replay: Replay, before: int) -> list[DataFile]:
+    """What the span held before the promotion: files as they were, and what it takes of others."""
+    whole: list[DataFile] = []
+    partly: list[FileScanTask] = []
+    scan = table.scan(row_filter=replay.within(view), snapshot_id=before)
+    for task in scan.plan_files():
+        if _lies_within(table, task.file, view, replay):
+            whole.append(task.file)
+        else:
+            partly.append(task)
+    return whole + copied(table, scan, partly)
+
+
+def _lies_within(table: Table, file: DataFile, view: str, replay: Replay) -> bool:
+    if replay.keys:
+        return False
+    try:
+        first, last = bounds(table.schema(), file, EVENT_TIME)
+    except ValueError:
+        return False
+    end = replay.ends.get(view, replay.end)
+    return first >= replay.start * 1000 and (end is None or last < end * 1000)
 
 
 def _files(table: Table, snapshot: int | None) -> dict[str, DataFile]:
