@@ -13,7 +13,7 @@ on the same topic, as a note: a record with a header `note` and a JSON list of i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +31,8 @@ AGAIN = "headwater.dead"
 
 _SECONDS = 10
 _NOTES = 5000
+_BYTES = 64 << 20
+_GONE = -1
 _STATES = ("open", "sending", "replayed", "purged")
 
 
@@ -55,8 +57,8 @@ class Letter:
 
     state: str = "open"
     payload: bytes | None = None
-    place: int = -1
-    """The letter's own offset on the dead topic."""
+    place: int = _GONE
+    """The letter's own offset on the dead topic, if it is still there."""
 
     @property
     def id(self) -> str:
@@ -77,36 +79,50 @@ class DeadLetters:
         self._log = Log(access)
         self.topics = tuple(topics)
 
-    def read(self, topic: str, payloads: bool = False) -> list[Letter]:
-        """All letters of a topic, each once, in the order in which they first came."""
-        return list(self._fold(topic, payloads)[0].values())
+    def read(self, topic: str) -> list[Letter]:
+        """All letters of a topic without their payloads, each once, as they first came."""
+        return list(self._fold(topic)[0].values())
 
     def find(self, id_: str) -> Letter:
         """The letter of that id, payload included; UnknownLetter if there is none."""
+        topic = self.topic_of(id_)
+        letters, _ = self._fold(topic)
+        (letter,) = _chosen([id_], letters)
+        return next(self.with_payloads(topic, [letter]), letter)
+
+    def with_payloads(self, topic: str, letters: Iterable[Letter]) -> Iterator[Letter]:
+        """Letters of a topic as they lie there, without those whose payload is gone.
+
+        One after the other: all payloads at once may not fit the memory.
+        """
+        left = {letter.place: letter for letter in letters if letter.place != _GONE}
+        if not left:
+            return
+        for message in self._log.messages(dead_topic(topic), {0: min(left)}):
+            if letter := left.pop(message.offset() or 0, None):
+                yield replace(letter, payload=message.value())
+            if not left:
+                return
+
+    def topic_of(self, id_: str) -> str:
+        """The topic of a letter's record; UnknownLetter if it is none of these."""
         topic = id_.rsplit("/", 2)[0]
         if topic not in self.topics:
             raise UnknownLetter(f"no dead letter {id_!r}: topics are {', '.join(self.topics)}")
-        found = {letter.id: letter for letter in self.read(topic, payloads=True)}
-        if id_ not in found:
-            raise UnknownLetter(f"no dead letter {id_!r}")
-        return found[id_]
+        return topic
 
-    def replay(self, topic: str, wanted: Iterable[Letter]) -> int:
+    def replay(self, topic: str, ids: Collection[str]) -> int:
         """Send letters to their topic again, each to its own partition; how many were sent.
 
         Those replayed or purged before are left alone. Interrupted, the next run finds on the
-        topic which letters had been sent already.
+        topic which letters had been sent already. UnknownLetter if one is not there.
         """
-        letters, ends = self._fold(topic, payloads=True)
-        ids = [letter.id for letter in wanted]
-        for id_ in ids:
-            if id_ not in letters:
-                raise UnknownLetter(f"no dead letter {id_!r}")
-        chosen = [letters[id_] for id_ in ids if letters[id_].state in ("open", "sending")]
-        begun = [letter.id for letter in chosen if letter.state == "sending"]
+        letters, ends = self._fold(topic)
+        chosen = [x for x in _chosen(ids, letters) if x.state in ("open", "sending")]
+        begun = any(letter.state == "sending" for letter in chosen)
         there = self._sent_already(topic, ends) if begun else set()
         sent = 0
-        for batch in _batches(chosen, _NOTES):
+        for batch in _batches(self.with_payloads(topic, chosen)):
             missing = [letter for letter in batch if letter.id not in there]
             self._note(topic, "sending", missing, {"ends": self._log.ends(topic)})
             self._send(
@@ -125,17 +141,17 @@ class DeadLetters:
         """
         letters = self.read(topic)
         going = []
-        for letter in sorted((x for x in letters if x.place >= 0), key=lambda x: x.place):
+        for letter in sorted((x for x in letters if x.place != _GONE), key=lambda x: x.place):
             if before is not None and letter.time >= before:
                 break
             going.append(letter)
         if not going:
             return 0
         end = going[-1].place + 1
-        for batch in _batches(going, _NOTES):
+        for batch in _batches(going):
             self._note(topic, "purged", batch)
         # Purged before: their notes may stand where Kafka now removes.
-        for batch in _batches([x for x in letters if x.state == "purged"], _NOTES):
+        for batch in _batches(x for x in letters if x.state == "purged"):
             self._note(topic, "purged", batch)
         admin = AdminClient(self._access.librdkafka())
         where = TopicPartition(dead_topic(topic), 0, end)
@@ -143,7 +159,7 @@ class DeadLetters:
             future.result()
         return len(going)
 
-    def _fold(self, topic: str, payloads: bool) -> tuple[dict[str, Letter], list[dict[str, int]]]:
+    def _fold(self, topic: str) -> tuple[dict[str, Letter], list[dict[str, int]]]:
         """Letters by id, and the topic's ends before each replay that was begun."""
         letters: dict[str, Letter] = {}
         ends: list[dict[str, int]] = []
@@ -168,7 +184,6 @@ class DeadLetters:
                 int(headers["offset"]),
                 headers["reason"].decode("utf-8", "replace"),
                 message.timestamp()[1],
-                payload=message.value() if payloads else None,
                 place=message.offset() or 0,
             )
             known = letters.get(letter.id, letter)
@@ -225,11 +240,27 @@ class DeadLetters:
             raise KafkaUnavailable(f"Kafka at {self._access.bootstrap}: {reason}")
 
 
+def _chosen(ids: Collection[str], letters: Mapping[str, Letter]) -> list[Letter]:
+    for id_ in ids:
+        if id_ not in letters:
+            raise UnknownLetter(f"no dead letter {id_!r}")
+    return [letters[id_] for id_ in dict.fromkeys(ids)]
+
+
 def _headers(message: Message) -> dict[str, bytes]:
     found: Any = message.headers() or ()  # its annotation leaves out what it is
     return {name: value or b"" for name, value in found}
 
 
-def _batches(letters: list[Letter], size: int) -> Iterator[list[Letter]]:
-    for first in range(0, len(letters), size):
-        yield letters[first : first + size]
+def _batches(letters: Iterable[Letter]) -> Iterator[list[Letter]]:
+    """As many as one note names, and fit the memory."""
+    batch: list[Letter] = []
+    size = 0
+    for letter in letters:
+        batch.append(letter)
+        size += len(letter.payload or b"")
+        if len(batch) == _NOTES or size >= _BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, datetime
 
 import click
@@ -125,17 +125,14 @@ def replay(
     """
     if not (letter_ids or topic or reason or everything):
         raise click.UsageError("name letters, or choose them by --topic, --reason or --all")
-    sent = {}
-    if letter_ids:
-        letters = _letters()
-        chosen = [letters.find(id_) for id_ in letter_ids]
-        for name in dict.fromkeys(letter.topic for letter in chosen):
-            sent[name] = letters.replay(name, [x for x in chosen if x.topic == name])
-    else:
-        letters = _letters(topic)
+    letters = _letters(topic)
+    chosen: dict[str, list[str]] = defaultdict(list)
+    for id_ in letter_ids:
+        chosen[letters.topic_of(id_)].append(id_)
+    if not letter_ids:
         for name in letters.topics:
-            wanted = [x for x in letters.read(name) if _is(x, reason)]
-            sent[name] = letters.replay(name, wanted)
+            chosen[name] = [x.id for x in letters.read(name) if _is(x, reason)]
+    sent = {name: letters.replay(name, ids) for name, ids in chosen.items()}
     if as_json:
         click.echo(json.dumps({"sent": sent}))
     else:
