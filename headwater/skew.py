@@ -8,7 +8,7 @@ compared with the row that training reads: the one of that key and event time in
 from __future__ import annotations
 
 import json
-import random
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +20,10 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from connectors.access import KafkaAccess
 from connectors.late import late_rows
-from headwater.recompute import Event, Scalar, matches, recompute, same
+from headwater.recompute import Event, Scalar, matches, recompute, same, window_start
 from iceberg.catalog import ARCHIVE, NAMESPACE
 from iceberg.filters import between, instant, of_keys
+from iceberg.offline import spilling_database
 from iceberg.reading import batches
 from iceberg.tables import AVAILABLE_AT
 from schemas import EVENT_TIME, EventStream, FeatureView, HeadwaterError, Repository
@@ -30,6 +31,18 @@ from schemas.served import served_stream
 
 Key = tuple[Scalar, ...]
 _EXAMPLES = 5
+_BEGINNING = -62_135_596_800_000
+"""Of the calendar, milliseconds since 1970 UTC."""
+
+_MEMORY = "512MB"
+_SAMPLE = """
+SELECT view, entity, epoch_ms(value_time), answered, min(trace_id)
+FROM served WHERE value_time IS NOT NULL
+GROUP BY view, entity, value_time, answered
+QUALIFY row_number() OVER (
+  PARTITION BY view ORDER BY hash(entity, value_time, answered, $seed)) <= $sample
+ORDER BY view
+"""
 
 
 class SkewError(HeadwaterError):
@@ -106,7 +119,7 @@ class Skew:
         Of each view's different answers `sample` at the most, taken at random. SkewError if none
         was logged.
         """
-        answers = self._answers(start, end)
+        answers = self._answers(start, end, sample, seed)
         if not answers:
             raise SkewError(
                 "no answer was logged in that time: the API logs the share HEADWATER_FEATURE_LOG"
@@ -114,10 +127,8 @@ class Skew:
             )
         known = {view.name: view for view in self._repository.views}
         report: dict[str, ViewSkew] = {}
-        for name in sorted(answers):
+        for name, chosen in answers.items():
             found = report[name] = ViewSkew()
-            different = answers[name]
-            chosen = random.Random(seed).sample(different, min(sample, len(different)))
             if name not in known:
                 found.unknown = len(chosen)
                 continue
@@ -128,7 +139,10 @@ class Skew:
                 self._against_rows(view, chosen, found)
         return report
 
-    def _answers(self, start: int | None, end: int | None) -> dict[str, list[Answered]]:
+    def _answers(
+        self, start: int | None, end: int | None, sample: int, seed: int
+    ) -> dict[str, list[Answered]]:
+        """Some of each view's different answers, by view."""
         stream = served_stream(self._repository.name)
         try:
             table = self._catalog.load_table(f"{ARCHIVE}.{stream.name}")
@@ -136,40 +150,42 @@ class Skew:
             raise SkewError(
                 f"there is no table {ARCHIVE}.{stream.name}: run `headwater apply`"
             ) from None
-        scan = table.scan(selected_fields=("trace_id", "view", "entity", "value_time", "answered"))
-        found: dict[str, dict[tuple[Key, int, str], Answered]] = defaultdict(dict)
+        columns = ("trace_id", "view", "entity", "value_time", "answered")
+        scan = between(table.scan(selected_fields=columns), start, end)
+        with spilling_database(_MEMORY) as database:
+            database.register("served", batches(scan))
+            rows = database.execute(_SAMPLE, {"seed": seed, "sample": sample}).fetchall()
+            database.unregister("served")
         keys = {view.name: view.keys for view in self._repository.views}
-        for batch in batches(between(scan, start, end)):
-            for row in batch.to_pylist():
-                if row["value_time"] is None:
-                    continue  # there was no value
-                entity = json.loads(row["entity"])
-                key = tuple(entity[name] for name in keys.get(row["view"], entity))
-                at = _milliseconds(row["value_time"])
-                found[row["view"]].setdefault(
-                    (key, at, row["answered"]),
-                    Answered(row["view"], key, at, json.loads(row["answered"]), row["trace_id"]),
-                )
-        return {view: list(answers.values()) for view, answers in found.items()}
+        found: dict[str, list[Answered]] = defaultdict(list)
+        for view, entity, at, answered, trace_id in rows:
+            told = json.loads(entity)
+            key = tuple(told[name] for name in keys.get(view, told))
+            found[view].append(Answered(view, key, at, json.loads(answered), trace_id))
+        return found
 
     def _against_events(
         self, view: FeatureView, stream: EventStream, chosen: Sequence[Answered], found: ViewSkew
     ) -> None:
+        keys = {one.key for one in chosen}
+        written = {tuple(map(str, key)) for key in keys}
         late = Counter(
-            (tuple(row.entity[name] for name in view.keys), row.event_time)
+            (place, row.event_time)
             for row in late_rows(self._kafka, stream)
             if row.view == view.name
+            and (place := tuple(row.entity[x] for x in view.keys)) in written
         )
         events: dict[Key, list[Event]] = defaultdict(list)
+        since = min((_since(view, one.at) for one in chosen), default=0)
         until = max((one.at for one in chosen), default=0)
-        for event in self._events(view, stream, {one.key for one in chosen}, until):
+        for event in self._events(view, stream, keys, since, until):
             key = tuple(event[name] for name in view.keys)
-            time = event[EVENT_TIME]
-            assert isinstance(time, int)
-            if late[place := (tuple(map(str, key)), time)]:
-                late[place] -= 1
+            if late[known := (tuple(map(str, key)), _time(event))]:
+                late[known] -= 1
                 continue
             events[key].append(event)
+        for of_key in events.values():
+            of_key.sort(key=_time)
         by_name = {feature.name: feature for feature in view.features}
         for one in chosen:
             names = [name for name in one.values if name in by_name]
@@ -177,22 +193,24 @@ class Skew:
                 found.unknown += 1
                 continue
             found.answers += 1
+            of_key = events[one.key]
+            first = bisect_left(of_key, _since(view, one.at), key=_time)
+            seen = of_key[first : bisect_right(of_key, one.at, key=_time)]
             # Of the whole view: which of two events of one time is the newest is told by all that
             # it reads of them.
-            exact = recompute(view, events[one.key], one.at)
+            exact = recompute(view, seen, one.at)
             for name in names:
-                is_right = matches(by_name[name], one.values[name], exact[name], events[one.key])
+                is_right = matches(by_name[name], one.values[name], exact[name], seen)
                 _count(found, view, one, name, exact[name], is_right)
 
     def _events(
-        self, view: FeatureView, stream: EventStream, keys: set[Key], until: int
+        self, view: FeatureView, stream: EventStream, keys: set[Key], since: int, until: int
     ) -> Iterator[Event]:
-        """The archived events of those entities, up to an instant."""
+        """The archived events of those entities, from an instant up to another, both included."""
         table = self._catalog.load_table(f"{ARCHIVE}.{stream.name}")
         names = (EVENT_TIME, *(column.name for column in stream.columns))
         scan = table.scan(of_keys(view.keys, keys), selected_fields=names)
-        scan = scan.filter(f"{EVENT_TIME} <= '{instant(until)}'")
-        for batch in batches(scan):
+        for batch in batches(between(scan, since, until + 1)):
             for row in batch.to_pylist():
                 if tuple(row[name] for name in view.keys) in keys:
                     yield {name: _plain(value) for name, value in row.items()}
@@ -216,6 +234,18 @@ class Skew:
             for name in names:
                 expected = _plain(row[name])
                 _count(found, view, one, name, expected, same(one.values[name], expected))
+
+
+def _since(view: FeatureView, at: int) -> int:
+    """No event before it plays a part in the view's values at an instant."""
+    windows = [feature.window for feature in view.features]
+    return min(_BEGINNING if window is None else window_start(window, at) for window in windows)
+
+
+def _time(event: Event) -> int:
+    time = event[EVENT_TIME]
+    assert isinstance(time, int)
+    return time
 
 
 def _count(

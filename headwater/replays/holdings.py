@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
+
+import redis
 
 from headwater.replays.context import Context
 from headwater.replays.journal import Replay
@@ -12,6 +16,8 @@ from iceberg.archive import release
 from iceberg.catalog import NAMESPACE, branch_files, drop_branch
 
 _SAMPLED_KEYS = 200
+_AT_ONCE = 1000
+_Each = Callable[[redis.Redis, list[bytes]], None]
 
 
 @dataclass(frozen=True)
@@ -37,49 +43,53 @@ class Holdings:
 
     def of(self, replay: Replay) -> Freed:
         """What dropping a replay would free."""
-        tables = self._context.tables
-        on_disk = 0
-        for view in replay.views:
-            table = tables.load_table(f"{NAMESPACE}.{view}")
-            if mark(replay) not in table.properties:
-                on_disk += sum(branch_files(table, replay.branch).values())
-        kept = self._context.checkpoints(replay).glob("**/*")
-        on_disk += sum(path.stat().st_size for path in kept if path.is_file())
-        keys, in_memory = 0, 0
-        with self._context.online() as online:
-            sizes: list[int] = []
-            for key in online.scan_iter(match=self._keys(replay), count=1000):
-                keys += 1
-                if len(sizes) < _SAMPLED_KEYS:
-                    sizes.append(int(online.memory_usage(key) or 0))
-            in_memory = round(keys * sum(sizes) / len(sizes)) if sizes else 0
-        return Freed(replay.id, replay.state, keys, in_memory, on_disk)
+        return self._freed(replay, self._on_disk(replay), _look)
 
     def drop(self, replay: Replay) -> Freed:
         """Remove all of it; what that has freed. None of its jobs may run."""
-        freed = self.of(replay)
         tables = self._context.tables
+        on_disk = self._on_disk(replay)
         for name in replay.views:
             table = tables.load_table(f"{NAMESPACE}.{name}")
             taken_over = mark(replay) in table.properties
             drop_branch(table, replay.branch, replay.tags, delete_files=not taken_over)
         release(tables, replay.read)
-        self._drop_keys(replay)
+        with self._context.online() as online:
+            online.delete(replay.pace(self._context.repository.name))
+        freed = self._freed(replay, on_disk, _unlink)
         shutil.rmtree(self._context.checkpoints(replay), ignore_errors=True)
         return freed
 
-    def _drop_keys(self, replay: Replay) -> None:
+    def _on_disk(self, replay: Replay) -> int:
+        on_disk = 0
+        for view in replay.views:
+            table = self._context.tables.load_table(f"{NAMESPACE}.{view}")
+            if mark(replay) not in table.properties:
+                on_disk += sum(branch_files(table, replay.branch).values())
+        kept = self._context.checkpoints(replay).glob("**/*")
+        return on_disk + sum(path.stat().st_size for path in kept if path.is_file())
+
+    def _freed(self, replay: Replay, on_disk: int, each: _Each) -> Freed:
+        """In one pass through Redis, which takes as long as it has keys."""
+        keys, sizes = 0, list[int]()
         with self._context.online() as online:
-            online.delete(replay.pace(self._context.repository.name))
-            keys = []
-            for key in online.scan_iter(match=self._keys(replay), count=1000):
-                keys.append(key)
-                if len(keys) == 1000:
-                    online.unlink(*keys)
-                    keys = []
-            if keys:
-                online.unlink(*keys)
+            there = iter(online.scan_iter(match=self._keys(replay), count=_AT_ONCE))
+            while some := list(islice(there, _AT_ONCE)):
+                keys += len(some)
+                left = max(0, _SAMPLED_KEYS - len(sizes))
+                sizes += [int(online.memory_usage(key) or 0) for key in some[:left]]
+                each(online, some)
+        in_memory = round(keys * sum(sizes) / len(sizes)) if sizes else 0
+        return Freed(replay.id, replay.state, keys, in_memory, on_disk)
 
     def _keys(self, replay: Replay) -> bytes:
         """The pattern of its Redis keys, and of what a promotion keeps to be taken back."""
         return b"*" + replay.version(self._context.repository.name).encode() + b"*"
+
+
+def _look(_online: redis.Redis, _keys: list[bytes]) -> None:
+    pass
+
+
+def _unlink(online: redis.Redis, keys: list[bytes]) -> None:
+    online.unlink(*keys)
