@@ -78,7 +78,16 @@ final class Engine {
 
   /** Refuses the state of another spec, whose words would mean something else. */
   void check(KeyState state) {
-    if (state.fingerprint != spec.fingerprint) {
+    check(state.fingerprint);
+  }
+
+  int fingerprint() {
+    return spec.fingerprint;
+  }
+
+  /** The same, of what a state was written with. */
+  void check(int fingerprint) {
+    if (fingerprint != spec.fingerprint) {
       throw new FlinkRuntimeException(
           "rolling: the state was written by a call with other features, columns or windows. "
               + "A changed spec is a changed state: give the call a new uid and replay.");
@@ -87,6 +96,11 @@ final class Engine {
 
   /** Keeps what features read of a row until its time is handled. */
   void buffer(KeyState state, RowData row, long time) {
+    state.append(read(row, time));
+  }
+
+  /** What features read of a row. */
+  BufferedRow read(RowData row, long time) {
     Spec.Column[] columns = spec.columns;
     long nulls = 0;
     long[] values = new long[columns.length];
@@ -108,7 +122,7 @@ final class Engine {
         spec.trace < 0 || row.isNullAt(spec.trace)
             ? null
             : RowTrace.read(row.getString(spec.trace));
-    state.append(new BufferedRow(time, nulls, values, strings, trace));
+    return new BufferedRow(time, nulls, values, strings, trace);
   }
 
   /**

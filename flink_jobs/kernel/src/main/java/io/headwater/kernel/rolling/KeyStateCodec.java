@@ -31,7 +31,9 @@ final class KeyStateCodec {
   private static final int HAS_TRACE = 2;
   private static final byte STRING = 0;
 
-  /** Where the timer stands: after the version, the fingerprint and what was handled. */
+  /** Where what was handled stands: after the version and the fingerprint. */
+  private static final int HANDLED = 5;
+
   private static final int TIMER = 13;
 
   private static final VarHandle LONG =
@@ -60,6 +62,11 @@ final class KeyStateCodec {
   /** The timer of a written state, of version 3 or later. */
   static long timer(byte[] bytes, int from) {
     return (long) LONG.get(bytes, from + TIMER);
+  }
+
+  /** What was handled of a written state. */
+  static long handled(byte[] bytes, int from) {
+    return (long) LONG.get(bytes, from + HANDLED);
   }
 
   static KeyState read(DataInputDeserializer in) {
@@ -91,21 +98,24 @@ final class KeyStateCodec {
     }
     out.writeInt(state.endRow - state.firstRow);
     for (int i = state.firstRow; i < state.endRow; i++) {
-      BufferedRow row = state.rows[i];
-      out.writeLong(row.time);
-      out.writeLong(row.nulls);
-      out.writeByte(row.values.length);
-      writeLongs(row.values, 0, row.values.length, out);
-      out.writeByte((row.strings != null ? HAS_STRINGS : 0) | (row.trace != null ? HAS_TRACE : 0));
-      if (row.strings != null) {
-        for (StringData string : row.strings) {
-          writeString(string, out);
-        }
+      writeRow(state.rows[i], out);
+    }
+  }
+
+  static void writeRow(BufferedRow row, DataOutputView out) throws IOException {
+    out.writeLong(row.time);
+    out.writeLong(row.nulls);
+    out.writeByte(row.values.length);
+    writeLongs(row.values, 0, row.values.length, out);
+    out.writeByte((row.strings != null ? HAS_STRINGS : 0) | (row.trace != null ? HAS_TRACE : 0));
+    if (row.strings != null) {
+      for (StringData string : row.strings) {
+        writeString(string, out);
       }
-      if (row.trace != null) {
-        writeString(StringData.fromString(row.trace.parent()), out);
-        out.writeLong(row.trace.readAt());
-      }
+    }
+    if (row.trace != null) {
+      writeString(StringData.fromString(row.trace.parent()), out);
+      out.writeLong(row.trace.readAt());
     }
   }
 
@@ -161,7 +171,7 @@ final class KeyStateCodec {
     return state;
   }
 
-  private static BufferedRow readRow(DataInputView in) throws IOException {
+  static BufferedRow readRow(DataInputView in) throws IOException {
     long time = in.readLong();
     long nulls = in.readLong();
     long[] values = new long[in.readUnsignedByte()];

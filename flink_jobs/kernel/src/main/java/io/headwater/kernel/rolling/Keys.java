@@ -1,5 +1,7 @@
 package io.headwater.kernel.rolling;
 
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.util.function.Consumer;
 import java.util.function.LongConsumer;
 import org.apache.flink.core.memory.DataInputDeserializer;
@@ -77,6 +79,58 @@ final class Keys {
       timer.accept(time);
     }
     return true;
+  }
+
+  Waiting newWaiting() {
+    return new Waiting(engine.fingerprint());
+  }
+
+  /** Refuses rows that another spec left waiting. */
+  void check(Waiting waiting) {
+    engine.check(waiting.fingerprint);
+  }
+
+  /** Whether {@link #add} would refuse a row. */
+  boolean isHandled(Shard shard, RowData input, long time) {
+    key.write(input, out);
+    int slot = shard.find(out.getSharedBuffer(), out.length());
+    return slot >= 0 && time <= shard.load(slot, in).handled;
+  }
+
+  /** Writes a row with its key, for {@link #add(Shard, byte[])}. */
+  void write(RowData input, long time, DataOutputSerializer to) {
+    key.write(input, out);
+    try {
+      to.writeInt(out.length());
+      to.write(out.getSharedBuffer(), 0, out.length());
+      KeyStateCodec.writeRow(engine.read(input, time), to);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  /** Keeps rows that were written one after the other. */
+  void add(Shard shard, byte[] written) {
+    DataInputDeserializer rows = new DataInputDeserializer(written);
+    try {
+      while (rows.available() > 0) {
+        byte[] key = new byte[rows.readInt()];
+        rows.readFully(key);
+        BufferedRow row = KeyStateCodec.readRow(rows);
+        int slot = shard.find(key, key.length);
+        KeyState state = slot < 0 ? engine.newState() : shard.load(slot, in);
+        engine.check(state);
+        state.append(row);
+        state.timer = Math.min(state.timer, row.time);
+        if (slot < 0) {
+          shard.add(key, key.length, state);
+        } else {
+          shard.keep(slot, state);
+        }
+      }
+    } catch (IOException e) {
+      throw new UncheckedIOException("rolling: cannot read rows that wait", e);
+    }
   }
 
   /** Handles what is due up to the watermark; the shard may be empty afterwards. */

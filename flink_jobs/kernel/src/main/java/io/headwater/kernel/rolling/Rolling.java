@@ -6,6 +6,7 @@ import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.List;
 import java.util.Optional;
+import javax.annotation.Nullable;
 import org.apache.flink.metrics.Counter;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.ValidationException;
@@ -69,6 +70,9 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
   private final int shards;
 
   private transient Keys keys;
+
+  /** Where the backend is none that keeps objects. */
+  @Nullable private transient Apart apart;
 
   /** The one key of the map state, which gives objects without a conversion at each call. */
   private transient Object one;
@@ -146,6 +150,7 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
   public void open(FunctionContext context) {
     one = isSharded() ? (Object) 1L : (Object) 1;
     keys = new Keys(spec, shards, FEW);
+    apart = shards == Shards.OF_EACH ? new Apart(keys) : null;
     out = new GenericRowData(1);
     lateRows = context.getMetricGroup().counter("lateRows");
   }
@@ -159,6 +164,12 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
     long time = hasTime ? input.getTimestamp(spec.time, 3).getMillisecond() : KeyState.NEVER;
     if (!hasTime || watermark != null && time <= watermark) {
       late(input);
+      return;
+    }
+    if (apart != null) {
+      if (!apart.add(states, input, time, clock::registerOnTime)) {
+        late(input);
+      }
       return;
     }
     StoredState stored = states.get(one);
@@ -187,13 +198,17 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
   /** Handles what is due in a shard; called by Flink when the watermark passes a timer. */
   public void onTimer(OnTimerContext context, MapView<Object, StoredState> states)
       throws Exception {
+    TimeContext<Long> clock = context.timeContext(Long.class);
+    if (apart != null) {
+      apart.advance(states, clock.currentWatermark(), this::emit, clock::registerOnTime);
+      return;
+    }
     StoredState stored = states.get(one);
     if (stored == null) {
       return;
     }
     Shard shard = stored.shard();
     keys.check(shard);
-    TimeContext<Long> clock = context.timeContext(Long.class);
     keys.advance(shard, clock.currentWatermark(), this::emit, clock::registerOnTime);
     if (shard.size() == 0) {
       states.clear();

@@ -86,6 +86,21 @@ final class Shard {
     return size;
   }
 
+  /** The last instant that was handled for any key. */
+  long handled() {
+    long handled = KeyState.NEVER;
+    for (int slot = 0; slot < size; slot++) {
+      int state = at[slot] + KEY + word(at[slot] + KEY_LENGTH);
+      handled =
+          Math.max(
+              handled,
+              objects[slot] != null
+                  ? objects[slot].handled
+                  : KeyStateCodec.handled(records, state));
+    }
+    return handled;
+  }
+
   /** When a key is due. */
   long due(int slot) {
     return due[slot];

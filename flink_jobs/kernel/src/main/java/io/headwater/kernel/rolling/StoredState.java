@@ -1,7 +1,7 @@
 package io.headwater.kernel.rolling;
 
 /**
- * A shard as Flink sees it: a structured type with one field of bytes.
+ * A shard as Flink sees it, or what belongs to it: a structured type with one field of bytes.
  *
  * <p>The heap backend keeps this object, so that the state is changed in place and encoded only for
  * snapshots. RocksDB encodes and decodes it at each access. (A RAW type would say the same, but
@@ -17,6 +17,10 @@ public final class StoredState {
 
   StoredState(Shard shard) {
     this.shard = shard;
+  }
+
+  StoredState(byte[] encoded) {
+    this.encoded = encoded;
   }
 
   /** The shard, decoded at first use. */

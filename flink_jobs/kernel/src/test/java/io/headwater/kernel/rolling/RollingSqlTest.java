@@ -191,6 +191,14 @@ class RollingSqlTest {
     }
   }
 
+  /** Thousands of rows that wait, out of order: more than a shard has in it on RocksDB. */
+  @Test
+  void rowsThatWaitApartAreAsThoseThatWaitInTheShard() throws Exception {
+    String time = "n * 100 + MOD(n * 7919, 200) * 1000";
+    String query = SHARDED.formatted(SHARDED_SPEC);
+    assertEquals(run("hashmap", "1 h", time, query), run("rocksdb", "10 ms", time, query));
+  }
+
   /** Where what is grouped by is the same for all rows. */
   @Test
   void oneKeyAloneIsAShard() throws Exception {
@@ -263,6 +271,11 @@ class RollingSqlTest {
 
   private static List<String> run(String backend, String checkpointInterval, String query)
       throws Exception {
+    return run(backend, checkpointInterval, "n * 7000", query);
+  }
+
+  private static List<String> run(
+      String backend, String checkpointInterval, String time, String query) throws Exception {
     Configuration config = new Configuration();
     config.setString("execution.checkpointing.interval", checkpointInterval);
     TableEnvironment env = environment(backend, config);
@@ -270,13 +283,14 @@ class RollingSqlTest {
         """
         CREATE TABLE departures (
           n BIGINT,
-          event_time AS TO_TIMESTAMP_LTZ(n * 7000, 3),
+          event_time AS TO_TIMESTAMP_LTZ(%s, 3),
           origin AS 'K' || CAST(MOD(n * 7919, 5) AS STRING),
           carrier AS 'C' || CAST(n AS STRING),
           dep_delay AS CAST(MOD(n * 31, 97) AS DOUBLE) / 7,
           WATERMARK FOR event_time AS event_time - INTERVAL '5' MINUTE
         ) WITH ('connector' = 'datagen', 'rows-per-second' = '4000',
-          'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '4000')""");
+          'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '4000')"""
+            .formatted(time));
     env.executeSql(SHARDS);
     List<String> rows = rows(env, query);
     assertTrue(rows.size() > 4000, "rows, and decay after them");
