@@ -18,6 +18,10 @@ public final class StoredTimeline {
     this.timeline = timeline;
   }
 
+  StoredTimeline(byte[] encoded) {
+    this.encoded = encoded;
+  }
+
   /** The timeline, decoded at first use. */
   Timeline timeline() {
     if (timeline == null) {

@@ -1,7 +1,8 @@
 package io.headwater.kernel.joins;
 
 import io.headwater.kernel.planner.InternalRows;
-import io.headwater.kernel.planner.StateOfKey;
+import io.headwater.kernel.state.Backends;
+import io.headwater.kernel.state.StateOfKey;
 import java.io.Serializable;
 import java.util.ArrayList;
 import java.util.Comparator;
@@ -74,6 +75,9 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
 
   private final Columns columns;
 
+  /** Where the backend is none that keeps objects. */
+  private final boolean apart;
+
   private transient RowDataSerializer eventRows;
   private transient RowDataSerializer valueRows;
   private transient ProjectedRowData eventColumns;
@@ -102,11 +106,12 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
 
   /** Used by {@code CREATE FUNCTION}; the planner specializes it for each call. */
   public TemporalJoin() {
-    this(null);
+    this(null, false);
   }
 
-  private TemporalJoin(Columns columns) {
+  private TemporalJoin(Columns columns, boolean apart) {
     this.columns = columns;
+    this.apart = apart;
   }
 
   @Override
@@ -120,7 +125,8 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
             time(call),
             kept(call),
             rowType(fields(call, VERSIONS).subList(FIRST_VALUE, fields(call, VERSIONS).size())),
-            second.is(LogicalTypeRoot.BOOLEAN)));
+            second.is(LogicalTypeRoot.BOOLEAN)),
+        !Backends.keepsObjects(context.getConfiguration()));
   }
 
   @Override
@@ -205,6 +211,16 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
       throws Exception {
     TimeContext<Long> clock = context.timeContext(Long.class);
     long watermark = Objects.requireNonNullElse(clock.currentWatermark(), Long.MIN_VALUE);
+    if (apart) {
+      if (version == null) {
+        addApart(states, eventRows.toBinaryRow(event), watermark, clock);
+      } else {
+        Apart known = new Apart(states, fingerprint, fingerprintOfTypes);
+        add(known.timeline(), version, watermark);
+        known.keep(clock::registerOnTime);
+      }
+      return;
+    }
     StoredTimeline stored = states.get(ONE);
     if (stored == null) {
       stored = new StoredTimeline(new Timeline(fingerprint));
@@ -215,10 +231,7 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
       add(timeline, version, watermark);
     } else {
       BinaryRowData row = eventRows.toBinaryRow(event);
-      long time =
-          row.isNullAt(columns.time)
-              ? Long.MIN_VALUE
-              : row.getTimestamp(columns.time, 3).getMillisecond();
+      long time = time(row);
       if (time <= watermark) {
         emit(row, timeline.at(time));
         return;
@@ -226,6 +239,27 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
       timeline.addEvent(time, row.copy());
     }
     keep(states, stored, clock);
+  }
+
+  private void addApart(
+      MapView<Integer, StoredTimeline> states,
+      BinaryRowData row,
+      long watermark,
+      TimeContext<Long> clock)
+      throws Exception {
+    long time = time(row);
+    Apart known = new Apart(states, fingerprint, fingerprintOfTypes);
+    if (time <= watermark) {
+      emit(row, known.timeline().at(time));
+    } else {
+      known.add(time, row, clock::registerOnTime);
+    }
+  }
+
+  private long time(BinaryRowData row) {
+    return row.isNullAt(columns.time)
+        ? Long.MIN_VALUE
+        : row.getTimestamp(columns.time, 3).getMillisecond();
   }
 
   private void add(Timeline timeline, RowData version, long watermark) {
@@ -243,13 +277,18 @@ public final class TemporalJoin extends ProcessTableFunction<RowData>
   /** Emits the events that are due; called by Flink when the watermark passes a timer. */
   public void onTimer(OnTimerContext context, MapView<Integer, StoredTimeline> states)
       throws Exception {
+    TimeContext<Long> clock = context.timeContext(Long.class);
+    if (apart) {
+      new Apart(states, fingerprint, fingerprintOfTypes)
+          .advance(clock.currentWatermark(), this::emit, clock::registerOnTime);
+      return;
+    }
     StoredTimeline stored = states.get(ONE);
     if (stored == null) {
       return;
     }
     Timeline timeline = stored.timeline();
     timeline.check(fingerprint, fingerprintOfTypes);
-    TimeContext<Long> clock = context.timeContext(Long.class);
     timeline.advance(clock.currentWatermark(), this::emit);
     timeline.timer = Timeline.FOR_EVER;
     keep(states, stored, clock);

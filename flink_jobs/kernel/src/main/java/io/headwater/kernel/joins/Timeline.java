@@ -68,10 +68,14 @@ final class Timeline {
       fingerprint = columns;
     }
     if (version == VERSION_OF_TYPES || fingerprint != columns) {
-      throw new FlinkRuntimeException(
-          "temporal_join: the state was written by a call with other columns. "
-              + "Changed columns are a changed state: give the call a new uid and replay.");
+      throw ofOtherColumns();
     }
+  }
+
+  static FlinkRuntimeException ofOtherColumns() {
+    return new FlinkRuntimeException(
+        "temporal_join: the state was written by a call with other columns. "
+            + "Changed columns are a changed state: give the call a new uid and replay.");
   }
 
   /** Keeps an event until its time is due. Events come nearly in order. */
@@ -211,17 +215,20 @@ final class Timeline {
       throws IOException {
     out.writeInt(rows.size() - first);
     for (Timed timed : rows.subList(first, rows.size())) {
-      BinaryRowData row = timed.row;
       out.writeLong(timed.time);
       if (until) {
         out.writeLong(timed.until);
       }
-      out.writeShort(row == null ? -1 : row.getArity());
-      if (row != null) {
-        out.writeInt(row.getSizeInBytes());
-        out.write(
-            BinarySegmentUtils.getBytes(row.getSegments(), row.getOffset(), row.getSizeInBytes()));
-      }
+      write(timed.row, out);
+    }
+  }
+
+  private static void write(BinaryRowData row, DataOutputSerializer out) throws IOException {
+    out.writeShort(row == null ? -1 : row.getArity());
+    if (row != null) {
+      out.writeInt(row.getSizeInBytes());
+      out.write(
+          BinarySegmentUtils.getBytes(row.getSegments(), row.getOffset(), row.getSizeInBytes()));
     }
   }
 
@@ -231,16 +238,42 @@ final class Timeline {
     for (int i = 0; i < size; i++) {
       long time = in.readLong();
       long last = until ? in.readLong() : time;
-      int arity = in.readShort();
-      BinaryRowData row = null;
-      if (arity >= 0) {
-        row = new BinaryRowData(arity);
-        byte[] bytes = new byte[in.readInt()];
-        in.readFully(bytes);
-        row.pointTo(MemorySegmentFactory.wrap(bytes), 0, bytes.length);
-      }
-      rows.add(new Timed(time, last, row));
+      rows.add(new Timed(time, last, read(in)));
     }
     return rows;
+  }
+
+  private static BinaryRowData read(DataInputDeserializer in) throws IOException {
+    int arity = in.readShort();
+    if (arity < 0) {
+      return null;
+    }
+    BinaryRowData row = new BinaryRowData(arity);
+    byte[] bytes = new byte[in.readInt()];
+    in.readFully(bytes);
+    row.pointTo(MemorySegmentFactory.wrap(bytes), 0, bytes.length);
+    return row;
+  }
+
+  /** Writes an event for {@link #addEvents}. */
+  static void writeEvent(long time, BinaryRowData row, DataOutputSerializer out) {
+    try {
+      out.writeLong(time);
+      write(row, out);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  /** Keeps events that were written one after the other. */
+  void addEvents(byte[] written) {
+    DataInputDeserializer in = new DataInputDeserializer(written);
+    try {
+      while (in.available() > 0) {
+        addEvent(in.readLong(), read(in));
+      }
+    } catch (IOException e) {
+      throw new UncheckedIOException("temporal_join: cannot read events that wait", e);
+    }
   }
 }

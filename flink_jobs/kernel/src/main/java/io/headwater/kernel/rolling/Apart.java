@@ -1,5 +1,6 @@
 package io.headwater.kernel.rolling;
 
+import io.headwater.kernel.state.Waiting;
 import java.util.function.Consumer;
 import java.util.function.LongConsumer;
 import javax.annotation.Nullable;
@@ -7,32 +8,8 @@ import org.apache.flink.core.memory.DataOutputSerializer;
 import org.apache.flink.table.api.dataview.MapView;
 import org.apache.flink.table.data.RowData;
 
-/**
- * A shard in a backend that reads and writes it whole at each access, as RocksDB does.
- *
- * <p>Once it is large, the rows that come wait apart from it, in chunks of their own: a row costs
- * what it takes itself, and not all that its key holds. When the first row of a chunk is due, the
- * chunk's rows go to the shard. What a row has to know of the shard is in a {@link Waiting}, which
- * has the shard's place then.
- */
+/** A shard whose rows wait apart from it once it is large; see {@link Waiting}. */
 final class Apart {
-
-  /**
-   * Bytes of a shard from which on rows wait apart; below half of it they do no more. To read and
-   * write so much costs about as much as the seven accesses that it takes a row to wait apart.
-   */
-  private static final int LARGE = 16 << 10;
-
-  /** Where the shard is, or what waits apart from it. */
-  private static final Object FRONT = 1;
-
-  /** Where the shard is then. */
-  private static final Object BEHIND = 0;
-
-  private static final int FIRST_CHUNK = 2;
-
-  /** Bytes: what is read and written for each row against how many chunks there are. */
-  private static final int FULL = 4096;
 
   private final Keys keys;
   private final DataOutputSerializer out = new DataOutputSerializer(256);
@@ -44,51 +21,27 @@ final class Apart {
   /** Keeps a row, as {@link Keys#add} does. */
   boolean add(MapView<Object, StoredState> states, RowData input, long time, LongConsumer timer)
       throws Exception {
-    StoredState front = states.get(FRONT);
+    Bytes entries = new Bytes(states);
+    byte[] front = entries.get(Waiting.FRONT);
     Waiting waiting = waiting(front);
     if (waiting == null) {
       Shard shard = shard(front);
       if (!keys.add(shard, input, time, timer)) {
         return false;
       }
-      put(states, shard, null);
+      put(entries, shard, null, shard.timer);
       return true;
     }
     // Only where a restart has the watermark begin anew.
-    if (time <= waiting.handled && keys.isHandled(shard(states.get(BEHIND)), input, time)) {
+    if (time <= waiting.handled
+        && keys.isHandled(shard(entries.get(Waiting.BEHIND)), input, time)) {
       return false;
     }
     out.clear();
     keys.write(input, time, out);
-    boolean changed = append(states, waiting, time);
-    if (time < waiting.timer) {
-      waiting.timer = time;
+    if (waiting.add(entries, out, time)) {
       timer.accept(time);
-      changed = true;
     }
-    if (changed) {
-      states.put(FRONT, new StoredState(waiting.write()));
-    }
-    return true;
-  }
-
-  /**
-   * Puts the row that was written into the last chunk, or a new one; whether that is to be told.
-   */
-  private boolean append(MapView<Object, StoredState> states, Waiting waiting, long time)
-      throws Exception {
-    if (waiting.size() > 0) {
-      Object last = FIRST_CHUNK + waiting.last();
-      byte[] chunk = states.get(last).getEncoded();
-      if (chunk.length < FULL) {
-        byte[] longer = new byte[chunk.length + out.length()];
-        System.arraycopy(chunk, 0, longer, 0, chunk.length);
-        System.arraycopy(out.getSharedBuffer(), 0, longer, chunk.length, out.length());
-        states.put(last, new StoredState(longer));
-        return waiting.lower(time);
-      }
-    }
-    states.put(FIRST_CHUNK + waiting.add(time), new StoredState(out.getCopyOfBuffer()));
     return true;
   }
 
@@ -99,27 +52,19 @@ final class Apart {
       Consumer<RowData> emit,
       LongConsumer timer)
       throws Exception {
-    StoredState front = states.get(FRONT);
+    Bytes entries = new Bytes(states);
+    byte[] front = entries.get(Waiting.FRONT);
     Waiting waiting = waiting(front);
     if (waiting != null && waiting.timer > watermark) {
       return; // an earlier timer has done the work of this one
     }
-    Shard shard = shard(waiting == null ? front : states.get(BEHIND));
+    Shard shard = shard(waiting == null ? front : entries.get(Waiting.BEHIND));
     if (waiting == null && shard.timer > watermark) {
       return;
     }
     long next = KeyState.NEVER_DUE;
     if (waiting != null) {
-      for (int i = waiting.size() - 1; i >= 0; i--) {
-        if (waiting.earliest(i) <= watermark) {
-          Object chunk = FIRST_CHUNK + waiting.number(i);
-          keys.add(shard, states.get(chunk).getEncoded());
-          states.remove(chunk);
-          waiting.remove(i);
-        } else {
-          next = Math.min(next, waiting.earliest(i));
-        }
-      }
+      next = waiting.take(entries, watermark, rows -> keys.add(shard, rows));
     }
     keys.advance(shard, watermark, emit, due -> {});
     next = Math.min(next, shard.timer);
@@ -130,46 +75,46 @@ final class Apart {
     if (next != KeyState.NEVER_DUE) {
       timer.accept(next);
     }
-    if (waiting != null) {
-      waiting.timer = next;
-    }
-    put(states, shard, waiting);
+    put(entries, shard, waiting, next);
   }
 
-  /** Null where the shard is in front itself. */
   @Nullable
-  private Waiting waiting(@Nullable StoredState front) {
-    if (front == null || !Waiting.isWritten(front.getEncoded())) {
-      return null;
+  private Waiting waiting(@Nullable byte[] front) {
+    Waiting waiting = Waiting.of(front);
+    if (waiting != null) {
+      keys.check(waiting.fingerprint);
     }
-    Waiting waiting = Waiting.read(front.getEncoded());
-    keys.check(waiting);
     return waiting;
   }
 
-  private Shard shard(@Nullable StoredState stored) {
-    Shard shard = stored == null ? keys.newShard() : stored.shard();
+  private Shard shard(@Nullable byte[] written) {
+    Shard shard = written == null ? keys.newShard() : Shard.read(written);
     keys.check(shard);
     return shard;
   }
 
-  private void put(MapView<Object, StoredState> states, Shard shard, @Nullable Waiting waiting)
+  private void put(Bytes entries, Shard shard, @Nullable Waiting waiting, long timer)
       throws Exception {
-    StoredState written = new StoredState(shard.write());
-    int length = written.getEncoded().length;
-    if (waiting == null && length < LARGE) {
-      states.put(FRONT, written);
-    } else if (waiting != null && waiting.size() == 0 && length < LARGE / 2) {
-      states.remove(BEHIND);
-      states.put(FRONT, written);
-    } else {
-      if (waiting == null) {
-        waiting = keys.newWaiting();
-        waiting.timer = shard.timer;
-      }
-      waiting.handled = Math.max(waiting.handled, shard.handled());
-      states.put(BEHIND, written);
-      states.put(FRONT, new StoredState(waiting.write()));
+    byte[] written = shard.write();
+    Waiting.put(entries, written, waiting, keys.fingerprint(), timer, shard.handled());
+  }
+
+  private record Bytes(MapView<Object, StoredState> states) implements Waiting.Entries {
+
+    @Override
+    public byte[] get(int entry) throws Exception {
+      StoredState stored = states.get(entry);
+      return stored == null ? null : stored.getEncoded();
+    }
+
+    @Override
+    public void put(int entry, byte[] bytes) throws Exception {
+      states.put(entry, new StoredState(bytes));
+    }
+
+    @Override
+    public void remove(int entry) throws Exception {
+      states.remove(entry);
     }
   }
 }

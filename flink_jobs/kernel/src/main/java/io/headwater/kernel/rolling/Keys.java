@@ -81,13 +81,14 @@ final class Keys {
     return true;
   }
 
-  Waiting newWaiting() {
-    return new Waiting(engine.fingerprint());
+  /** Of the spec, by which {@link #check(int)} tells what another one wrote. */
+  int fingerprint() {
+    return engine.fingerprint();
   }
 
   /** Refuses rows that another spec left waiting. */
-  void check(Waiting waiting) {
-    engine.check(waiting.fingerprint);
+  void check(int fingerprint) {
+    engine.check(fingerprint);
   }
 
   /** Whether {@link #add} would refuse a row. */

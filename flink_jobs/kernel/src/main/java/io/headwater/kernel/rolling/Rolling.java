@@ -1,7 +1,7 @@
 package io.headwater.kernel.rolling;
 
 import io.headwater.kernel.planner.InternalRows;
-import io.headwater.kernel.planner.StateOfKey;
+import io.headwater.kernel.state.StateOfKey;
 import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.List;

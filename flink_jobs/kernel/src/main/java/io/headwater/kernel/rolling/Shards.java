@@ -1,8 +1,7 @@
 package io.headwater.kernel.rolling;
 
+import io.headwater.kernel.state.Backends;
 import org.apache.flink.configuration.ReadableConfig;
-import org.apache.flink.configuration.StateBackendOptions;
-import org.apache.flink.configuration.StateChangelogOptions;
 
 /** Over how many shards the keys of a view are spread. */
 final class Shards {
@@ -23,10 +22,7 @@ final class Shards {
 
   /** A backend that does not keep objects reads or writes a whole shard for each row. */
   static int of(ReadableConfig config) {
-    String backend = config.get(StateBackendOptions.STATE_BACKEND);
-    boolean heap =
-        backend.equalsIgnoreCase("hashmap") || backend.endsWith(".HashMapStateBackendFactory");
-    return heap && !config.get(StateChangelogOptions.ENABLE_STATE_CHANGE_LOG) ? ON_HEAP : OF_EACH;
+    return Backends.keepsObjects(config) ? ON_HEAP : OF_EACH;
   }
 
   static String told(int shards) {

@@ -1,4 +1,4 @@
-package io.headwater.kernel.planner;
+package io.headwater.kernel.state;
 
 import java.time.Duration;
 import java.util.LinkedHashMap;
