@@ -47,6 +47,9 @@ _VERSIONS = {
 DEAD_MESSAGE_BYTES = 2 << 20
 """A dead letter is its record and more: the largest that its topic takes."""
 
+LATE_MESSAGE_BYTES = 3 << 20
+"""A late row is a record's JSON within JSON, where a quote in a string takes twice the bytes."""
+
 _SQL = {
     Type.STRING: "STRING",
     Type.INT64: "BIGINT",
@@ -303,6 +306,7 @@ def late_ddl(stream: EventStream) -> str:
             "topic": late_topic(stream),
             "properties.bootstrap.servers": "${kafka}",
             "properties.transaction.timeout.ms": "${outage_ms}",
+            "properties.max.request.size": str(LATE_MESSAGE_BYTES),
             "format": "json",
             "json.timestamp-format.standard": "ISO-8601",
             "sink.delivery-guarantee": "exactly-once",

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from connectors.access import KafkaAccess
-from connectors.ddl import DEAD_MESSAGE_BYTES, captured_topic, dead_topic, late_topic
+from connectors.ddl import (
+    DEAD_MESSAGE_BYTES,
+    LATE_MESSAGE_BYTES,
+    captured_topic,
+    dead_topic,
+    late_topic,
+)
 from schemas import HeadwaterError, Repository
 
 if TYPE_CHECKING:
@@ -45,7 +51,8 @@ def topics(repository: Repository) -> dict[str, Topic]:
         captured_topic(table, repository.name): Topic(1) for table in repository.tables
     }
     letters = Topic(1, {"max.message.bytes": str(DEAD_MESSAGE_BYTES)})
-    late = {late_topic(stream): Topic(1) for stream in repository.streams}
+    rows = Topic(1, {"max.message.bytes": str(LATE_MESSAGE_BYTES)})
+    late = {late_topic(stream): rows for stream in repository.streams}
     return read | {dead_topic(name): letters for name in read} | late
 
 

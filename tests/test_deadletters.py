@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import Producer
 
 from connectors.deadletters import AGAIN, DeadLetters, UnknownLetter
+from connectors.late import late_rows
 from feature_repo.flights.repository import repository as flights
 from flink_jobs.replay import Reading, resumed_sql
 from flink_jobs.rest import FlinkCluster
@@ -97,6 +98,20 @@ def test_no_record_stopped_the_job(running, shop, sent):
     (job,) = (job for job in cluster.jobs() if job.name == "shop-purchases")
     assert job.state == "RUNNING"
     assert cluster.exception(job.id) == ""
+
+
+def test_a_late_event_that_is_just_small_enough_is_kept_though_its_row_is_twice_as_large(
+    running, shop, sent
+):
+    item = '"' * 470_000
+    event = {"event_time": NOON, "customer": "late", "item": item}
+    send(running, [(json.dumps(event).encode(), 0)])
+
+    def kept():
+        rows = late_rows(running.settings.kafka_access, purchases)
+        return [row.view for row in rows if row.entity == {"customer": "late"}]
+
+    assert eventually(kept) == [last_purchase.name]
 
 
 def test_letters_are_counted_by_reason(running, shop, sent):

@@ -160,6 +160,7 @@ CREATE TABLE late.`arrivals` (
   'topic' = 'flights.arrivals.late',
   'properties.bootstrap.servers' = '${kafka}',
   'properties.transaction.timeout.ms' = '${outage_ms}',
+  'properties.max.request.size' = '3145728',
   'format' = 'json',
   'json.timestamp-format.standard' = 'ISO-8601',
   'sink.delivery-guarantee' = 'exactly-once',

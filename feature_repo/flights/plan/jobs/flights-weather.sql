@@ -125,6 +125,7 @@ CREATE TABLE late.`weather` (
   'topic' = 'flights.weather.late',
   'properties.bootstrap.servers' = '${kafka}',
   'properties.transaction.timeout.ms' = '${outage_ms}',
+  'properties.max.request.size' = '3145728',
   'format' = 'json',
   'json.timestamp-format.standard' = 'ISO-8601',
   'sink.delivery-guarantee' = 'exactly-once',

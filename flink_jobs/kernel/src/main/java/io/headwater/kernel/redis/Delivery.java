@@ -32,8 +32,16 @@ import redis.clients.jedis.exceptions.JedisAccessControlException;
  */
 final class Delivery implements AutoCloseable {
 
-  /** Entities in one call of the script, which others wait for: some hundred microseconds. */
+  /** Entities in one call of the script at most, which others wait for. */
   private static final int AT_ONCE = 100;
+
+  /**
+   * Values of them, each of which takes Redis about half a microsecond; one entity's at the least.
+   */
+  private static final int VALUES = 600;
+
+  /** Bytes of their strings; the same. Redis refuses a call of more than 512 MB for good. */
+  private static final int TEXT = 64 << 10;
 
   /** The same of a batch that is not full: there is time for lookups between two calls. */
   private static final int AT_EASE = 25;
@@ -49,6 +57,9 @@ final class Delivery implements AutoCloseable {
   private final RowEncoder encoder;
   private final SinkMetrics metrics;
   private final String script;
+
+  /** Entities in one call. In a cluster, the keys of one call are of one slot. */
+  private final int atOnce;
 
   private final ExecutorService thread =
       Executors.newSingleThreadExecutor(new ExecutorThreadFactory("feast-redis"));
@@ -70,6 +81,8 @@ final class Delivery implements AutoCloseable {
     this.encoder = encoder;
     this.metrics = metrics;
     script = Script.of(config.features().size(), config.trace() != null);
+    int values = Script.HEADER + config.features().size();
+    atOnce = config.cluster() ? 1 : Math.max(1, Math.min(AT_ONCE, VALUES / values));
     watch = new Watch(Math.max(1, config.timeoutMs() / 4), this::cutOff);
   }
 
@@ -89,15 +102,17 @@ final class Delivery implements AutoCloseable {
     Batch(Collection<Pending> rows, boolean full) {
       this.full = full;
       size = rows.size();
-      // In a cluster, the keys of one call are of one slot.
-      int atOnce = config.cluster() ? 1 : AT_ONCE;
       List<Pending> call = null;
+      long bytes = 0;
       for (Pending row : rows) {
-        if (call == null || call.size() == atOnce) {
+        long text = encoder.text(row);
+        if (call == null || call.size() == atOnce || bytes + text > TEXT) {
           call = new ArrayList<>(atOnce);
           calls.add(call);
+          bytes = 0;
         }
         call.add(row);
+        bytes += text;
       }
     }
 

@@ -12,6 +12,7 @@ import java.util.List;
 import javax.annotation.Nullable;
 import org.apache.flink.core.memory.DataOutputSerializer;
 import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.binary.BinaryStringData;
 
 /** Rows of one view as the keys and the arguments of {@link Script}. */
 final class RowEncoder {
@@ -21,6 +22,7 @@ final class RowEncoder {
   private final RedisSinkConfig config;
   private final Column[] keys;
   private final Column[] features;
+  private final Column[] strings;
   private final DataOutputSerializer scratch = new DataOutputSerializer(64);
 
   /** So long is the part of {@link #scratch} that all keys have. */
@@ -53,6 +55,10 @@ final class RowEncoder {
     project = config.project().getBytes(UTF_8);
     epoch = config.epoch() + ":";
     features = config.features().toArray(Column[]::new);
+    strings =
+        Arrays.stream(features)
+            .filter(feature -> feature.kind() == Column.Kind.STRING)
+            .toArray(Column[]::new);
     places = config.features().stream().mapToInt(Column::index).max().orElse(-1) + 1;
     header = new byte[Script.HEADER + features.length + (config.trace() == null ? 0 : 1)][];
     header[0] = ("_ep:" + config.view()).getBytes(UTF_8);
@@ -132,6 +138,17 @@ final class RowEncoder {
     System.arraycopy(header, 0, result, rows.size(), header.length);
     result[result.length - 1] = values(rows);
     return result;
+  }
+
+  /** Bytes of a row's strings, which alone may be many. */
+  long text(Pending row) {
+    long bytes = 0;
+    for (Column column : strings) {
+      if (!row.delete && !row.values.isNullAt(column.index())) {
+        bytes += ((BinaryStringData) row.values.getString(column.index())).getSizeInBytes();
+      }
+    }
+    return bytes;
   }
 
   private byte[] values(List<Pending> rows) throws IOException {

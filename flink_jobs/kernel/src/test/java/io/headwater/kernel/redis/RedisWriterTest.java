@@ -13,6 +13,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.headwater.kernel.redis.Column.Kind;
 import io.headwater.kernel.redis.Fixture.Clock;
 import io.headwater.kernel.redis.Fixture.Metrics;
 import java.io.IOException;
@@ -28,6 +29,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.regex.Matcher;
@@ -319,13 +321,45 @@ class RedisWriterTest {
     assertEquals(4, callsFor(100, 101));
   }
 
+  @Test
+  void aCallOfManyFeaturesHasFewEntities() throws Exception {
+    List<Column> features =
+        IntStream.range(0, 97).mapToObj(i -> new Column("f" + i, 4 + i, Kind.DOUBLE)).toList();
+    assertEquals(5 + 5 + 2, callsFor(60, wide(features), "A", null), "25, 25 and 10 rows by 6");
+    features = IntStream.range(0, 997).mapToObj(i -> new Column("f" + i, 4, Kind.DOUBLE)).toList();
+    assertEquals(3, callsFor(3, wide(features), "A", null));
+  }
+
+  @Test
+  void aCallOfLongStringsHasFewEntities() throws Exception {
+    RedisSinkConfig config = wide(List.of(new Column("text", 4, Kind.STRING)));
+    StringData text = StringData.fromString("é".repeat(10_000));
+    assertEquals(2, callsFor(6, config, "A", text), "60 of 64 kB");
+    text = StringData.fromString("x".repeat(100_000));
+    assertEquals(6, callsFor(6, config, "B", text), "none is left out that is longer");
+  }
+
+  private static RedisSinkConfig wide(List<Column> features) {
+    return Fixture.config(server.port, "delays", "flights", Fixture.KEYS, features);
+  }
+
   private int callsFor(int rows, int batchSize) throws Exception {
+    return callsFor(rows, Fixture.config(server.port, batchSize), "A", null);
+  }
+
+  private int callsFor(int rows, RedisSinkConfig config, String name, Object more)
+      throws Exception {
     try (Jedis jedis = server.client()) {
       jedis.flushAll();
       jedis.configResetStat();
-      try (RedisWriter writer = writer(Fixture.config(server.port, batchSize))) {
+      try (RedisWriter writer = writer(config)) {
         for (int i = 0; i < rows; i++) {
-          writer.write(row("A" + i, 1, (double) i), null);
+          GenericRowData row = new GenericRowData(104);
+          row.setField(0, StringData.fromString(name + i));
+          row.setField(1, 1L);
+          row.setField(2, (double) i);
+          row.setField(4, more);
+          writer.write(row, null);
         }
         writer.flush(true);
       }
