@@ -17,7 +17,6 @@ OF_WINDOWS = ("window_start", "window_end")
 """What expectations that are summed up have beside the columns they are of."""
 
 _FIVE_MINUTES = Duration(300)
-_A_DAY = Duration(86_400)
 _ONE_HOUR = Duration(3_600)
 
 
@@ -49,7 +48,8 @@ class EventStream:
     Every event has `event_time`, milliseconds since 1970 UTC; it is not listed in `columns`.
     `disorder` is how much later than a newer event of the same stream an event may come; one
     that comes later still is late. `ahead` is how far its time may be ahead of the clock of the
-    machine that reads it: one event of the year 9000 would make all that follow late.
+    machine that reads it: one event of the year 9000 would make all that follow late. Kafka itself
+    refuses records whose timestamp is more than an hour ahead, unless it is told otherwise.
     `heartbeat` is how often `headwater heartbeat` tells each partition what time it is, so that
     features move while no event comes; it is for streams whose events are of the present.
     `partition_by` is the column that keys the Kafka record.
@@ -66,7 +66,7 @@ class EventStream:
     columns: tuple[Column, ...]
     partition_by: str
     disorder: Duration = _FIVE_MINUTES
-    ahead: Duration = _A_DAY
+    ahead: Duration = _ONE_HOUR
     heartbeat: Duration | None = None
     expectations: tuple[Expectation | WindowExpectation, ...] = ()
     checked: Duration | None = None

@@ -44,7 +44,7 @@ CREATE TABLE sources.`departures` (
   'headwater-json.required' = 'event_time;carrier;flight;tailnum;origin;dest;scheduled;dep_delay;distance',
   'headwater-json.timestamps' = 'event_time;scheduled',
   'headwater-json.event-time' = 'event_time',
-  'headwater-json.ahead' = '86400 s',
+  'headwater-json.ahead' = '3600 s',
   'headwater-json.expect' = '[{"name":"origin_among","column":"origin","in":["EWR","JFK","LGA"],"reject":true},{"name":"dep_delay_within","column":"dep_delay","min":-180,"max":2880},{"name":"distance_within","column":"distance","min":0,"max":6000}]'
 );
 
@@ -78,7 +78,7 @@ CREATE TABLE sources.`arrivals` (
   'headwater-json.required' = 'event_time;carrier;flight;tailnum;origin;dest;scheduled;arr_delay;air_time',
   'headwater-json.timestamps' = 'event_time;scheduled',
   'headwater-json.event-time' = 'event_time',
-  'headwater-json.ahead' = '86400 s'
+  'headwater-json.ahead' = '3600 s'
 );
 
 CREATE TABLE sources.`weather` (
@@ -113,7 +113,7 @@ CREATE TABLE sources.`weather` (
   'headwater-json.required' = 'event_time;origin',
   'headwater-json.timestamps' = 'event_time',
   'headwater-json.event-time' = 'event_time',
-  'headwater-json.ahead' = '86400 s',
+  'headwater-json.ahead' = '3600 s',
   'headwater-json.expect' = '[{"name":"temp_within","column":"temp","min":-40,"max":130},{"name":"dewp_within","column":"dewp","min":-60,"max":100},{"name":"temp_present","column":"temp","present":true}]'
 );
 
@@ -144,7 +144,7 @@ CREATE TABLE sources.`flights_served` (
   'headwater-json.required' = 'event_time;trace_id;view;entity;answered',
   'headwater-json.timestamps' = 'event_time;value_time',
   'headwater-json.event-time' = 'event_time',
-  'headwater-json.ahead' = '86400 s'
+  'headwater-json.ahead' = '3600 s'
 );
 
 CREATE TABLE dead.`flights_served` (

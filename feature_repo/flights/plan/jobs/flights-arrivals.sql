@@ -58,7 +58,7 @@ CREATE TABLE sources.`arrivals` (
   'headwater-json.required' = 'event_time;carrier;flight;tailnum;origin;dest;scheduled;arr_delay;air_time',
   'headwater-json.timestamps' = 'event_time;scheduled',
   'headwater-json.event-time' = 'event_time',
-  'headwater-json.ahead' = '86400 s'
+  'headwater-json.ahead' = '3600 s'
 );
 
 CREATE TABLE dead.`arrivals` (

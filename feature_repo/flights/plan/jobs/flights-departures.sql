@@ -58,7 +58,7 @@ CREATE TABLE sources.`departures` (
   'headwater-json.required' = 'event_time;carrier;flight;tailnum;origin;dest;scheduled;dep_delay;distance',
   'headwater-json.timestamps' = 'event_time;scheduled',
   'headwater-json.event-time' = 'event_time',
-  'headwater-json.ahead' = '86400 s',
+  'headwater-json.ahead' = '3600 s',
   'headwater-json.expect' = '[{"name":"origin_among","column":"origin","in":["EWR","JFK","LGA"],"reject":true},{"name":"dep_delay_within","column":"dep_delay","min":-180,"max":2880},{"name":"distance_within","column":"distance","min":0,"max":6000}]'
 );
 
@@ -116,7 +116,7 @@ CREATE TABLE sources.`weather` (
   'headwater-json.required' = 'event_time;origin',
   'headwater-json.timestamps' = 'event_time',
   'headwater-json.event-time' = 'event_time',
-  'headwater-json.ahead' = '86400 s',
+  'headwater-json.ahead' = '3600 s',
   'headwater-json.expect' = '[{"name":"temp_within","column":"temp","min":-40,"max":130},{"name":"dewp_within","column":"dewp","min":-60,"max":100},{"name":"temp_present","column":"temp","present":true}]',
   'headwater-json.counted' = 'false'
 );

@@ -60,7 +60,7 @@ CREATE TABLE sources.`weather` (
   'headwater-json.required' = 'event_time;origin',
   'headwater-json.timestamps' = 'event_time',
   'headwater-json.event-time' = 'event_time',
-  'headwater-json.ahead' = '86400 s',
+  'headwater-json.ahead' = '3600 s',
   'headwater-json.expect' = '[{"name":"temp_within","column":"temp","min":-40,"max":130},{"name":"dewp_within","column":"dewp","min":-60,"max":100},{"name":"temp_present","column":"temp","present":true}]'
 );
 
