@@ -128,10 +128,14 @@ class Audit:
         as new as `start` up to the first as new as `end`. None is the log's beginning and end.
         """
         deadline = time.monotonic() + wait
-        found = [self._topic(source, start, end) for source in sources]
+        wanted = list(sources)
+        found = [self._topic(source, start, end) for source in wanted]
         while not all(one.balanced for one in found) and time.monotonic() < deadline:
             time.sleep(1)
-            found = [self._topic(source, start, end) for source in sources]
+            found = [
+                one if one.balanced else self._topic(source, start, end)
+                for source, one in zip(wanted, found, strict=True)
+            ]
         return found
 
     def _topic(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import time
@@ -149,9 +150,21 @@ def test_tables_are_cared_for_while_jobs_write(shop):
     assert done.returncode == 0, done.stderr
     add(shop, "after the care")
     assert rows(shop, "kept") == before
-    stop(shop)
+    older = stop(shop)
     assert shop.headwater("jobs", "submit", JOB).returncode == 0
     add(shop, "after care and restart")
     assert rows(shop, "after the care") == 1
+    told = shop.headwater(
+        *("tables", "expire", "--keep-snapshots", "0", "features.customer_facts", "--json")
+    )
+    assert json.loads(told.stdout)["features.customer_facts"] > 0, "those of the job before"
+    add(shop, "after expiry")
+    stop(shop)
+    refused = shop.headwater("jobs", "submit", JOB, "--from", older)
+    assert refused.returncode == 2
+    assert "a later job" in refused.stderr
+    assert shop.headwater("jobs", "submit", JOB).returncode == 0
+    add(shop, "after the refusal")
+    assert rows(shop, "after expiry") == 1
     listed = shop.headwater("tables", "list", "features.customer_facts", "--format", "prometheus")
     assert 'headwater_table_files{table="features.customer_facts"}' in listed.stdout
