@@ -80,7 +80,8 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
     from sqlalchemy.exc import OperationalError
 
     try:
-        return SqlCatalog(CATALOG, uri=uri, warehouse=warehouse)
+        # A command that goes on for hours may come upon a database that was started again.
+        return SqlCatalog(CATALOG, uri=uri, warehouse=warehouse, pool_pre_ping="true")
     except OperationalError as error:
         raise CatalogUnavailable(f"{_address(uri)} does not answer: {error.orig}") from error
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -23,6 +24,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from connectors.producer import between, produce
 from connectors.redis_codec import decode_value, entity_key, feature_field, timestamp_field
+from headwater import stores
 from headwater.local.platform import Platform
 from headwater.settings import Settings
 from schemas import EVENT_TIME, FeatureView
@@ -80,6 +82,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     shared = {item.path.name for item in items if "receiver" in item.fixturenames}
     if left_out := shared.difference(*SHARING.values()):
         raise pytest.UsageError(f"conftest.py: SHARING has no {', '.join(sorted(left_out))}")
+
+
+catalog = cache(stores.catalog)
+"""One a platform: each has connections to PostgreSQL, as long as Python does not collect it."""
 
 
 def eventually(check, seconds=180):

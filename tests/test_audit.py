@@ -9,8 +9,7 @@ from confluent_kafka import Producer
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 
 from headwater.audit import _account
-from headwater.stores import catalog
-from tests.conftest import eventually
+from tests.conftest import catalog, eventually
 from tests.corpus import NOON
 from tests.shop import purchases
 

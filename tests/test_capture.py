@@ -11,8 +11,7 @@ import pytest
 import requests
 
 from connectors.deadletters import DeadLetters
-from headwater.stores import catalog
-from tests.conftest import eventually
+from tests.conftest import catalog, eventually
 from tests.shop import customer_facts
 
 TOPIC = "shop.public.customers"

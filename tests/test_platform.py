@@ -27,8 +27,8 @@ from feature_repo.registration import feature_store
 from headwater.agreement import Places, agree
 from headwater.local.redis import redis_server
 from headwater.settings import Settings
-from headwater.stores import catalog, registry
-from tests.conftest import ROOT, eventually
+from headwater.stores import registry
+from tests.conftest import ROOT, catalog, eventually
 from tests.ports import free_ports
 from tests.recorded import DAY, FIRST, STREAMS, of_days
 

@@ -13,8 +13,7 @@ import redis
 from connectors.redis_codec import encode_value, entity_key, epoch_field, feature_field
 from flink_jobs.rest import FlinkCluster
 from headwater.savepoints import NoSavepoint, checkpoint_number
-from headwater.stores import catalog
-from tests.conftest import eventually
+from tests.conftest import catalog, eventually
 from tests.shop import customer_facts
 
 JOB = "shop-tables"

@@ -34,10 +34,9 @@ from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import jobs
 from headwater.replays.compare import compare
 from headwater.replays.journal import Journal
-from headwater.stores import catalog
 from schemas import Type
 from tests import runbooks
-from tests.conftest import ROOT, eventually, produce_awake
+from tests.conftest import ROOT, catalog, eventually, produce_awake
 from tests.recorded import DAY, FIRST, STREAMS, of_days
 from tests.test_platform import disordered, headwater, value
 

@@ -18,8 +18,7 @@ import pyarrow as pa
 import pytest
 from pyiceberg.exceptions import CommitFailedException
 
-from headwater.stores import catalog
-from tests.conftest import ROOT, eventually, produce_awake
+from tests.conftest import ROOT, catalog, eventually, produce_awake
 from tests.recorded import DAY, FIRST, of_days
 from tests.test_platform import headwater
 from tests.test_replay import equal_in_every_row, in_place, kill, newest, state

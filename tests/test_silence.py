@@ -18,9 +18,8 @@ import pytest
 from confluent_kafka import Producer
 
 from headwater.recompute import instants, recompute
-from headwater.stores import catalog
 from schemas import EVENT_TIME
-from tests.conftest import ROOT, eventually
+from tests.conftest import ROOT, catalog, eventually
 from tests.shop import visit_counts, visits
 
 anything = replace(visit_counts, expectations=(), checked=None)

@@ -15,11 +15,10 @@ from connectors.access import KafkaAccess
 from connectors.redis_codec import encode_value, entity_key, feature_field
 from feature_repo.flights.views.origin_delays import origin_delays
 from headwater import skew
-from headwater.stores import catalog
 from observability.metrics import ApiMetrics
 from schemas import Column, Entity, EventStream, FeatureView, Repository, Type, latest
 from schemas import days as for_days
-from tests.conftest import eventually, produce_awake
+from tests.conftest import catalog, eventually, produce_awake
 from tests.recorded import DAY, FIRST, of_days
 from tests.test_platform import headwater
 

@@ -33,9 +33,9 @@ class Context:
         """Works out what replays read."""
         return Planner(self.repository, self.settings.kafka_access, self.tables)
 
-    @property
+    @cached_property
     def tables(self) -> Catalog:
-        """The Iceberg catalog."""
+        """The Iceberg catalog, which has connections of its own."""
         return catalog(self.settings)
 
     def online(self) -> redis.Redis:
