@@ -365,7 +365,8 @@ def test_what_production_must_set_is_what_terraform_gives():
 
 def test_what_runs_on_a_schedule_is_understood():
     jobs = {t["metadata"]["name"]: t for t in rendered("prod") if t["kind"] == "CronJob"}
-    assert set(jobs) == {"headwater-tables", "headwater-quality", "headwater-drift"}
+    wanted = ("tables", "snapshots", "quality", "drift")
+    assert set(jobs) == {f"headwater-{name}" for name in wanted}
     for thing in jobs.values():
         understood(pod(thing)["containers"][0]["args"])
     # One after the other, where the same tables are read.
