@@ -11,8 +11,6 @@ from pyiceberg.exceptions import NoSuchTableError
 from iceberg.catalog import QUALITY
 from iceberg.commits import commit_beside_others
 from iceberg.filters import between, instant
-from iceberg.offline import spilling_database
-from iceberg.reading import batches
 from schemas import EVENT_TIME, HeadwaterError
 
 _MEMORY = "256MB"
@@ -57,6 +55,10 @@ def kept(catalog: Catalog, repository: str, start: int | None, end: int | None) 
             f"there is no table {QUALITY}.{repository}: what declares `checked` has its"
             " expectations summed up; `headwater apply` makes the table"
         ) from None
+    # These take DuckDB with them, and who forgets windows needs it for nothing.
+    from iceberg.offline import spilling_database
+    from iceberg.reading import batches
+
     columns = ("source", "expectation", "until", "events", "broken")
     windows = between(table.scan(selected_fields=columns), start, end)
     with spilling_database(_MEMORY) as database:

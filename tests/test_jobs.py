@@ -130,7 +130,7 @@ def wider(job):
 
 def stricter(job):
     """Its declarations with an option that is another one: their state fits."""
-    return job_sql(job).replace("'86400 s'", "'43200 s'")
+    return job_sql(job).replace("ahead' = '3600 s'", "ahead' = '1800 s'")
 
 
 def killed(world, taken, command, *arguments):
@@ -216,7 +216,7 @@ def test_a_job_that_began_in_mid_log_reads_the_same_with_what_is_declared_later(
     begun = Begun(10**12, {source.name: reading for source in world.job.sources})
     script = restart_sql(world.job, begun.since, begun.readings)
     restart = partial(world.jobs().restart, begun=begun)
-    old = script.replace("'86400 s'", "'43200 s'")
+    old = script.replace("ahead' = '3600 s'", "ahead' = '1800 s'")
     if taken:
         killed(world, taken, restart, world.job, old)
     else:
