@@ -518,8 +518,9 @@ class Oracle:
                     )
 
     def _dead(self, counts: Counter[str], examples: list[str]) -> None:
-        found = self.letters.read(readings.topic, payloads=True)
-        letters = {letter.id: letter.payload for letter in found}
+        found = self.letters.read(readings.topic)
+        there = self.letters.with_payloads(readings.topic, found)
+        letters = {letter.id: letter.payload for letter in there}
         for id_, payload in self.sent.dead.items():
             if letters.get(id_, b"none") != payload:
                 counts["lost" if id_ not in letters else "wrong"] += 1
