@@ -52,7 +52,7 @@ def recompute(view: FeatureView, events: Iterable[Event], at: int) -> dict[str, 
     """
     floats = {c.name for c in view.source.columns if c.type is Type.FLOAT64}
     known = sorted(
-        ({k: _typed(v, k in floats) for k, v in e.items()} for e in events if _time(e) <= at),
+        ({k: _typed(v, k in floats) for k, v in e.items()} for e in events if event_time(e) <= at),
         key=lambda event: _order(event, _read(view)),
     )
     return view.let_out({f.name: _value(f, known, at) for f in view.features})
@@ -63,10 +63,10 @@ def instants(view: FeatureView, events: Iterable[Event]) -> list[int]:
     found = set()
     windows = {f.window for f in view.features if f.window is not None}
     for event in events:
-        found.add(_time(event))
+        found.add(event_time(event))
         for window in windows:
             tile = window.resolution.seconds * 1000
-            found.add(-(-_time(event) // tile) * tile + window.size.seconds * 1000)
+            found.add(-(-event_time(event) // tile) * tile + window.size.seconds * 1000)
     return sorted(found)
 
 
@@ -93,7 +93,7 @@ def window_start(window: Window, at: int) -> int:
 def _value(feature: Feature, known: Sequence[Event], at: int) -> Scalar:
     if feature.window is not None:
         start = window_start(feature.window, at)
-        known = [event for event in known if _time(event) > start]
+        known = [event for event in known if event_time(event) > start]
     how = feature.aggregation
     column, op = how.column, how.op
     known = [event for event in known if holds(how.where, event)]
@@ -203,7 +203,7 @@ def _order(event: Event, read: Sequence[str | Condition]) -> tuple[object, ...]:
     nulls = sum(1 << i for i, value in enumerate(values) if value is None)
     numbers = [_word(value) for value in values]
     strings = [value if isinstance(value, str) else "" for value in values]
-    return (_time(event), nulls, numbers, strings)
+    return (event_time(event), nulls, numbers, strings)
 
 
 def _word(value: Scalar) -> int:
@@ -214,7 +214,8 @@ def _word(value: Scalar) -> int:
     return int(value)
 
 
-def _time(event: Event) -> int:
+def event_time(event: Event) -> int:
+    """Milliseconds since 1970 UTC."""
     value = event[EVENT_TIME]
     assert isinstance(value, int)
     return value

@@ -17,7 +17,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table.snapshots import Snapshot
 
-from iceberg.lineage import CHECKPOINT, JOB, lineage
+from iceberg.lineage import CHECKPOINT, JOB, committed, lineage
 from schemas import HeadwaterError
 
 _MAGIC = 0x4960672D
@@ -77,25 +77,20 @@ def check_savepoint(catalog: Catalog, names: Iterable[str], path: str) -> None:
         current = table.current_snapshot()
         newest: Snapshot | None = None
         for snapshot in lineage(table, current.snapshot_id if current else None):
-            if (by := _of(snapshot, JOB)) is None:
+            if (by := committed(snapshot, JOB)) is None:
                 continue
             newest = newest or snapshot
             if not by.startswith(job):
                 continue
-            committed = int(_of(snapshot, CHECKPOINT) or -1)
-            if by != _of(newest, JOB):
+            last = int(committed(snapshot, CHECKPOINT) or -1)
+            if by != committed(newest, JOB):
                 raise _old(path, number, name, "a later job")
-            if committed > number:
-                raise _old(path, number, name, f"checkpoint {committed}")
+            if last > number:
+                raise _old(path, number, name, f"checkpoint {last}")
             break
         else:
             if newest is not None and newest.timestamp_ms / 1000 > made:
                 raise _old(path, number, name, "a later job")
-
-
-def _of(snapshot: Snapshot, what: str) -> str | None:
-    told = snapshot.summary.additional_properties if snapshot.summary else {}
-    return told.get(what)
 
 
 def _old(path: str, number: int, name: str, rows_of: str) -> OldSavepoint:
@@ -115,7 +110,7 @@ def check_anew(catalog: Catalog, names: Iterable[str]) -> None:
             continue
         current = table.current_snapshot()
         for snapshot in lineage(table, current.snapshot_id if current else None):
-            if _of(snapshot, JOB) is not None:
+            if committed(snapshot, JOB) is not None:
                 raise OldSavepoint(
                     f"{name} has rows, and where its job was is not known any more: to begin anew"
                     " would write them twice. Name a savepoint by --from; or submit with --anew,"

@@ -20,7 +20,7 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from connectors.access import KafkaAccess
 from connectors.late import late_rows
-from headwater.recompute import Event, Scalar, matches, recompute, same, window_start
+from headwater.recompute import Event, Scalar, event_time, matches, recompute, same, window_start
 from iceberg.catalog import ARCHIVE, NAMESPACE
 from iceberg.filters import between, instant, of_keys
 from iceberg.offline import spilling_database
@@ -180,12 +180,12 @@ class Skew:
         until = max((one.at for one in chosen), default=0)
         for event in self._events(view, stream, keys, since, until):
             key = tuple(event[name] for name in view.keys)
-            if late[known := (tuple(map(str, key)), _time(event))]:
+            if late[known := (tuple(map(str, key)), event_time(event))]:
                 late[known] -= 1
                 continue
             events[key].append(event)
         for of_key in events.values():
-            of_key.sort(key=_time)
+            of_key.sort(key=event_time)
         by_name = {feature.name: feature for feature in view.features}
         for one in chosen:
             names = [name for name in one.values if name in by_name]
@@ -194,8 +194,8 @@ class Skew:
                 continue
             found.answers += 1
             of_key = events[one.key]
-            first = bisect_left(of_key, _since(view, one.at), key=_time)
-            seen = of_key[first : bisect_right(of_key, one.at, key=_time)]
+            first = bisect_left(of_key, _since(view, one.at), key=event_time)
+            seen = of_key[first : bisect_right(of_key, one.at, key=event_time)]
             # Of the whole view: which of two events of one time is the newest is told by all that
             # it reads of them.
             exact = recompute(view, seen, one.at)
@@ -240,12 +240,6 @@ def _since(view: FeatureView, at: int) -> int:
     """No event before it plays a part in the view's values at an instant."""
     windows = [feature.window for feature in view.features]
     return min(_BEGINNING if window is None else window_start(window, at) for window in windows)
-
-
-def _time(event: Event) -> int:
-    time = event[EVENT_TIME]
-    assert isinstance(time, int)
-    return time
 
 
 def _count(

@@ -9,6 +9,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 JOB = "flink.job-id"
 CHECKPOINT = "flink.max-committed-checkpoint-id"
+OPERATOR = "flink.operator-id"
 """What Iceberg's Flink sink writes into the summary of a snapshot."""
 
 
@@ -19,6 +20,11 @@ def lineage(table: Table, snapshot_id: int | None) -> Iterator[Snapshot]:
         snapshot = there[snapshot_id]
         yield snapshot
         snapshot_id = snapshot.parent_snapshot_id
+
+
+def committed(snapshot: Snapshot, what: str) -> str | None:
+    """What a job wrote into a snapshot's summary; None if it wrote no such thing, or is none."""
+    return snapshot.summary.additional_properties.get(what) if snapshot.summary else None
 
 
 def by_id(table: Table) -> dict[int, Snapshot]:

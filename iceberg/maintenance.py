@@ -29,10 +29,10 @@ from pyiceberg.transforms import IdentityTransform
 
 from iceberg.catalog import QUALITY
 from iceberg.commits import commit_beside_others, expire_snapshots
-from iceberg.lineage import JOB, lineage
+from iceberg.lineage import JOB, OPERATOR, committed, lineage
+from iceberg.writing import gathered
 from schemas import EVENT_TIME, HeadwaterError
 
-_OPERATOR = "flink.operator-id"
 _COMMITS = 20
 _BETWEEN_COMMITS = 15
 """Seconds to wait for a job's next commit, at most."""
@@ -129,10 +129,11 @@ def maintain(catalog: Catalog, name: str, care: Care, now: datetime) -> Done:
 def compact(catalog: Catalog, name: str, care: Care) -> tuple[int, int]:
     """Put the small files of each partition together; how many they were, and have become."""
     before = after = 0
-    for groups in _together(_small_groups(catalog.load_table(name), care)):
-        old = [task.file for group in groups for task in group]
-        after += _rewrite(catalog, name, groups, old)
-        before += len(old)
+    # What is lost with this process is no more than one commit's.
+    groups = _small_groups(catalog.load_table(name), care)
+    for at_once in gathered(groups, _bytes, _BYTES_A_COMMIT):
+        after += _rewrite(catalog, name, at_once)
+        before += sum(map(len, at_once))
     return before, after
 
 
@@ -229,23 +230,11 @@ def _small_groups(table: Table, care: Care) -> list[list[FileScanTask]]:
     return [group for group in groups if len(group) > 1]
 
 
-def _together(groups: Iterable[list[FileScanTask]]) -> Iterator[list[list[FileScanTask]]]:
-    """Groups that one commit replaces: what is lost with this process is no more than that."""
-    at_once: list[list[FileScanTask]] = []
-    size = 0
-    for group in groups:
-        at_once.append(group)
-        size += sum(task.file.file_size_in_bytes for task in group)
-        if size >= _BYTES_A_COMMIT:
-            yield at_once
-            at_once, size = [], 0
-    if at_once:
-        yield at_once
+def _bytes(group: list[FileScanTask]) -> int:
+    return sum(task.file.file_size_in_bytes for task in group)
 
 
-def _rewrite(
-    catalog: Catalog, name: str, groups: list[list[FileScanTask]], old: list[DataFile]
-) -> int:
+def _rewrite(catalog: Catalog, name: str, groups: list[list[FileScanTask]]) -> int:
     table = catalog.load_table(name)
     scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
     written: list[DataFile] = []
@@ -253,6 +242,7 @@ def _rewrite(
         for group in groups:
             rows: pa.Table = scan.to_table(group).sort_by(_order(table))
             written += _dataframe_to_data_files(table.metadata, rows, table.io)
+        old = [task.file for group in groups for task in group]
         _replace(catalog, table, old, written)
     except MaintenanceError:
         for file in written:
@@ -321,11 +311,8 @@ def _is_small(file: DataFile, care: Care) -> bool:
 
 def _committed_by(snapshot: Snapshot) -> tuple[str, str] | None:
     """The job and its sink; None for who is none."""
-    summary = snapshot.summary
-    if summary is None:
-        return None
-    told = summary.additional_properties
-    return (told[JOB], told.get(_OPERATOR, "")) if JOB in told else None
+    job = committed(snapshot, JOB)
+    return None if job is None else (job, committed(snapshot, OPERATOR) or "")
 
 
 def _referenced(table: Table) -> Iterator[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import pyarrow as pa  # type: ignore[import-untyped]
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import DataScan, FileScanTask, Table
 
 from iceberg.reading import batches
+
+_T = TypeVar("_T")
 
 _ROWS = 500_000
 """Of one file, about."""
@@ -29,17 +32,21 @@ def copied(table: Table, scan: DataScan, tasks: Iterable[FileScanTask]) -> list[
     return [
         file
         for of_it in partitions.values()
-        for rows in _parts(batches(scan, of_it, table.schema()))
+        for part in gathered(batches(scan, of_it, table.schema()), len, _ROWS)
+        if (rows := pa.Table.from_batches(part)).num_rows
         for file in _dataframe_to_data_files(table.metadata, rows, table.io)
     ]
 
 
-def _parts(rows: pa.RecordBatchReader) -> Iterator[pa.Table]:
-    part: list[pa.RecordBatch] = []
-    for batch in rows:
-        part.append(batch)
-        if sum(map(len, part)) >= _ROWS:
-            yield pa.Table.from_batches(part)
-            part = []
-    if sum(map(len, part)):
-        yield pa.Table.from_batches(part)
+def gathered(items: Iterable[_T], size: Callable[[_T], int], enough: int) -> Iterator[list[_T]]:
+    """Items as they come, in lists that end once their sizes come to `enough`."""
+    some: list[_T] = []
+    total = 0
+    for item in items:
+        some.append(item)
+        total += size(item)
+        if total >= enough:
+            yield some
+            some, total = [], 0
+    if some:
+        yield some

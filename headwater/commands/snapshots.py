@@ -14,6 +14,7 @@ from headwater.settings import Settings
 from headwater.stores import catalog
 from iceberg.catalog import NAMESPACE
 from iceberg.commits import TableBusy
+from iceberg.lineage import by_id
 from schemas import SettingsError
 from schemas.loading import load_repository
 
@@ -31,9 +32,9 @@ def snapshots() -> None:
 def list_(view: str, count: int) -> None:
     """The snapshots of a VIEW's table: when, what, rows added and rows in all."""
     table = _table(view)
-    by_id = {snapshot.snapshot_id: snapshot for snapshot in table.snapshots()}
+    there = by_id(table)
     for entry in table.history()[-count:][::-1]:
-        snapshot = by_id.get(entry.snapshot_id)
+        snapshot = there.get(entry.snapshot_id)
         said = snapshot.summary if snapshot else None
         added, total = (
             said.get(key) if said else None for key in ("added-records", "total-records")

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
-
-import redis
 
 from headwater.replays.context import Context
 from headwater.replays.journal import Replay
-from headwater.replays.promote import mark
+from headwater.replays.promote import chunks, mark
 from iceberg.archive import release
 from iceberg.catalog import NAMESPACE, branch_files, drop_branch
 
 _SAMPLED_KEYS = 200
 _AT_ONCE = 1000
-_Each = Callable[[redis.Redis, list[bytes]], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ class Holdings:
 
     def of(self, replay: Replay) -> Freed:
         """What dropping a replay would free."""
-        return self._freed(replay, self._on_disk(replay), _look)
+        return self._freed(replay, self._on_disk(replay), unlink=False)
 
     def drop(self, replay: Replay) -> Freed:
         """Remove all of it; what that has freed. None of its jobs may run."""
@@ -56,7 +51,7 @@ class Holdings:
         release(tables, replay.read)
         with self._context.online() as online:
             online.delete(replay.pace(self._context.repository.name))
-        freed = self._freed(replay, on_disk, _unlink)
+        freed = self._freed(replay, on_disk, unlink=True)
         shutil.rmtree(self._context.checkpoints(replay), ignore_errors=True)
         return freed
 
@@ -69,27 +64,20 @@ class Holdings:
         kept = self._context.checkpoints(replay).glob("**/*")
         return on_disk + sum(path.stat().st_size for path in kept if path.is_file())
 
-    def _freed(self, replay: Replay, on_disk: int, each: _Each) -> Freed:
+    def _freed(self, replay: Replay, on_disk: int, unlink: bool) -> Freed:
         """In one pass through Redis, which takes as long as it has keys."""
         keys, sizes = 0, list[int]()
         with self._context.online() as online:
-            there = iter(online.scan_iter(match=self._keys(replay), count=_AT_ONCE))
-            while some := list(islice(there, _AT_ONCE)):
+            there = online.scan_iter(match=self._keys(replay), count=_AT_ONCE)
+            for some in chunks(there, _AT_ONCE):
                 keys += len(some)
                 left = max(0, _SAMPLED_KEYS - len(sizes))
                 sizes += [int(online.memory_usage(key) or 0) for key in some[:left]]
-                each(online, some)
+                if unlink:
+                    online.unlink(*some)
         in_memory = round(keys * sum(sizes) / len(sizes)) if sizes else 0
         return Freed(replay.id, replay.state, keys, in_memory, on_disk)
 
     def _keys(self, replay: Replay) -> bytes:
         """The pattern of its Redis keys, and of what a promotion keeps to be taken back."""
         return b"*" + replay.version(self._context.repository.name).encode() + b"*"
-
-
-def _look(_online: redis.Redis, _keys: list[bytes]) -> None:
-    pass
-
-
-def _unlink(online: redis.Redis, keys: list[bytes]) -> None:
-    online.unlink(*keys)

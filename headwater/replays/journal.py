@@ -113,10 +113,14 @@ class Replay:
         """The Redis key that holds how many records a second it may read."""
         return f"headwater:{project}:replay:{self.id}:pace"
 
+    def end_of(self, view: str) -> int | None:
+        """Where its span of a view ends, milliseconds since 1970 UTC; None if it is open."""
+        return self.ends.get(view, self.end)
+
     def within(self, view: str) -> str:
         """Its span of a view, and its keys, as a filter on rows of Iceberg."""
         parts = [f"{EVENT_TIME} >= '{self.iso(self.start)}'"]
-        end = self.ends.get(view, self.end)
+        end = self.end_of(view)
         if end is not None:
             parts.append(f"{EVENT_TIME} < '{self.iso(end)}'")
         parts += [f"{column} in ({_values(values)})" for column, values in self.keys.items()]

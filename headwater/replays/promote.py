@@ -240,7 +240,7 @@ def _promoted(table: Table, view: str, replay: Replay) -> tuple[Transaction, int
             ManageSnapshots(transaction).create_tag(snapshot, tag).commit()
     placed = transaction.table_metadata.snapshot_by_id(promoted)
     assert placed is not None and placed.sequence_number is not None
-    end = replay.ends.get(view, replay.end)
+    end = replay.end_of(view)
     told = (before.snapshot_id, promoted, placed.sequence_number, replay.start, end)
     transaction.set_properties({mark(replay): f"promoted {' '.join(map(str, told))}"})
     return transaction, sum(file.record_count for file in files.values())
@@ -376,7 +376,7 @@ def _lies_within(table: Table, file: DataFile, view: str, replay: Replay) -> boo
         first, last = bounds(table.schema(), file, EVENT_TIME)
     except ValueError:
         return False
-    end = replay.ends.get(view, replay.end)
+    end = replay.end_of(view)
     return first >= replay.start * 1000 and (end is None or last < end * 1000)
 
 
@@ -452,7 +452,7 @@ def _switch_values(
         arguments += [str(len(fields)).encode(), until_field(view.name), *fields]
     moved = [0] * len(views)
     ending = version.encode()
-    for keys in _chunks(online.scan_iter(match=b"*" + ending, count=1000), _AT_ONCE):
+    for keys in chunks(online.scan_iter(match=b"*" + ending, count=1000), _AT_ONCE):
         triples = []
         for replayed in keys:
             live = replayed.removesuffix(ending) + project.encode()
@@ -463,7 +463,8 @@ def _switch_values(
     return {view.name: count for view, count in zip(views, moved, strict=True)}
 
 
-def _chunks(keys: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+def chunks(keys: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    """Keys as they come, so many at once."""
     iterator = iter(keys)
     while chunk := list(islice(iterator, size)):
         yield chunk

@@ -82,7 +82,7 @@ def _span(replay: Replay, view: FeatureView, parts: Sequence[_Part]) -> tuple[fl
     if not parts:
         return None
     first, last = parts[0].first, parts[-1].last
-    end = replay.ends.get(view.name, replay.end)
+    end = replay.end_of(view.name)
     if end is not None:
         last = min(last, end * 1000)
     if first == _EVER[0] or last == _EVER[1]:

@@ -1,5 +1,6 @@
 package io.headwater.kernel.joins;
 
+import io.headwater.kernel.state.Entries;
 import io.headwater.kernel.state.Waiting;
 import java.util.function.BiConsumer;
 import java.util.function.LongConsumer;
@@ -14,7 +15,7 @@ import org.apache.flink.table.data.binary.BinaryRowData;
  */
 final class Apart {
 
-  private final Bytes entries;
+  private final Entries<StoredTimeline> entries;
   private final int fingerprint;
   private final int fingerprintOfTypes;
   private final byte[] front;
@@ -23,7 +24,7 @@ final class Apart {
 
   Apart(MapView<Integer, StoredTimeline> states, int fingerprint, int fingerprintOfTypes)
       throws Exception {
-    this.entries = new Bytes(states);
+    this.entries = new Entries<>(states, StoredTimeline::getEncoded, StoredTimeline::new);
     this.fingerprint = fingerprint;
     this.fingerprintOfTypes = fingerprintOfTypes;
     this.front = entries.get(Waiting.FRONT);
@@ -79,34 +80,14 @@ final class Apart {
 
   private void keep(long set, LongConsumer timer) throws Exception {
     Timeline timeline = timeline();
-    long due = timeline.due();
     if (timeline.isEmpty() && (waiting == null || waiting.isEmpty())) {
-      entries.states.clear();
+      entries.states().clear();
       return;
     }
-    long next = Math.min(due, set);
+    long next = Math.min(timeline.due(), set);
     if (next != Timeline.FOR_EVER) {
       timer.accept(next);
     }
     Waiting.put(entries, timeline.encode(), waiting, fingerprint, next, Long.MIN_VALUE);
-  }
-
-  private record Bytes(MapView<Integer, StoredTimeline> states) implements Waiting.Entries {
-
-    @Override
-    public byte[] get(int entry) throws Exception {
-      StoredTimeline stored = states.get(entry);
-      return stored == null ? null : stored.getEncoded();
-    }
-
-    @Override
-    public void put(int entry, byte[] bytes) throws Exception {
-      states.put(entry, new StoredTimeline(bytes));
-    }
-
-    @Override
-    public void remove(int entry) throws Exception {
-      states.remove(entry);
-    }
   }
 }

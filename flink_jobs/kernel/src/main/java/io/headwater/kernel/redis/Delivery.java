@@ -35,16 +35,17 @@ final class Delivery implements AutoCloseable {
   /** Entities in one call of the script at most, which others wait for. */
   private static final int AT_ONCE = 100;
 
+  /** The same of a batch that is not full: there is time for lookups between two calls. */
+  private static final int AT_EASE = 25;
+
   /**
-   * Values of them, each of which takes Redis about half a microsecond; one entity's at the least.
+   * Values in one call, each of which takes Redis about half a microsecond; one entity's at the
+   * least.
    */
   private static final int VALUES = 600;
 
-  /** Bytes of their strings; the same. Redis refuses a call of more than 512 MB for good. */
+  /** Bytes of strings in one call; the same. Redis refuses a call of more than 512 MB for good. */
   private static final int TEXT = 64 << 10;
-
-  /** The same of a batch that is not full: there is time for lookups between two calls. */
-  private static final int AT_EASE = 25;
 
   /** Batches that are sent and not answered, where they are full. */
   private static final int WINDOW = 2;

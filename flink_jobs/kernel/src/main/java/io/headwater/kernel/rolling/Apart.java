@@ -1,5 +1,6 @@
 package io.headwater.kernel.rolling;
 
+import io.headwater.kernel.state.Entries;
 import io.headwater.kernel.state.Waiting;
 import java.util.function.Consumer;
 import java.util.function.LongConsumer;
@@ -21,7 +22,7 @@ final class Apart {
   /** Keeps a row, as {@link Keys#add} does. */
   boolean add(MapView<Object, StoredState> states, RowData input, long time, LongConsumer timer)
       throws Exception {
-    Bytes entries = new Bytes(states);
+    Entries<StoredState> entries = entries(states);
     byte[] front = entries.get(Waiting.FRONT);
     Waiting waiting = waiting(front);
     if (waiting == null) {
@@ -52,7 +53,7 @@ final class Apart {
       Consumer<RowData> emit,
       LongConsumer timer)
       throws Exception {
-    Bytes entries = new Bytes(states);
+    Entries<StoredState> entries = entries(states);
     byte[] front = entries.get(Waiting.FRONT);
     Waiting waiting = waiting(front);
     if (waiting != null && waiting.timer > watermark) {
@@ -78,6 +79,10 @@ final class Apart {
     put(entries, shard, waiting, next);
   }
 
+  private static Entries<StoredState> entries(MapView<Object, StoredState> states) {
+    return new Entries<>(states, StoredState::getEncoded, StoredState::new);
+  }
+
   @Nullable
   private Waiting waiting(@Nullable byte[] front) {
     Waiting waiting = Waiting.of(front);
@@ -93,28 +98,9 @@ final class Apart {
     return shard;
   }
 
-  private void put(Bytes entries, Shard shard, @Nullable Waiting waiting, long timer)
+  private void put(Entries<StoredState> entries, Shard shard, @Nullable Waiting waiting, long timer)
       throws Exception {
     byte[] written = shard.write();
     Waiting.put(entries, written, waiting, keys.fingerprint(), timer, shard.handled());
-  }
-
-  private record Bytes(MapView<Object, StoredState> states) implements Waiting.Entries {
-
-    @Override
-    public byte[] get(int entry) throws Exception {
-      StoredState stored = states.get(entry);
-      return stored == null ? null : stored.getEncoded();
-    }
-
-    @Override
-    public void put(int entry, byte[] bytes) throws Exception {
-      states.put(entry, new StoredState(bytes));
-    }
-
-    @Override
-    public void remove(int entry) throws Exception {
-      states.remove(entry);
-    }
   }
 }

@@ -74,7 +74,7 @@ public final class Waiting {
   }
 
   /** Keeps a row until {@link #take} has it; whether a timer is to be set at its time. */
-  public boolean add(Entries entries, DataOutputSerializer row, long time) throws Exception {
+  public boolean add(Entries<?> entries, DataOutputSerializer row, long time) throws Exception {
     boolean first = time < timer;
     timer = Math.min(timer, time);
     if (append(entries, row, time) || first) {
@@ -84,7 +84,7 @@ public final class Waiting {
   }
 
   /** Puts a row into the last chunk, or a new one; whether that changes what is said here. */
-  private boolean append(Entries entries, DataOutputSerializer row, long time) throws Exception {
+  private boolean append(Entries<?> entries, DataOutputSerializer row, long time) throws Exception {
     if (size > 0) {
       int last = FIRST_CHUNK + numbers[size - 1];
       byte[] chunk = entries.get(last);
@@ -116,7 +116,7 @@ public final class Waiting {
    *
    * @return the earliest time of those that wait on; the end of time if there is none
    */
-  public long take(Entries entries, long watermark, Consumer<byte[]> rows) throws Exception {
+  public long take(Entries<?> entries, long watermark, Consumer<byte[]> rows) throws Exception {
     long next = Long.MAX_VALUE;
     int left = 0;
     for (int i = 0; i < size; i++) {
@@ -142,7 +142,7 @@ public final class Waiting {
    * @param handled the last instant that was handled
    */
   public static void put(
-      Entries entries,
+      Entries<?> entries,
       byte[] state,
       @Nullable Waiting waiting,
       int fingerprint,
@@ -199,17 +199,5 @@ public final class Waiting {
     } catch (IOException e) {
       throw new UncheckedIOException("cannot read state", e);
     }
-  }
-
-  /** The entries of a key's state, as bytes. */
-  public interface Entries {
-
-    /** Null if there is none. */
-    @Nullable
-    byte[] get(int entry) throws Exception;
-
-    void put(int entry, byte[] bytes) throws Exception;
-
-    void remove(int entry) throws Exception;
   }
 }
