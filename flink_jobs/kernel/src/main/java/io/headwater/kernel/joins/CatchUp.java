@@ -45,6 +45,11 @@ final class CatchUp implements WatermarkGenerator<RowData> {
   private long start = Long.MIN_VALUE;
   private long last = Long.MIN_VALUE;
   private long since = Long.MIN_VALUE;
+
+  /** What was left at the last look, and since when it is no less. */
+  private long least = Long.MAX_VALUE;
+
+  private long leastSince;
   private boolean behind;
   private boolean caughtUp;
   private boolean letGo;
@@ -87,11 +92,19 @@ final class CatchUp implements WatermarkGenerator<RowData> {
       lateByNature = true;
       behind = false;
     }
+    if (remaining >= 0 && remaining < least) {
+      least = remaining;
+      leastSince = now;
+    }
     boolean far = remaining > MANY;
+    long borne = far ? FAR_SILENT_MS : SILENT_MS;
+    // Records that are news may still come before others of what the log held: those of a table's
+    // snapshot are as new as the snapshot. What never grows less is marks, or another's partition.
+    boolean unread = remaining > 0 && now - leastSince < borne;
     boolean waits =
         last == Long.MIN_VALUE
             ? !caughtUp && now - start < (far ? FAR_SILENT_MS : START_MS)
-            : behind && now - last < (far ? FAR_SILENT_MS : SILENT_MS);
+            : (behind || unread) && now - last < borne;
     if (waits) {
       hold(output);
     } else {

@@ -118,6 +118,34 @@ class CatchUpTest {
   }
 
   @Test
+  void newsHoldWhileTheLogHasMoreOfWhatItHeldAtFirst() {
+    after(0);
+    assertEquals('i', after(130)); // nobody knows yet
+    left = 1000;
+    while (left > 0) {
+      read(first, "0", 50);
+      read(second, "1", -1_800_000);
+      assertEquals('h', after(1));
+      left -= 10;
+    }
+    assertEquals('i', after(1));
+    newsAloneHoldNothing();
+  }
+
+  @Test
+  void newsHoldNothingForWhatIsNeverReadOfTheLog() {
+    left = 5;
+    after(0);
+    StringBuilder said = new StringBuilder();
+    for (int i = 0; i < 20; i++) {
+      read(first, "0", 50);
+      read(second, "1", 50);
+      said.append(after(1));
+    }
+    assertEquals("h".repeat(9) + "i".repeat(11), said.toString());
+  }
+
+  @Test
   void itWaitsForNoRecordWhereThereIsNone() {
     assertEquals('h', after(0));
     left = 0;
