@@ -48,6 +48,26 @@ def entity_key(project: str, entities: tuple[Entity, ...], row: Mapping[str, str
     return b"".join(parts) + project.encode()
 
 
+def decode_entity_key(
+    project: str, entities: tuple[Entity, ...], key: bytes
+) -> dict[str, str | int] | None:
+    """The values that `entity_key` made a key of; None of a key of others."""
+    row: dict[str, str | int] = {}
+    ordered = sorted(entities, key=lambda entity: entity.key)
+    try:
+        (count,), place = struct.unpack_from("<I", key), 4
+        for _ in range(count):
+            _, data, place = _part(key, place)
+            row[data.decode()] = ""
+        for name in row:
+            type_, data, place = _part(key, place)
+            row[name] = data.decode() if type_ == _STRING else struct.unpack("<q", data)[0]
+        known = entity_key(project, entities, row) == key
+    except (struct.error, UnicodeDecodeError, CodecError, KeyError):
+        return None
+    return row if known and list(row) == [entity.key for entity in ordered] else None
+
+
 def feature_field(view: str, feature: str) -> bytes:
     """The hash field of a feature, 4 bytes."""
     return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))
@@ -272,6 +292,13 @@ def _is_older(time: bytes, milliseconds: int) -> bool:
         return decode_event_time(time) // 1000 < milliseconds // 1000
     except CodecError:
         return False
+
+
+def _part(key: bytes, place: int) -> tuple[int, bytes, int]:
+    """The type and bytes of a part of an entity's key, and where the next one begins."""
+    type_, length = struct.unpack_from("<II", key, place)
+    end = place + 8 + length
+    return type_, key[place + 8 : end], end
 
 
 def _key_value(entity: Entity, value: str | int) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import redis
@@ -22,6 +22,8 @@ from iceberg.tables import AVAILABLE_AT
 from schemas import EVENT_TIME, CdcTable, FeatureView
 
 _AT_ONCE = 1000
+_TIME_ALONE = 2
+"""A field and its value, where no feature follows."""
 
 # KEYS: the entity. ARGV: the version's field, its value, the event time in it, how many fields a
 # deleted row must lose, those, then fields and values. What the running job has written meanwhile
@@ -60,16 +62,28 @@ def _newest(
 ) -> Iterator[tuple[bytes, list[bytes | int]]]:
     table = catalog.load_table(f"{NAMESPACE}.{view.name}")
     names = [column.name for column in view.schema]
-    fields = [(c.name, feature_field(view.name, c.name), c.type) for c in view.schema]
+    fields = [feature_field(view.name, name) for name in names]
     found = rows(table, view.keys, names, EVENT_TIME, AVAILABLE_AT, newest_only=True)
     for batch in found.to_batches():
         for row in batch.to_pylist():
             time = round(row[EVENT_TIME].timestamp() * 1000)
-            arguments: list[Any] = [epoch_field(view.name), f"0:{time}", time]
-            deleted = isinstance(view.source, CdcTable) and all(row[n] is None for n in names)
-            lost = [field for _, field, _ in fields] if deleted else []
-            arguments += [len(lost), *lost, timestamp_field(view.name), encode_event_time(time)]
-            if not deleted:
-                for name, field, type_ in fields:
-                    arguments += [field, encode_value(type_, row[name])]
+            field, version, *values = stored(view, row, time)
+            lost = fields if len(values) == _TIME_ALONE else []
+            arguments: list[Any] = [field, version, time, len(lost), *lost, *values]
             yield entity_key(project, view.entities, row), arguments
+
+
+def stored(view: FeatureView, row: Mapping[str, Any], time: int) -> list[Any]:
+    """What Redis holds of a row of that event time, as fields and values: first its version.
+
+    Then Feast's timestamp, and the features unless it says that a captured row was deleted.
+    """
+    values: list[Any] = [epoch_field(view.name), f"0:{time}"]
+    values += [timestamp_field(view.name), encode_event_time(time)]
+    names = [column.name for column in view.schema]
+    if isinstance(view.source, CdcTable) and all(row[name] is None for name in names):
+        return values
+    for column in view.schema:
+        values += [feature_field(view.name, column.name)]
+        values += [encode_value(column.type, row[column.name])]
+    return values

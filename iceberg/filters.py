@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import reduce
 from typing import Any, cast
 
-from pyiceberg.expressions import And, BooleanExpression, In
+from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, In, LessThan
 from pyiceberg.table import DataScan
 
 from schemas import EVENT_TIME
@@ -21,17 +21,31 @@ def instant(milliseconds: int) -> str:
 def between(scan: DataScan, start: int | None, end: int | None) -> DataScan:
     """Rows of event times from `start` up to `end`, milliseconds since 1970 UTC; None is open."""
     if start is not None:
-        scan = scan.filter(f"{EVENT_TIME} >= '{instant(start)}'")
+        scan = scan.filter(since(start))
     if end is not None:
-        scan = scan.filter(f"{EVENT_TIME} < '{instant(end)}'")
+        scan = scan.filter(before(end))
     return scan
+
+
+def since(start: int) -> BooleanExpression:
+    """The rows of event times from an instant on, milliseconds since 1970 UTC."""
+    return where(GreaterThanOrEqual, EVENT_TIME, instant(start))
+
+
+def before(end: int) -> BooleanExpression:
+    """The rows of event times before an instant, milliseconds since 1970 UTC."""
+    return where(LessThan, EVENT_TIME, instant(end))
 
 
 def among(column: str, values: Iterable[object]) -> BooleanExpression:
     """The rows whose column is one of `values`."""
-    # The constructor takes a name and values, its annotations say otherwise.
-    predicate: Any = In
-    return cast(BooleanExpression, predicate(column, values))
+    return where(In, column, values)
+
+
+def where(predicate: Any, column: str, value: object) -> BooleanExpression:
+    """The rows of which one of PyIceberg's predicates is true."""
+    # They take a name and a value, their annotations say otherwise.
+    return cast(BooleanExpression, predicate(column, value))
 
 
 def of_keys(columns: Sequence[str], keys: Collection[Sequence[object]]) -> BooleanExpression:

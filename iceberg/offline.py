@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
 
 import duckdb
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -30,7 +29,7 @@ from pyiceberg.expressions import (
 from pyiceberg.table import DataScan, Table
 from pyiceberg.types import TimestamptzType
 
-from iceberg.filters import among
+from iceberg.filters import among, where
 from iceberg.reading import batches
 from schemas import HeadwaterError
 
@@ -309,15 +308,12 @@ def _microseconds(instant: datetime) -> int:
     return (aware - _EPOCH) // timedelta(microseconds=1)
 
 
-# PyIceberg's predicates check their arguments at run time and are typed as if they took none.
 def _at_least(column: str, microseconds: int) -> BooleanExpression:
-    predicate: Any = GreaterThanOrEqual
-    return cast(BooleanExpression, predicate(column, _text(microseconds)))
+    return where(GreaterThanOrEqual, column, _text(microseconds))
 
 
 def _at_most(column: str, microseconds: int) -> BooleanExpression:
-    predicate: Any = LessThanOrEqual
-    return cast(BooleanExpression, predicate(column, _text(microseconds)))
+    return where(LessThanOrEqual, column, _text(microseconds))
 
 
 def _text(microseconds: int) -> str:

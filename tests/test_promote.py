@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from pyiceberg.exceptions import CommitFailedException
 
 from connectors.promotion import other_wins, switch_key, until_field
 from connectors.redis_codec import (
+    decode_value,
     encode_event_time,
     encode_value,
     entity_key,
@@ -26,8 +28,10 @@ from connectors.redis_codec import (
 from feature_repo.flights.views.aircraft_delays import aircraft_delays
 from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arrival
 from headwater.replays import promote as promotion
+from headwater.replays import values
 from headwater.replays.journal import Journal, Replay
-from headwater.replays.promote import PromotionError, promote, roll_back
+from headwater.replays.promote import promote, roll_back
+from headwater.replays.values import PromotionError
 from headwater.replays.verify import verify
 from iceberg.catalog import (
     branch_files,
@@ -149,11 +153,11 @@ class World:
         ]
         table.append(pa.Table.from_pylist(rows, table.schema().as_arrow()), branch=branch)
 
-    def write(self, view, values, project, hour):
+    def write(self, view, values, project, hour, aircraft=AIRCRAFT):
         """The same to Redis, as the sink does."""
         at = int((NOON + timedelta(hours=hour)).timestamp() * 1000)
         (column,) = view.schema
-        for tailnum in AIRCRAFT:
+        for tailnum in aircraft:
             self.client.hset(
                 entity_key(project, view.entities, {"tailnum": tailnum}),
                 mapping={
@@ -224,7 +228,7 @@ def all_of(values, encoded=False):
 @pytest.fixture(autouse=True)
 def no_readers(monkeypatch):
     """Nobody reads meanwhile, so nobody needs notice."""
-    monkeypatch.setattr(promotion, "NOTICE_SECONDS", 0.0)
+    monkeypatch.setattr(values, "NOTICE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -301,6 +305,100 @@ def test_what_live_has_written_since_stays(world):
     assert world.online() == all_of(newer, encoded=True)
     world.promote()
     assert world.online() == all_of(newer, encoded=True)
+
+
+def test_in_its_span_the_replay_decides_of_what_live_has_newer_or_alone(world):
+    """As of a window that was too short, or of events that are none any more."""
+    name = lambda tailnum, of: entity_key(of, VIEWS[0].entities, {"tailnum": tailnum})  # noqa: E731
+    wrong, alone = {"count_1d": 0, "dest": "none"}, "N4"
+    for view in VIEWS:
+        world.write(view, wrong, "flights", 0.5, ("N1", "N3", alone))
+    world.client.delete(name("N3", "flights~0001"))
+
+    def stored(tailnum):
+        """Of each view when it is of, by the hour from noon, and its feature."""
+        found = []
+        for view in VIEWS:
+            fields = (epoch_field(view.name), feature_field(view.name, view.schema[0].name))
+            version, value = world.client.hmget(name(tailnum, "flights"), *fields)
+            assert bool(value) == world.client.hexists(
+                name(tailnum, "flights"), timestamp_field(view.name)
+            )
+            at = int(version.split(b":")[1])
+            found.append(((at - START) / 3_600_000 - 1, value and decode_value(value)))
+        return found
+
+    before = {tailnum: stored(tailnum) for tailnum in (*AIRCRAFT, alone)}
+    moved = world.promote()
+    assert {one.entities for one in moved.values()} == {4}
+    assert world.offline() == all_of(NEW)
+    assert stored("N1") == stored("N2") == [(0, 2), (0, "SFO")]
+    assert stored("N3") == [(-2, 1), (-2, "LAX")], "the newest row from before the span"
+    assert [value for _, value in stored(alone)] == [None, None]
+    world.roll_back()
+    assert {tailnum: stored(tailnum) for tailnum in (*AIRCRAFT, alone)} == before
+    world.promote()
+    assert stored("N1") == [(0, 2), (0, "SFO")]
+    # What is newer than the span is live's.
+    for view in VIEWS:
+        world.write(view, OLD, "flights", 2, (alone,))
+    assert {one.entities for one in world.promote().values()} == {0}
+    world.roll_back()
+    assert stored(alone) == [(2, 1), (2, "LAX")]
+
+
+def test_of_some_keys_the_replay_decides_of_those_alone(world):
+    world.replay = world.journal.write(replace(world.replay, keys={"tailnum": ("N1", "N2")}))
+    for view in VIEWS:
+        world.write(view, OLD, "flights", 0.5, ("N1", "N3"))
+        world.client.hdel(
+            entity_key("flights~0001", view.entities, {"tailnum": "N3"}), epoch_field(view.name)
+        )
+    assert {one.entities for one in world.promote().values()} == {2}
+
+
+def test_values_from_after_the_span_are_not_taken_back(world):
+    """The replay was ahead of live, which came there since."""
+    later = {"count_1d": 3, "dest": "JFK"}
+    for view in VIEWS:
+        world.write(view, later, "flights~0001", 2)
+    world.promote()
+    assert world.online() == all_of(later, encoded=True)
+    for view in VIEWS:
+        world.write(view, later, "flights", 2)
+    world.roll_back()
+    assert world.offline() == all_of(OLD)
+    assert world.online() == all_of(later, encoded=True)
+
+
+@pytest.mark.parametrize("tailnum", ["N'1", "CORP\\xiao", "back\\", "two\nlines", "Zürich"])
+def test_a_key_may_be_any_text(world, tailnum):
+    world.replay = world.journal.write(replace(world.replay, keys={"tailnum": (tailnum,)}))
+    assert {one.rows for one in world.promote().values()} == {3}
+    world.roll_back()
+
+
+def test_a_promotion_that_the_tables_refuse_is_none(world, monkeypatch):
+    def refused(*_):
+        raise ValueError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(promotion, "_files", refused)
+        patch.setattr(promotion, "_check_branch", lambda *_: None)
+        with pytest.raises(ValueError, match="no"):
+            world.promote()
+        assert world.journal.find("0001").state == "done"
+        world.journal.set_state(world.replay, "promoting")  # a command was killed there before
+        with pytest.raises(ValueError, match="no"):
+            world.promote()
+        assert world.journal.find("0001").state == "done"
+    world.promote()
+    with monkeypatch.context() as patch:
+        patch.setattr(promotion, "_files", refused)
+        with pytest.raises(ValueError, match="no"):
+            world.roll_back()
+    assert world.journal.find("0001").state == "promoted"
+    holds(world, NEW)
 
 
 def test_rows_that_live_adds_and_files_that_are_rewritten_survive_a_rollback(world):

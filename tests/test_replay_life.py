@@ -14,6 +14,7 @@ import pytest
 from pyiceberg.types import StringType
 
 from connectors.promotion import switch_key
+from connectors.redis_codec import entity_key
 from feature_repo.flights.repository import repository
 from flink_jobs.rest import FlinkError
 from flink_jobs.sql import job_sql, jobs
@@ -23,8 +24,9 @@ from headwater.replays.context import Context
 from headwater.replays.jobs import ReplayJobs
 from headwater.replays.journal import Journal, Replay, ReplayBusy
 from headwater.replays.plan import Planner, ReplayError, SourcePlan, Wanted
-from headwater.replays.promote import PromotionError, promote
+from headwater.replays.promote import promote
 from headwater.replays.run import Replays
+from headwater.replays.values import PromotionError, Values
 from headwater.settings import Settings
 from iceberg.archive import SnapshotGone
 from iceberg.catalog import TableMismatch, create_archive, empty_branch
@@ -33,7 +35,19 @@ from iceberg.together import CommitError
 from schemas import SettingsError
 from tests.conftest import ROOT
 from tests.flink import listening
-from tests.test_promote import END, NEW, OLD, START, VIEWS, World, all_of, holds, no_readers, server
+from tests.test_promote import (
+    AIRCRAFT,
+    END,
+    NEW,
+    OLD,
+    START,
+    VIEWS,
+    World,
+    all_of,
+    holds,
+    no_readers,
+    server,
+)
 
 __all__ = ["no_readers", "server"]
 
@@ -355,6 +369,27 @@ def test_a_promotion_of_an_earlier_span_does_not_keep_another_from_being_undone(
     replays.promote(earlier, print)
     replays.roll_back(world.journal.find("0001"), print)
     assert world.journal.find("0001").state == "rolled back"
+    holds(world, OLD)
+
+
+def test_what_an_earlier_span_was_promoted_to_is_online_once_the_later_one_is_taken_back(
+    replays, world, monkeypatch
+):
+    """A view's history was computed newest part first, and live has nothing of it yet."""
+    for tailnum in AIRCRAFT:
+        world.client.delete(entity_key("flights", VIEWS[0].entities, {"tailnum": tailnum}))
+    earlier, values = another(world, "0002", START - 4 * 3_600_000, START)
+    replays.promote(world.replay, print)
+    replays.promote(earlier, print)
+    assert world.online() == all_of(NEW, encoded=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Values, "roll_back", killed)
+        with pytest.raises(KeyboardInterrupt):
+            replays.roll_back(world.journal.find("0001"), print)
+    replays.roll_back(world.journal.find("0001"), print)
+    assert world.online() == all_of(values, encoded=True)
+    replays.roll_back(world.journal.find("0002"), print)
+    assert world.online() == all_of(dict.fromkeys(OLD))
 
 
 def test_what_an_older_version_promoted_can_be_rolled_back(replays, world):
@@ -453,7 +488,7 @@ def test_a_promotion_that_broke_off_comes_before_another(replays, world, monkeyp
     second, _ = another(world, "0002")
 
     with monkeypatch.context() as patch:
-        patch.setattr(promotion, "_switch_values", killed)
+        patch.setattr(Values, "promote", killed)
         with pytest.raises(KeyboardInterrupt):
             replays.promote(world.replay, print)
     offline = world.offline()

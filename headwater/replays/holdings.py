@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from headwater.replays.context import Context
 from headwater.replays.journal import Replay
-from headwater.replays.promote import chunks, mark
+from headwater.replays.promote import mark
+from headwater.replays.values import chunks
 from iceberg.archive import release
 from iceberg.catalog import NAMESPACE, branch_files, drop_branch
 

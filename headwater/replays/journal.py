@@ -7,16 +7,19 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from platform import node
 from typing import TextIO
 
+from pyiceberg.expressions import And, BooleanExpression
+
 from headwater.files import write_whole
-from iceberg.filters import instant
-from schemas import EVENT_TIME, HeadwaterError, SettingsError
+from iceberg.filters import among, before, instant, since
+from schemas import HeadwaterError, SettingsError
 
 STATES = (
     *("starting", "running", "following", "paused", "done", "failed", "cancelled"),
@@ -117,26 +120,19 @@ class Replay:
         """Where its span of a view ends, milliseconds since 1970 UTC; None if it is open."""
         return self.ends.get(view, self.end)
 
-    def within(self, view: str) -> str:
+    def within(self, view: str) -> BooleanExpression:
         """Its span of a view, and its keys, as a filter on rows of Iceberg."""
-        parts = [f"{EVENT_TIME} >= '{self.iso(self.start)}'"]
+        parts = [since(self.start)]
         end = self.end_of(view)
         if end is not None:
-            parts.append(f"{EVENT_TIME} < '{self.iso(end)}'")
-        parts += [f"{column} in ({_values(values)})" for column, values in self.keys.items()]
-        return " and ".join(parts)
+            parts.append(before(end))
+        parts += [among(column, values) for column, values in self.keys.items()]
+        return reduce(And, parts)
 
     @staticmethod
     def iso(milliseconds: int) -> str:
         """An instant as Iceberg's filters want it."""
         return instant(milliseconds)
-
-
-def _values(values: Iterable[str | int]) -> str:
-    return ", ".join(
-        "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
-        for value in values
-    )
 
 
 class Journal:

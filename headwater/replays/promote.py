@@ -1,125 +1,39 @@
 """Puts a replay's values in the place of live ones, and back, as one switch each.
 
 Offline, the rows of the span are replaced in all tables by one commit; the replay's files are
-taken over as they are. Online, a switch in Redis gives readers the replay's values of all views
-at one instant (`connectors.promotion`); then they are moved, entity by entity, and the switch is
-taken away. Each step can be done again: the journal says which way a replay is going and a
-property of each table whether its rows are in place, so that a command that was killed is
-finished by the same command.
+taken over as they are. Online, all values change at one instant (`headwater.replays.values`). Each
+step can be done again: the journal says which way a replay is going and a property of each table
+whether its rows are in place, so that a command that was killed is finished by the same command.
 """
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Any
 
 import redis
 from pyiceberg.catalog import Catalog
+from pyiceberg.expressions import And, GreaterThan
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table, Transaction
 from pyiceberg.table.update.snapshot import ManageSnapshots
 
-from connectors.promotion import NOTICE_SECONDS, switch_key, until_field
-from connectors.redis_codec import epoch_field, feature_field, timestamp_field
 from headwater.replays.journal import Journal, Replay
+from headwater.replays.values import PromotionError, Values
 from iceberg.bounds import bounds
 from iceberg.catalog import NAMESPACE
 from iceberg.commits import commit_beside_others
+from iceberg.filters import instant, where
 from iceberg.tables import AVAILABLE_AT
 from iceberg.together import check_together, commit_together
 from iceberg.writing import copied
-from schemas import EVENT_TIME, FeatureView, HeadwaterError
+from schemas import EVENT_TIME, FeatureView
 
-_AT_ONCE = 500
-"""Entities that move in one step of Redis, which answers nobody else meanwhile."""
-
-_UNDO = "~undo"
 _ROLLED_BACK = "rolled-back"
 _MARK = "headwater.replay."
-
-# KEYS: live, replayed and undo key of each entity. ARGV: how many fields of ours a view has, its
-# fields of ours (version, timestamp), its features; the next view. `until` is the third of ours.
-# A hash is not copied but its views' fields are: other views of the entity lie in it as well.
-_PROMOTE = """
-local moved = {}
-for i = 1, #KEYS, 3 do
-  local live, replayed, undo = KEYS[i], KEYS[i + 1], KEYS[i + 2]
-  local at = 1
-  local view = 0
-  while at <= #ARGV do
-    local size, till = tonumber(ARGV[at]), ARGV[at + 1]
-    local fields = {unpack(ARGV, at + 2, at + 1 + size)}
-    at, view = at + 2 + size, view + 1
-    moved[view] = moved[view] or 0
-    local new = redis.call('HMGET', replayed, unpack(fields))
-    if new[1] and redis.call('HEXISTS', undo, till) == 0 then
-      local old = redis.call('HMGET', live, unpack(fields))
-      local time = string.match(new[1], ':(-?%d+)$')
-      local before = old[1] and tonumber(string.match(old[1], ':(-?%d+)$'))
-      if not before or before <= tonumber(time) then
-        local keep, set, del = {till, time}, {}, {}
-        for j, field in ipairs(fields) do
-          if old[j] then keep[#keep + 1] = field; keep[#keep + 1] = old[j] end
-          if new[j] then set[#set + 1] = field; set[#set + 1] = new[j]
-          else del[#del + 1] = field end
-        end
-        if not old[1] then keep[#keep + 1] = fields[1]; keep[#keep + 1] = '' end
-        redis.call('HSET', undo, unpack(keep))
-        redis.call('HSET', live, unpack(set))
-        if #del > 0 then redis.call('HDEL', live, unpack(del)) end
-        moved[view] = moved[view] + 1
-      end
-    end
-  end
-end
-return moved
-"""
-
-# The same KEYS and ARGV. A value that live has made newer since stays.
-_ROLL_BACK = """
-local moved = {}
-for i = 1, #KEYS, 3 do
-  local live, replayed, undo = KEYS[i], KEYS[i + 1], KEYS[i + 2]
-  local at = 1
-  local view = 0
-  while at <= #ARGV do
-    local size, till = tonumber(ARGV[at]), ARGV[at + 1]
-    local fields = {unpack(ARGV, at + 2, at + 1 + size)}
-    at, view = at + 2 + size, view + 1
-    moved[view] = moved[view] or 0
-    local time = redis.call('HGET', undo, till)
-    if time then
-      local now = redis.call('HGET', live, fields[1])
-      local since = now and tonumber(string.match(now, ':(-?%d+)$'))
-      if not since or since <= tonumber(time) then
-        local old = redis.call('HMGET', undo, unpack(fields))
-        local set, del = {}, {}
-        for j, field in ipairs(fields) do
-          if old[j] and old[j] ~= '' or old[j] and j > 1 then
-            set[#set + 1] = field; set[#set + 1] = old[j]
-          else del[#del + 1] = field end
-        end
-        if #set > 0 then redis.call('HSET', live, unpack(set)) end
-        if #del > 0 then redis.call('HDEL', live, unpack(del)) end
-        moved[view] = moved[view] + 1
-      end
-      redis.call('HDEL', undo, till, unpack(fields))
-    end
-  end
-end
-return moved
-"""
-
-
-class PromotionError(HeadwaterError):
-    """A replay cannot be promoted or rolled back; the text says why."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -141,12 +55,13 @@ def promote(
     replay: Replay,
 ) -> dict[str, Moved]:
     """Switch to the replay's values; what moved, by view. Where it is refused, nothing changes."""
-    _check_free(journal, catalog, online, project, views, replay)
+    values = Values(online, project, views, replay)
+    _check_free(journal, catalog, values, replay)
     for view in views:
         _check_branch(_table(catalog, view), view.name, replay)
-    journal.set_state(replay, "promoting")
-    rows = _switch_tables(catalog, views, replay, "promoted", _promoted)
-    entities = _switch_values(online, project, views, replay, _PROMOTE, "")
+    with _begun(journal, catalog, views, replay, ("done", "promoting"), "promoted"):
+        rows = _switch_tables(catalog, views, replay, "promoted", _promoted)
+    entities = values.promote(catalog)
     journal.set_state(replay, "promoted")
     return {view.name: Moved(rows[view.name], entities[view.name]) for view in views}
 
@@ -163,16 +78,40 @@ def roll_back(
 
     Where it is refused, nothing changes.
     """
-    _check_free(journal, catalog, online, project, views, replay)
-    for view in views:
-        table = _table(catalog, view)
-        if _state(table, replay) != _ROLLED_BACK:  # a command that was killed had come this far
-            _check_newest(journal, table, view.name, replay)
-    journal.set_state(replay, "rolling back")
-    rows = _switch_tables(catalog, views, replay, _ROLLED_BACK, partial(_rolled_back, {}))
-    entities = _switch_values(online, project, views, replay, _ROLL_BACK, _UNDO)
+    values = Values(online, project, views, replay)
+    _check_free(journal, catalog, values, replay)
+    beside = _promoted_beside(journal, catalog, views, replay)
+    with _begun(journal, catalog, views, replay, ("promoted", "rolling back"), _ROLLED_BACK):
+        rows = _switch_tables(catalog, views, replay, _ROLLED_BACK, partial(_rolled_back, {}))
+    entities = values.roll_back()
+    for other in beside:
+        its = [view for view in views if view.name in other.views]
+        Values(online, project, its, other).promote(catalog)
     journal.set_state(replay, "rolled back")
     return {view.name: Moved(rows[view.name], entities[view.name]) for view in views}
+
+
+@contextmanager
+def _begun(
+    journal: Journal,
+    catalog: Catalog,
+    views: Sequence[FeatureView],
+    replay: Replay,
+    states: tuple[str, str],
+    done: str,
+) -> Iterator[None]:
+    """A replay is in the second of the states; where the tables refuse it, in the one before again.
+
+    It would be in the way of all others of its views, and could not be dropped.
+    """
+    before, during = states
+    journal.set_state(replay, during)
+    try:
+        yield
+    except Exception:
+        if not any(_state(_table(catalog, view), replay).startswith(done) for view in views):
+            journal.set_state(replay, before if replay.state == during else replay.state)
+        raise
 
 
 def mark(replay: Replay) -> str:
@@ -268,8 +207,8 @@ def _rolled_back(
     else:
         placed = table.snapshot_by_id(promoted)
         assert placed is not None
-        since = f"{replay.within(view)} and {AVAILABLE_AT} > '{replay.iso(placed.timestamp_ms)}'"
-        newer = table.scan(row_filter=since)
+        written_since = where(GreaterThan, AVAILABLE_AT, instant(placed.timestamp_ms))
+        newer = table.scan(row_filter=And(replay.within(view), written_since))
         if view not in kept:
             kept[view] = _rows_before(table, view, replay, before)
         back = kept[view] + copied(table, newer, newer.plan_files())
@@ -281,7 +220,7 @@ def _rolled_back(
     for tag in replay.tags:
         if tag in table.refs():
             ManageSnapshots(transaction).remove_tag(tag).commit()
-    transaction.set_properties({mark(replay): _ROLLED_BACK})
+    transaction.set_properties({mark(replay): f"{_ROLLED_BACK} {there.order}"})
     return transaction, rows
 
 
@@ -327,33 +266,44 @@ def _promotion(table: Table, view: str, replay: Replay) -> _Promotion:
     return found
 
 
-def _check_newest(journal: Journal, table: Table, view: str, replay: Replay) -> None:
-    """PromotionError if another replay was promoted on top of this one.
+def _promoted_beside(
+    journal: Journal, catalog: Catalog, views: Sequence[FeatureView], replay: Replay
+) -> list[Replay]:
+    """Those of earlier spans that were promoted later, oldest first.
 
-    Its span ends after this one's start: what it replaced, and would put back, may be of this one.
+    Of an entity whose newest values were those of `replay`, theirs were not put online, as they
+    are to be once these are taken away. PromotionError if another one was promoted on top: its span
+    ends after this one's start, so that what it replaced, and would put back, may be of this one.
     """
-    mine = _promotion(table, view, replay)
-    others = {
-        key.removeprefix(_MARK): _Promotion.read(table, text)
-        for key, text in table.properties.items()
-        if key.startswith(_MARK)
-    }
-    later = {
-        id_: other.order
-        for id_, other in others.items()
-        if other is not None and other.order > mine.order and other.end > mine.start
-    }
-    if not later:
-        return
-    newest = max(later, key=lambda id_: later[id_])
-    if newest in [one.id for one in journal.all()]:
-        raise PromotionError(
-            f"{view}: replay {newest} was promoted on top of {replay.id}: roll it back first"
-        )
-    raise PromotionError(
-        f"{view}: replay {newest} was promoted on top of {replay.id} and has been dropped: its"
-        f" values stay, and {replay.id} can no longer be rolled back"
-    )
+    known = {one.id: one for one in journal.all()}
+    found: dict[str, int] = {}
+    for view in views:
+        table = _table(catalog, view)
+        done, *rest = _state(table, replay).split() or [""]
+        if done == _ROLLED_BACK:  # a command that was killed had come this far
+            order, start = int(rest[0]) if rest else sys.maxsize, sys.maxsize
+        else:
+            mine = _promotion(table, view.name, replay)
+            order, start = mine.order, mine.start
+        others = {
+            key.removeprefix(_MARK): _Promotion.read(table, text)
+            for key, text in table.properties.items()
+            if key.startswith(_MARK)
+        }
+        later = {id_: one for id_, one in others.items() if one is not None and one.order > order}
+        for id_, one in sorted(later.items(), key=lambda item: -item[1].order):
+            if id_ not in known:
+                raise PromotionError(
+                    f"{view.name}: replay {id_} was promoted on top of {replay.id} and has been"
+                    f" dropped: its values stay, and {replay.id} can no longer be rolled back"
+                )
+            if one.end > start:
+                raise PromotionError(
+                    f"{view.name}: replay {id_} was promoted on top of {replay.id}: roll it back"
+                    " first"
+                )
+            found[id_] = one.order
+    return [known[id_] for id_ in sorted(found, key=lambda id_: found[id_])]
 
 
 def _rows_before(table: Table, view: str, replay: Replay, before: int) -> list[DataFile]:
@@ -386,18 +336,11 @@ def _files(table: Table, snapshot: int | None) -> dict[str, DataFile]:
     return {task.file.file_path: task.file for task in scan.plan_files()}
 
 
-def _check_free(
-    journal: Journal,
-    catalog: Catalog,
-    online: redis.Redis,
-    project: str,
-    views: Sequence[FeatureView],
-    replay: Replay,
-) -> None:
+def _check_free(journal: Journal, catalog: Catalog, values: Values, replay: Replay) -> None:
     """Raise where the views cannot be switched at all, or another replay is in the middle of it."""
     check_together(catalog)
     _check_finished(journal, replay)
-    _check_switch(online, project, views, replay)
+    values.check_free()
 
 
 def _check_finished(journal: Journal, replay: Replay) -> None:
@@ -408,63 +351,3 @@ def _check_finished(journal: Journal, replay: Replay) -> None:
             raise PromotionError(
                 f"replay {other.id} of {', '.join(other.views)} is {other.state}: finish that first"
             )
-
-
-def _check_switch(
-    online: redis.Redis, project: str, views: Sequence[FeatureView], replay: Replay
-) -> dict[str, str]:
-    """What is being switched, by view; PromotionError if one of ours is, of another replay."""
-    told: Any = online.hgetall(switch_key(project))
-    there = {name.decode(): found.decode() for name, found in told.items()}
-    busy = {
-        name: found
-        for name, found in there.items()
-        if found != project and not found.startswith(replay.version(project))
-    }
-    if taken := sorted(view.name for view in views if view.name in busy):
-        raise PromotionError(
-            f"{', '.join(taken)}: another replay is being switched ({busy[taken[0]]}); finish that"
-        )
-    return there
-
-
-def _switch_values(
-    online: redis.Redis,
-    project: str,
-    views: Sequence[FeatureView],
-    replay: Replay,
-    script: str,
-    other: str,
-) -> dict[str, int]:
-    """Switch readers to the other keys, move their values, switch off; entities, by view."""
-    version = replay.version(project)
-    key = switch_key(project)
-    there = _check_switch(online, project, views, replay)
-    if not all(there.get(view.name) == f"{version}{other}" for view in views):
-        online.hset(key, mapping=dict.fromkeys((view.name for view in views), project))
-        time.sleep(NOTICE_SECONDS)
-        online.hset(key, mapping={view.name: f"{version}{other}" for view in views})
-    call = online.register_script(script)
-    arguments: list[bytes] = []
-    for view in views:
-        fields = [epoch_field(view.name), timestamp_field(view.name)]
-        fields += [feature_field(view.name, column.name) for column in view.schema]
-        arguments += [str(len(fields)).encode(), until_field(view.name), *fields]
-    moved = [0] * len(views)
-    ending = version.encode()
-    for keys in chunks(online.scan_iter(match=b"*" + ending, count=1000), _AT_ONCE):
-        triples = []
-        for replayed in keys:
-            live = replayed.removesuffix(ending) + project.encode()
-            triples += [live, replayed, replayed + _UNDO.encode()]
-        for place, count in enumerate(call(keys=triples, args=arguments)):
-            moved[place] += int(count)
-    online.hdel(key, *(view.name for view in views))
-    return {view.name: count for view, count in zip(views, moved, strict=True)}
-
-
-def chunks(keys: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    """Keys as they come, so many at once."""
-    iterator = iter(keys)
-    while chunk := list(islice(iterator, size)):
-        yield chunk

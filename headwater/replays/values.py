@@ -1,0 +1,291 @@
+"""Moves a replay's values in Redis to where live ones are, and back.
+
+A switch gives readers the replay's values of all views at one instant (`connectors.promotion`);
+then they are moved, entity by entity, and the switch is taken away. Each step can be done again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import redis
+from pyiceberg.catalog import Catalog
+
+from connectors.promotion import NOTICE_SECONDS, switch_key, until_field
+from connectors.redis_codec import (
+    decode_entity_key,
+    epoch_field,
+    feature_field,
+    timestamp_field,
+)
+from headwater.online import stored
+from headwater.replays.journal import Replay
+from iceberg.catalog import NAMESPACE
+from iceberg.tables import AVAILABLE_AT
+from schemas import EVENT_TIME, FeatureView, HeadwaterError
+
+_AT_ONCE = 500
+"""Entities that move in one step of Redis, which answers nobody else meanwhile."""
+
+_UNDO = "~undo"
+
+# KEYS: live, replayed and undo key of each entity. ARGV: how many fields of ours a view has, the
+# last instant of its span, its fields of ours (`until`, version, timestamp), its features; the next
+# view. A hash is not copied but its views' fields are: other views of the entity lie in it as well.
+#
+# In the span the replay decides, also where live has a newer row: that is what `until` of a
+# replayed hash says. What is newer than the span, as a replay that was ahead of live may have it,
+# is not the span's to take back: live writes it too.
+_PROMOTE = """
+local moved = {}
+for i = 1, #KEYS, 3 do
+  local live, replayed, undo = KEYS[i], KEYS[i + 1], KEYS[i + 2]
+  local at = 1
+  local view = 0
+  while at <= #ARGV do
+    local size, last, till = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
+    local fields = {unpack(ARGV, at + 3, at + 2 + size)}
+    at, view = at + 3 + size, view + 1
+    moved[view] = moved[view] or 0
+    local new = redis.call('HMGET', replayed, unpack(fields))
+    if new[1] and redis.call('HEXISTS', undo, till) == 0 then
+      local old = redis.call('HMGET', live, unpack(fields))
+      local limit = redis.call('HGET', replayed, till) or string.match(new[1], ':(-?%d+)$')
+      local before = old[1] and tonumber(string.match(old[1], ':(-?%d+)$'))
+      if not before or before <= tonumber(limit) then
+        if tonumber(limit) > tonumber(last) then limit = last end
+        local keep, set, del = {till, limit}, {}, {}
+        for j, field in ipairs(fields) do
+          if old[j] then keep[#keep + 1] = field; keep[#keep + 1] = old[j] end
+          if new[j] then set[#set + 1] = field; set[#set + 1] = new[j]
+          else del[#del + 1] = field end
+        end
+        if not old[1] then keep[#keep + 1] = fields[1]; keep[#keep + 1] = '' end
+        redis.call('HSET', undo, unpack(keep))
+        redis.call('HSET', live, unpack(set))
+        if #del > 0 then redis.call('HDEL', live, unpack(del)) end
+        moved[view] = moved[view] + 1
+      end
+    end
+  end
+end
+return moved
+"""
+
+# The same KEYS and ARGV. A value that live has made newer since stays.
+_ROLL_BACK = """
+local moved = {}
+for i = 1, #KEYS, 3 do
+  local live, replayed, undo = KEYS[i], KEYS[i + 1], KEYS[i + 2]
+  local at = 1
+  local view = 0
+  while at <= #ARGV do
+    local size, till = tonumber(ARGV[at]), ARGV[at + 2]
+    local fields = {unpack(ARGV, at + 3, at + 2 + size)}
+    at, view = at + 3 + size, view + 1
+    moved[view] = moved[view] or 0
+    local time = redis.call('HGET', undo, till)
+    if time then
+      local now = redis.call('HGET', live, fields[1])
+      local since = now and tonumber(string.match(now, ':(-?%d+)$'))
+      if not since or since <= tonumber(time) then
+        local old = redis.call('HMGET', undo, unpack(fields))
+        local set, del = {}, {}
+        for j, field in ipairs(fields) do
+          if old[j] and old[j] ~= '' or old[j] and j > 1 then
+            set[#set + 1] = field; set[#set + 1] = old[j]
+          else del[#del + 1] = field end
+        end
+        if #set > 0 then redis.call('HSET', live, unpack(set)) end
+        if #del > 0 then redis.call('HDEL', live, unpack(del)) end
+        moved[view] = moved[view] + 1
+      end
+      redis.call('HDEL', undo, till, unpack(fields))
+    end
+  end
+end
+return moved
+"""
+
+# KEYS: live and replayed key of each entity. ARGV: where the span starts; for each view its last
+# instant, `until` and version. Where live has a row of the span that is newer than the replay's,
+# the replayed hash says that it wins up to the last instant. Returns the entities of which live
+# has a row there and the replay none: place among the keys, and view, each from 1 on.
+_CLAIM = """
+local found = {}
+local start = tonumber(ARGV[1])
+for i = 1, #KEYS, 2 do
+  local live, replayed = KEYS[i], KEYS[i + 1]
+  for at = 2, #ARGV, 3 do
+    local last, till, version = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    local old = redis.call('HGET', live, version)
+    local before = old and tonumber(string.match(old, ':(-?%d+)$'))
+    if before and before >= start and before <= tonumber(last) then
+      local new = redis.call('HGET', replayed, version)
+      local time = new and tonumber(string.match(new, ':(-?%d+)$'))
+      if not time then
+        found[#found + 1] = (i + 1) / 2
+        found[#found + 1] = (at + 1) / 3
+      elseif time < before then
+        redis.call('HSET', replayed, till, last)
+      end
+    end
+  end
+end
+return found
+"""
+
+
+class PromotionError(HeadwaterError):
+    """A replay cannot be promoted or rolled back; the text says why."""
+
+    exit_code = 1
+
+
+class Values:
+    """The values of a replay's views in Redis."""
+
+    def __init__(
+        self, online: redis.Redis, project: str, views: Sequence[FeatureView], replay: Replay
+    ) -> None:
+        self._online = online
+        self._project = project
+        self._views = views
+        self._replay = replay
+        self._version = replay.version(project)
+
+    def check_free(self) -> dict[str, str]:
+        """What is being switched, by view; PromotionError if one of ours is, of another replay."""
+        told: Any = self._online.hgetall(switch_key(self._project))
+        there = {name.decode(): found.decode() for name, found in told.items()}
+        busy = {
+            name: found
+            for name, found in there.items()
+            if found != self._project and not found.startswith(self._version)
+        }
+        if taken := sorted(view.name for view in self._views if view.name in busy):
+            raise PromotionError(
+                f"{', '.join(taken)}: another replay is being switched ({busy[taken[0]]});"
+                " finish that"
+            )
+        return there
+
+    def promote(self, catalog: Catalog) -> dict[str, int]:
+        """Put the replay's in the place of live ones, once the tables have its rows; entities.
+
+        An entity of which live has a row of the span, and the replay none, gets the values that
+        its newest row from before the span has in `catalog`, and none if there is no such row.
+        """
+        self._claim(catalog)
+        return self._switch(_PROMOTE, "")
+
+    def roll_back(self) -> dict[str, int]:
+        """Put live's back, but for those that live has made newer since; entities, by view."""
+        return self._switch(_ROLL_BACK, _UNDO)
+
+    def _last(self, view: FeatureView) -> int:
+        """The last instant of a view's span."""
+        end = self._replay.end_of(view.name)
+        assert end is not None
+        return end - 1
+
+    def _switch(self, script: str, other: str) -> dict[str, int]:
+        """Switch readers to the other keys, move their values, switch off."""
+        key = switch_key(self._project)
+        views, version = self._views, self._version
+        there = self.check_free()
+        if not all(there.get(view.name) == f"{version}{other}" for view in views):
+            self._online.hset(key, mapping=dict.fromkeys((v.name for v in views), self._project))
+            time.sleep(NOTICE_SECONDS)
+            self._online.hset(key, mapping={view.name: f"{version}{other}" for view in views})
+        call = self._online.register_script(script)
+        arguments: list[bytes | int] = []
+        for view in views:
+            fields = [epoch_field(view.name), timestamp_field(view.name)]
+            fields += [feature_field(view.name, column.name) for column in view.schema]
+            arguments += [len(fields), self._last(view), until_field(view.name), *fields]
+        moved = [0] * len(views)
+        ending = version.encode()
+        for keys in chunks(self._keys(ending), _AT_ONCE):
+            triples = []
+            for replayed in keys:
+                live = replayed.removesuffix(ending) + self._project.encode()
+                triples += [live, replayed, replayed + _UNDO.encode()]
+            for place, count in enumerate(call(keys=triples, args=arguments)):
+                moved[place] += int(count)
+        self._online.hdel(key, *(view.name for view in views))
+        return {view.name: count for view, count in zip(views, moved, strict=True)}
+
+    def _claim(self, catalog: Catalog) -> None:
+        """Let the replay decide of all entities that live has a row of the span of."""
+        call = self._online.register_script(_CLAIM)
+        arguments: list[bytes | int] = [self._replay.start]
+        for view in self._views:
+            arguments += [self._last(view), until_field(view.name), epoch_field(view.name)]
+        project, version = self._project.encode(), self._version.encode()
+        for keys in chunks(self._keys(project), _AT_ONCE):
+            pairs = []
+            for live in keys:
+                pairs += [live, live.removesuffix(project) + version]
+            without: dict[int, list[bytes]] = {}
+            found = iter(call(keys=pairs, args=arguments))
+            for place, view in zip(found, found, strict=True):
+                without.setdefault(view - 1, []).append(keys[place - 1])
+            for number, its in without.items():
+                self._give(catalog, self._views[number], its)
+
+    def _give(self, catalog: Catalog, view: FeatureView, keys: Iterable[bytes]) -> None:
+        """What was before the span, as if the replay had written it."""
+        entities = {
+            key: row
+            for key in keys
+            if (row := decode_entity_key(self._project, view.entities, key)) is not None
+            and all(row[column] in wanted for column, wanted in self._replay.keys.items())
+        }
+        if not entities:
+            return
+        project, version = self._project.encode(), self._version.encode()
+        pipeline: Any = self._online.pipeline(transaction=False)  # it takes bytes for a name
+        for key, row in zip(entities, _before(catalog, view, self._replay, entities), strict=True):
+            if row is None:
+                values: list[Any] = [epoch_field(view.name), f"0:{self._replay.start - 1}"]
+            else:
+                values = stored(view, row, int(row[EVENT_TIME]))
+            values += [until_field(view.name), self._last(view)]
+            pipeline.hset(key.removesuffix(project) + version, items=values)
+        pipeline.execute()
+
+    def _keys(self, ending: bytes) -> Iterator[bytes]:
+        return iter(self._online.scan_iter(match=b"*" + ending, count=1000))
+
+
+def _before(
+    catalog: Catalog,
+    view: FeatureView,
+    replay: Replay,
+    entities: dict[bytes, dict[str, str | int]],
+) -> list[dict[str, Any] | None]:
+    """The newest row of each entity from before the span, None where there is none."""
+    from iceberg.offline import Lookup, join  # it takes DuckDB with it
+
+    at = datetime.fromtimestamp(replay.start / 1000, UTC) - timedelta(milliseconds=1)
+    asked = pa.Table.from_pylist([row | {"at": at} for row in entities.values()])
+    names = {name: f"found {name}" for name in (EVENT_TIME, *(c.name for c in view.schema))}
+    table = catalog.load_table(f"{NAMESPACE}.{view.name}")
+    ttl = timedelta(seconds=view.ttl.seconds)
+    look_up = Lookup(table, {k: k for k in view.keys}, names, ttl, EVENT_TIME, AVAILABLE_AT)
+    found = join(asked, "at", [look_up]).select(list(names.values())).rename_columns(list(names))
+    keyed = zip(entities.values(), found.to_pylist(), strict=True)
+    return [None if row[EVENT_TIME] is None else entity | row for entity, row in keyed]
+
+
+def chunks(keys: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    """Keys as they come, so many at once."""
+    iterator = iter(keys)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
