@@ -19,10 +19,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import mmh3
 
-from schemas import Entity, HeadwaterError, Type
+from schemas import CdcTable, Entity, FeatureView, HeadwaterError, Type
 
 Value = str | int | float | bool | None
 
@@ -161,6 +162,26 @@ def decode_event_time(data: bytes) -> int:
         else:
             raise _foreign(data)
     return seconds * 1000 + nanos // 1_000_000
+
+
+def row_encoder(view: FeatureView) -> Callable[[Mapping[str, Any], int], list[Any]]:
+    """What gives a row of an event time as Redis holds it: fields and values, first its version.
+
+    Then Feast's timestamp, and the features unless it says that a captured row was deleted.
+    """
+    columns = [(c.name, feature_field(view.name, c.name), c.type) for c in view.schema]
+    version, timestamp = epoch_field(view.name), timestamp_field(view.name)
+    captured = isinstance(view.source, CdcTable)
+
+    def encode(row: Mapping[str, Any], time: int) -> list[Any]:
+        values: list[Any] = [version, f"0:{time}", timestamp, encode_event_time(time)]
+        if captured and all(row[name] is None for name, _, _ in columns):
+            return values
+        for name, field, type_ in columns:
+            values += [field, encode_value(type_, row[name])]
+        return values
+
+    return encode
 
 
 def key_encoder(

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import redis
 from pyiceberg.catalog import Catalog
 
-from connectors.redis_codec import (
-    encode_event_time,
-    encode_value,
-    entity_key,
-    epoch_field,
-    feature_field,
-    timestamp_field,
-)
+from connectors.redis_codec import entity_key, feature_field, row_encoder
 from iceberg.catalog import NAMESPACE
 from iceberg.offline import rows
 from iceberg.tables import AVAILABLE_AT
-from schemas import EVENT_TIME, CdcTable, FeatureView
+from schemas import EVENT_TIME, FeatureView
 
 _AT_ONCE = 1000
 _TIME_ALONE = 2
@@ -63,27 +56,12 @@ def _newest(
     table = catalog.load_table(f"{NAMESPACE}.{view.name}")
     names = [column.name for column in view.schema]
     fields = [feature_field(view.name, name) for name in names]
+    encode = row_encoder(view)
     found = rows(table, view.keys, names, EVENT_TIME, AVAILABLE_AT, newest_only=True)
     for batch in found.to_batches():
         for row in batch.to_pylist():
             time = round(row[EVENT_TIME].timestamp() * 1000)
-            field, version, *values = stored(view, row, time)
+            field, version, *values = encode(row, time)
             lost = fields if len(values) == _TIME_ALONE else []
             arguments: list[Any] = [field, version, time, len(lost), *lost, *values]
             yield entity_key(project, view.entities, row), arguments
-
-
-def stored(view: FeatureView, row: Mapping[str, Any], time: int) -> list[Any]:
-    """What Redis holds of a row of that event time, as fields and values: first its version.
-
-    Then Feast's timestamp, and the features unless it says that a captured row was deleted.
-    """
-    values: list[Any] = [epoch_field(view.name), f"0:{time}"]
-    values += [timestamp_field(view.name), encode_event_time(time)]
-    names = [column.name for column in view.schema]
-    if isinstance(view.source, CdcTable) and all(row[name] is None for name in names):
-        return values
-    for column in view.schema:
-        values += [feature_field(view.name, column.name)]
-        values += [encode_value(column.type, row[column.name])]
-    return values

@@ -60,8 +60,10 @@ def checkpoint_time(path: str) -> float | None:
         raise NoSavepoint(f"{path}: no savepoint ({error})") from error
 
 
-def check_savepoint(catalog: Catalog, names: Iterable[str], path: str) -> None:
-    """Raise OldSavepoint if any of those tables has rows from after the savepoint.
+def check_savepoint(
+    catalog: Catalog, names: Iterable[str], path: str, branch: str = "main"
+) -> None:
+    """Raise OldSavepoint if that branch of any of those tables has rows from after the savepoint.
 
     That is a commit of its job from a later checkpoint, or one of a later job. Those of its own job
     may have expired: another job's counts if it is younger than the savepoint. A table without any
@@ -74,7 +76,7 @@ def check_savepoint(catalog: Catalog, names: Iterable[str], path: str) -> None:
             table = catalog.load_table(name)
         except NoSuchTableError:
             continue
-        current = table.current_snapshot()
+        current = table.refs().get(branch)
         newest: Snapshot | None = None
         for snapshot in lineage(table, current.snapshot_id if current else None):
             if (by := committed(snapshot, JOB)) is None:

@@ -217,11 +217,16 @@ class Skew:
 
     def _against_rows(self, view: FeatureView, chosen: Sequence[Answered], found: ViewSkew) -> None:
         keys = {one.key for one in chosen}
+        wanted = {(one.key, one.at) for one in chosen}
+        times = [one.at for one in chosen]
         table = self._catalog.load_table(f"{NAMESPACE}.{view.name}")
+        scan = between(table.scan(of_keys(view.keys, keys)), min(times), max(times) + 1)
         newest: dict[tuple[Key, int], dict[str, Any]] = {}
-        for batch in batches(table.scan(of_keys(view.keys, keys))):
+        for batch in batches(scan):
             for row in batch.to_pylist():
                 at = (tuple(row[name] for name in view.keys), _milliseconds(row[EVENT_TIME]))
+                if at not in wanted:
+                    continue
                 if at not in newest or newest[at][AVAILABLE_AT] <= row[AVAILABLE_AT]:
                     newest[at] = row
         for one in chosen:

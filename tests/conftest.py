@@ -42,9 +42,9 @@ settings.load_profile("untimed")
 
 SHARING = {
     "the platform": {
-        *("test_chaos.py", "test_deadletters.py", "test_outage.py", "test_platform.py"),
-        *("test_replay.py", "test_replay_kills.py", "test_replay_story.py", "test_skew.py"),
-        *("test_stop.py", "test_submitter.py", "test_topic.py"),
+        *("test_arrivals.py", "test_chaos.py", "test_deadletters.py", "test_outage.py"),
+        *("test_platform.py", "test_replay.py", "test_replay_kills.py", "test_replay_story.py"),
+        *("test_skew.py", "test_stop.py", "test_submitter.py", "test_topic.py"),
     },
     "the shop's platform": {
         *("test_audit.py", "test_capture.py", "test_recovery.py", "test_silence.py"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -92,7 +93,7 @@ class Flink:
         made = Path(savepoint.removeprefix("file://"))
         if not savepoint.startswith("file:///nowhere"):
             made.mkdir(parents=True)
-            (made / "_metadata").touch()
+            (made / "_metadata").write_bytes(struct.pack(">iiq", 0x4960672D, 0, self.made))
         job["state"] = "FAILED" if job["name"] in self.failing else "FINISHED"
         if job["state"] == "FINISHED":
             return {"location": savepoint}

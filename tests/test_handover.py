@@ -52,14 +52,14 @@ class World:
         self.replays = Replays(settings, repository)
         self.journal = self.replays.journal
         self.write(OLD, "main", range(11))
-        replay = Replay(ID, (VIEW.name,), at(0), None, jobs={JOB: "replayed"}, state="following")
+        replay = Replay(ID, (VIEW.name,), at(0), None, jobs={JOB: "beaded"}, state="following")
         empty_branch(self.catalog.load_table(TABLE), self.journal.write(replay).branch)
         self.write(NEW, replay.branch, range(6))
         script = self.journal.folder(replay) / f"{JOB}.sql"
         script.parent.mkdir(parents=True)
         script.write_text("its script", "utf-8")
         flink.add("live", LIVE, [VIEW.name], at(10))
-        flink.add("replayed", JOB, [VIEW.name], at(10))
+        flink.add("beaded", JOB, [VIEW.name], at(10))
 
     def write(self, value, branch, minutes):
         table = self.catalog.load_table(TABLE)
@@ -100,7 +100,7 @@ def world(tmp_path, monkeypatch, server):
 
 
 def test_it_ends_where_live_has_been_as_well_and_live_s_rows_after_that_stay(world):
-    world.flink.jobs["replayed"]["mark"] = at(4)
+    world.flink.jobs["beaded"]["mark"] = at(4)
     world.promote()
     assert world.journal.find(ID).state == "promoted"
     assert world.values() == {m: NEW if m <= 4 else OLD for m in range(11)}
@@ -122,7 +122,31 @@ def test_a_job_that_fails_after_its_savepoint_is_not_promoted_but_goes_on_from_t
     asked = {}
     monkeypatch.setattr(Jobs, "submit_scripts", lambda *given: asked.update(given[3]) or {})
     world.replays.resume(kept, print)
-    assert "savepoint-replay" in asked[JOB][RECOVERY]
+    assert "savepoint-beaded" in asked[JOB][RECOVERY]
+
+
+def test_a_job_that_has_ended_on_a_cluster_that_is_lost_begins_anew(world, monkeypatch):
+    """Its savepoint is of a pause; all that came after that would be in its branch twice."""
+    asked = {}
+    monkeypatch.setattr(Jobs, "submit_scripts", lambda *given: asked.update(given[3]) or {})
+    world.replays.pause(world.journal.find(ID), print)
+    paused = world.journal.find(ID)
+    assert (paused.state, paused.rows, paused.share) == ("paused", 9, 1.0)
+    table = world.catalog.load_table(TABLE)
+    branch = world.journal.find(ID).branch
+    world.replays.resume(paused, print)
+    assert "savepoint-beaded" in asked[JOB][RECOVERY]
+    table.append(
+        table.schema().as_arrow().empty_table(),
+        snapshot_properties={"flink.job-id": "cafe", "flink.max-committed-checkpoint-id": "9"},
+        branch=branch,
+    )
+    world.flink.lose()
+    asked.clear()
+    world.replays.resume(world.journal.find(ID), print)
+    assert RECOVERY not in asked[JOB]
+    table.refresh()
+    assert not table.scan(snapshot_id=table.refs()[branch].snapshot_id).to_arrow().num_rows
 
 
 def test_one_that_was_cancelled_just_now_is_submitted_again(world, monkeypatch):
@@ -134,7 +158,7 @@ def test_one_that_was_cancelled_just_now_is_submitted_again(world, monkeypatch):
 
 
 def test_a_job_that_has_failed_before_is_not_promoted(world):
-    world.flink.jobs["replayed"]["state"] = "FAILED"
+    world.flink.jobs["beaded"]["state"] = "FAILED"
     kept = world.is_refused(f"{JOB} is FAILED")
     assert (kept.state, kept.ends) == ("paused", {})
 
@@ -156,10 +180,10 @@ def test_a_job_that_started_again_is_not_promoted_before_it_is_back_at_the_end(w
     with monkeypatch.context() as patch:
         patch.setattr(live.Live, "commit", lambda *_: _fail())
         world.is_refused("live makes no checkpoints")
-    world.flink.jobs["replayed"]["mark"] = at(5)
+    world.flink.jobs["beaded"]["mark"] = at(5)
     world.is_refused(f"{JOB} has started again.*try again")
     world.write(NEW, f"replay_{ID}", range(6, 11))
-    world.flink.jobs["replayed"]["mark"] = at(10)
+    world.flink.jobs["beaded"]["mark"] = at(10)
     world.promote()
     assert world.values() == dict.fromkeys(range(11), NEW)
 
@@ -222,7 +246,7 @@ def test_where_live_is_is_looked_at_again_by_who_tries_again(world, monkeypatch)
 def test_a_promotion_that_was_killed_once_its_jobs_had_ended_is_finished_by_the_next(
     world, monkeypatch
 ):
-    world.flink.jobs["replayed"]["mark"] = at(4)
+    world.flink.jobs["beaded"]["mark"] = at(4)
     with monkeypatch.context() as patch:
         patch.setattr(handover, "cut_branch", lambda *_: _fail())
         with pytest.raises(ReplayError):
@@ -235,7 +259,7 @@ def test_a_promotion_that_was_killed_once_its_jobs_had_ended_is_finished_by_the_
 @pytest.fixture
 def followed(world):
     """A replay that has not caught up, and the progress of one who follows it."""
-    world.flink.jobs["replayed"]["mark"] = at(5)
+    world.flink.jobs["beaded"]["mark"] = at(5)
     replay = world.journal.set_state(world.journal.find(ID), "running")
     progress = world.replays.follow(replay)
     assert next(progress).state == "running"
@@ -268,7 +292,7 @@ def test_who_follows_a_replay_waits_until_it_is_paused_however_long_that_takes(
 def test_who_follows_a_replay_goes_on_where_somebody_else_launched_it_again(
     world, followed, monkeypatch
 ):
-    world.flink.jobs["replayed"]["state"] = "CANCELED"
+    world.flink.jobs["beaded"]["state"] = "CANCELED"
 
     def again():
         world.flink.add("again", JOB, [VIEW.name], at(10))

@@ -27,6 +27,7 @@ from connectors.redis_codec import (
     CodecError,
     column_decoder,
     count_older,
+    decode_entity_key,
     decode_event_time,
     decode_value,
     encode_event_time,
@@ -113,7 +114,16 @@ def test_a_compiled_key_is_the_same_bytes(origin, dest, user):
     row = {"origin": origin, "dest": dest, "user_id": user}
     for entities in ((ORIGIN,), (USER,), (ORIGIN, DEST), (DEST, USER), (ORIGIN, USER, DEST)):
         names, encode = key_encoder("flights", entities)
-        assert encode(*(row[name] for name in names)) == entity_key("flights", entities, row)
+        key = entity_key("flights", entities, row)
+        assert encode(*(row[name] for name in names)) == key
+        assert decode_entity_key("flights", entities, key) == {name: row[name] for name in names}
+        assert decode_entity_key("flight", entities, key) is None
+        assert decode_entity_key("flights", (ORIGIN, Entity("gate", "gate")), key) is None
+
+
+@given(st.binary())
+def test_other_keys_are_of_no_entity(data):
+    assert decode_entity_key("flights", (ORIGIN,), data) is None
 
 
 COLUMNS = st.sampled_from(list(Type)).flatmap(

@@ -166,6 +166,23 @@ def test_a_replay_is_not_promoted_where_live_has_not_come_to_its_end(replays, fl
     assert flink.checkpoints == 0, "rows after the end are committed"
 
 
+def test_a_replay_of_whose_span_more_has_come_since_is_not_promoted(
+    replays, flink, world, monkeypatch
+):
+    def came(_, replay, end):
+        assert said, "live has been waited for"
+        raise ReplayError(f"{replay.id} {end}")
+
+    flink.jobs = at(END - 2, END - 1)
+    monkeypatch.setattr(live, "_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(run, "check_whole", came)
+    said = []
+    with pytest.raises(ReplayError, match=f"0001 {END}"):
+        replays.promote(world.replay, said.append)
+    assert world.journal.find("0001").state == "done"
+    holds(world, OLD)
+
+
 def test_live_is_waited_for(replays, flink, world, monkeypatch):
     monkeypatch.setattr(live, "_AGAIN_SECONDS", 0)
     flink.jobs = at(START, START, END - 2, END)
@@ -292,6 +309,28 @@ def test_a_promotion_that_is_dropped_leaves_no_tag(replays, world):
     replays.promote(world.replay, print)
     replays.drop(world.journal.find("0001"))
     assert refs_of(world, VIEWS[0]) == {"main", "empty"}
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_of_a_replay_that_is_half_dropped_nothing_else_comes(replays, world, monkeypatch, prune):
+    """Its tables could go back, and its values in Redis no more."""
+    world.journal.write(replace(world.replay, begun="2013-01-01T00:00:00+00:00"))
+    replays.promote(world.journal.find("0001"), print)
+    with monkeypatch.context() as patch:
+        patch.setattr(holdings.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            replays.drop(world.journal.find("0001"))
+    half = world.journal.find("0001")
+    for command in (replays.roll_back, replays.promote, replays.resume, replays.pause):
+        with pytest.raises(ReplayError, match="replay 0001 is dropping: "):
+            command(half, print)
+    holds(world, NEW)
+    if prune:
+        assert [one.id for one in replays.prune(0, dry=False)] == ["0001"]
+    else:
+        replays.drop(half)
+    assert world.journal.all() == []
+    holds(world, NEW)
 
 
 def test_what_cannot_be_undone_stays_promoted(replays, world):
@@ -607,7 +646,7 @@ def archive(world, monkeypatch):
 WANTED = Wanted((VIEWS[0].name,), START, END, {})
 
 
-def killed(*_):
+def killed(*_, **__):
     raise KeyboardInterrupt
 
 
@@ -647,6 +686,21 @@ def test_what_a_replay_reads_of_the_archive_is_kept_by_the_command_that_brings_i
     assert archive.cared_for() == {newest}
     with pytest.raises(SnapshotGone, match=rf"raw.arrivals: snapshot {read} has expired"):
         replays.resume(late, print)
+
+
+def test_what_was_held_back_says_nothing_of_how_long_a_replay_takes(
+    replays, world, archive, monkeypatch
+):
+    monkeypatch.setattr(run, "create_tables", lambda *_: [])
+    archive.plan([])
+    bounds = ({}, {"rate": 100.0}, {"max_p99_ms": 5.0}, {"max_lag": 9}, {})
+    begun = [replays.start(WANTED, print, **bound) for bound in bounds]
+    replays.set_rate(begun[-1], 100.0)
+    for one in (*begun[1:], replays.set_rate(begun[-1], None)):
+        world.journal.write(replace(one, rows=100, seconds=1.0))
+    world.journal.write(replace(begun[0], rows=70_000, seconds=2.0))
+    plan = replays.plan(WANTED)
+    assert (plan.records_per_second, plan.measured) == (35_000, 1)
 
 
 def test_a_replay_whose_tables_do_not_fit_is_not_begun(replays, world, archive):

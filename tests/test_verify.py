@@ -271,6 +271,23 @@ def written(folder, live, replayed):
     return catalog, replay
 
 
+def test_of_a_replay_that_follows_what_both_have_committed_is_compared(tmp_path):
+    live = [[row(), row(minute=1)], [row(minute=3), row("N2", minute=4)]]
+    catalog, replay = written(tmp_path, live, [[row(), row(minute=1)], [row(minute=3)]])
+    following = replace(replay, end=None)
+    found = verification.verify(catalog, VIEW, following)
+    assert (found.equal, found.live, found.replayed) == (True, 3, 3)
+    assert found.until == "2013-01-01T12:03:00+00:00"
+    assert found.until in page(following, {VIEW.name: found}, Thresholds())
+    ended = replace(following, ends={VIEW.name: replay.end})
+    assert verification.verify(catalog, VIEW, ended).missing == 1
+    table = catalog.load_table(f"features.{VIEW.name}")
+    more = rows(row("N3", minute=2), row("N2", minute=5)).cast(table.schema().as_arrow())
+    table.append(more, branch=replay.branch)
+    ahead = verification.verify(catalog, VIEW, following)
+    assert (ahead.missing, ahead.extra, ahead.until[11:16]) == (1, 1, "12:04")
+
+
 SIDES = st.lists(
     st.lists(
         st.builds(

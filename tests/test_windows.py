@@ -46,6 +46,7 @@ def test_the_present_is_in_milliseconds():
 def test_a_window_is_what_it_was_told(seen):
     assert seen() == [None, None]
     assert seen("--from", "2026-01-01T11:00") == [NOON - HOUR, None]
+    assert seen("--from", "2004-08-03T15:36:55.909") == [1_091_547_415_909, None]
     assert seen("--last", "24h") == [NOON - 24 * HOUR, None]
     assert seen("--last", "30m") == [NOON - HOUR // 2, None]
     assert seen("--last", "7d", "--to", "2026-01-01T11:00") == [NOON - 169 * HOUR, NOON - HOUR]

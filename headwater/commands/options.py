@@ -33,7 +33,7 @@ def moment(_: click.Context, __: click.Parameter, text: str | None) -> int | Non
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is no ISO 8601 time, such as 2013-02-01") from error
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def length(_: click.Context, __: click.Parameter, text: str | None) -> int | None:

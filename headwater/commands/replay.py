@@ -469,8 +469,9 @@ def _tell(metrics: ReplayMetrics, now: Now) -> None:
 
 def _show(name: str, found: ViewReport) -> None:
     told = "equal in every row" if found.equal else "differs"
+    until = f" up to {found.until}" if found.until else ""
     click.echo(
-        f"{name}: {told}; {found.live:,} rows live, {found.replayed:,} replayed,"
+        f"{name}: {told}{until}; {found.live:,} rows live, {found.replayed:,} replayed,"
         f" {found.missing:,} missing, {found.extra:,} extra"
     )
     for feature, report in found.features.items():

@@ -67,7 +67,7 @@ class Handover:
         self._jobs.await_end(replay)
         if self._jobs.unfinished(replay):
             raise self._paused(replay)
-        return self._context.journal.set_state(replay, "done")
+        return self._context.journal.set_state(replace(replay, share=1.0), "done")
 
     def cut(self, replay: Replay) -> None:
         """Take from a replay that has been ended what it wrote after its end; also once more."""

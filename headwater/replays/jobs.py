@@ -13,7 +13,7 @@ from headwater.jobs import RECOVERY, Jobs, Report
 from headwater.replays.context import Context, job_name
 from headwater.replays.journal import Replay
 from headwater.replays.plan import ReplayError
-from headwater.savepoints import newest
+from headwater.savepoints import OldSavepoint, check_savepoint, newest
 from iceberg.catalog import NAMESPACE, empty_branch
 
 ENDED = ("FINISHED", "FAILED", "CANCELED")
@@ -51,7 +51,11 @@ class ReplayJobs:
             if replay.end is not None:
                 # Every partition has an end: none is idle, and none may be passed by.
                 configuration[name]["table.exec.source.idle-timeout"] = "0 s"
-            if state := newest(folder.glob("**/_metadata")):
+            state = newest(folder.glob("**/_metadata"))
+            if state and self._is_older(replay, name, state):
+                report(f"{name} had come further than {state.name}: it begins anew")
+                state = None
+            if state:
                 configuration[name][RECOVERY] = f"file://{state}"
                 report(f"{name} goes on from {state.name}")
             else:
@@ -153,6 +157,18 @@ class ReplayJobs:
             if job_name(replay, job) == name
             for view in job.views
         ]
+
+    def _is_older(self, replay: Replay, name: str, state: Path) -> bool:
+        """Whether a job has committed more than the state it would go on from knows of.
+
+        That of one which ended, and keeps no checkpoint then, on a cluster that was lost since.
+        """
+        names = [f"{NAMESPACE}.{view}" for view in self._views_of(replay, name)]
+        try:
+            check_savepoint(self._context.tables, names, str(state), replay.branch)
+        except OldSavepoint:
+            return True
+        return False
 
     def _checkpoints(self, replay: Replay, name: str) -> Path:
         return self._context.checkpoints(replay) / name

@@ -23,7 +23,7 @@ from schemas import HeadwaterError, SettingsError
 
 STATES = (
     *("starting", "running", "following", "paused", "done", "failed", "cancelled"),
-    *("promoting", "promoted", "rolling back", "rolled back"),
+    *("promoting", "promoted", "rolling back", "rolled back", "dropping"),
 )
 """Done and following can be promoted; following reads on until it is stopped."""
 GOING = ("starting", "running", "following")
@@ -59,6 +59,9 @@ class Replay:
     rate: float | None = None
     """The most records a second it may read."""
 
+    held: bool = False
+    """Whether it had such a limit, or a bound, at any time."""
+
     max_p99_ms: float | None = None
     """It is slowed down while the API's 99th percentile is over this."""
 
@@ -69,7 +72,10 @@ class Replay:
     """Records it reads, as planned."""
 
     rows: int = 0
-    """Records it has read, once it is done."""
+    """Records it had read when it was done, or stopped."""
+
+    share: float = 1.0
+    """How far it was when it was stopped, 0 to 1."""
 
     seconds: float = 0.0
     """How long its jobs ran, once it is done."""
@@ -79,6 +85,10 @@ class Replay:
 
     begun: str = ""
     """When, ISO 8601 UTC."""
+
+    offsets: dict[str, dict[str, int]] = field(default_factory=dict)
+    """From where on its sources' topics had nothing of its span when it was planned, by source and
+    partition; of one that ends, and is to know all that came."""
 
     archives: dict[str, list[int]] = field(default_factory=dict)
     """The snapshots that its scripts read of a stream's archive, by the stream's name."""

@@ -45,11 +45,12 @@ def _view(name: str, found: ViewReport, allowed: Thresholds) -> str:
         f'<td class="n">{report.changed:,}</td><td>{_bar(report)}</td></tr>\n'
         for feature, report in found.features.items()
     )
+    until = f", compared up to {escape(found.until)}" if found.until else ""
     changed = {f: report for f, report in found.features.items() if report.changed}
     return (
         f"<h2>{escape(name)}: <span class='{'ok' if good else 'bad'}'>{told}</span></h2>\n"
         f"<p>{found.live:,} rows live, {found.replayed:,} replayed, {found.missing:,} missing,"
-        f" {found.extra:,} extra.</p>\n{_timeline(found.timeline)}\n"
+        f" {found.extra:,} extra{until}.</p>\n{_timeline(found.timeline)}\n"
         f"<table><tr><th>feature</th><th>equal</th><th>changed</th><th></th></tr>\n{rows}</table>\n"
         + "".join(_differences(feature, report) for feature, report in changed.items())
     )

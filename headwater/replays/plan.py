@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from confluent_kafka import Consumer, KafkaException
@@ -84,6 +84,10 @@ class SourcePlan:
 
     gap: str
     """What neither holds of what is needed; empty if all is there."""
+
+    ends: dict[int, int] = field(default_factory=dict)
+    """From where on the topic had nothing of the span, by partition; none as of an instant, and
+    where the log is followed."""
 
     @property
     def reading(self) -> Reading:
@@ -179,9 +183,9 @@ class Planner:
         archive = None if stream is None else StreamArchive.open(self._catalog, stream)
         if archive is not None and archive.snapshot is None:
             archive = None
-        enough = None
+        until = None
         if stream is not None and wanted.end is not None:
-            enough = wanted.end + (stream.disorder.seconds + stream.drift.seconds) * 1000
+            until = certainly_past(stream, wanted.end)
         log = Topic(consumer, topic)
         if wanted.end is None and wanted.as_of is not None:
             raise SettingsError("--as-of needs --to: what follows the log knows all of it")
@@ -190,8 +194,8 @@ class Planner:
             raise ReplayError(
                 f"--as-of: nothing says when the records of {topic} came: it is not archived"
             )
-        ends = log.ends if stream is None or enough is None else log.past(enough, stream)
-        chosen = _choose(log, archive, wanted.source, needed, enough, ends, known)
+        ends = log.ends if stream is None or until is None else log.past(until, stream)
+        chosen = _choose(log, archive, wanted.source, needed, until, ends, known)
         kept = archive.kept(chosen.archive) if archive and chosen.archive else {}
         from_log = sum(end - first for first, end in chosen.log.values())
         return SourcePlan(
@@ -206,6 +210,7 @@ class Planner:
             bytes=sum(one.bytes for one in kept.values())
             + round(from_log * log.record_bytes(chosen.log)),
             gap=chosen.gap,
+            ends=dict(ends) if wanted.end is not None and wanted.as_of is None else {},
         )
 
 
@@ -297,6 +302,11 @@ def expected(
         len(rates),
         state_bytes,
     )
+
+
+def certainly_past(stream: EventStream, end: int) -> int:
+    """No event before an end comes on time after one of this instant, milliseconds since 1970."""
+    return end + (stream.disorder.seconds + stream.drift.seconds) * 1000
 
 
 def topic_of(source: Part, project: str) -> str:

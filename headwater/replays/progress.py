@@ -54,7 +54,7 @@ class Gauges:
     def of(self, replay: Replay) -> Progress:
         """The slowest of its jobs."""
         if replay.state not in GOING:
-            return Progress(1.0, replay.rows, 0.0, None, replay.state)
+            return Progress(replay.share, replay.rows, 0.0, None, replay.state)
         known = self._jobs.known(replay)
         if missing := [name for name in replay.jobs if name not in known]:
             raise ReplayError(

@@ -64,6 +64,8 @@ class ViewReport:
 
     features: dict[str, FeatureReport]
     timeline: list[Slice] = field(default_factory=list)
+    until: str = ""
+    """The last event time that is compared of a replay that follows, ISO 8601 UTC."""
 
     def within(self, allowed: Thresholds) -> bool:
         """Whether no feature differs, and no rows are missing or extra, in more than that."""

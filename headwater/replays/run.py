@@ -13,6 +13,7 @@ from flink_jobs.replay import Isolation, Span, replay_sql
 from flink_jobs.rest import STOP_SECONDS, FlinkError
 from flink_jobs.sql import Job
 from headwater.jobs import Report
+from headwater.replays.arrivals import check_whole, planned_ends
 from headwater.replays.context import Context, job_name
 from headwater.replays.following import Follower
 from headwater.replays.handover import Handover
@@ -87,10 +88,13 @@ class Replays:
             state="starting",
             keys=planner.keys(wanted),
             rate=rate,
+            held=rate is not None or max_p99_ms is not None or max_lag is not None,
             max_p99_ms=max_p99_ms,
             max_lag=max_lag,
             planned=plan.rows,
+            share=0.0,
             begun=now(),
+            offsets=planned_ends(plan),
             archives=_archives(plan),
         )
         begun = replace(begun, jobs={job_name(begun, job): "" for job in chosen})
@@ -124,7 +128,7 @@ class Replays:
         any replay: after a pause, a cancellation, or the loss of the command or of the cluster.
         """
         with self._alone(replay, "resume") as found:
-            if found.state in ("done", "promoting", "promoted", "rolling back", "rolled back"):
+            if found.state not in (*GOING, "paused", "failed", "cancelled"):
                 raise ReplayError(f"replay {found.id} is {found.state}: nothing is left to run")
             return self._launch(found, report)
 
@@ -139,28 +143,38 @@ class Replays:
         """At most `rate` records a second from now on, while it runs."""
         with self._alone(replay, "rate") as found:
             self._jobs.pace(found, rate)
-            return self.journal.write(replace(found, rate=rate))
+            return self.journal.write(replace(found, rate=rate, held=True))
 
     def pause(self, replay: Replay, report: Report) -> Replay:
         """Stop its jobs with savepoints that `resume` goes on from."""
         with self._alone(replay, "pause") as found:
             if found.state not in GOING:
                 raise ReplayError(f"replay {found.id} is {found.state}: it does not run")
+            reached = self._reached(found)
             self._jobs.stop(found, report)
             known = self._jobs.known(found)
             if all(self._jobs.is_done(found, name, known.get(name)) for name in found.jobs):
                 return self._ended(found, "done")
-            return self.journal.set_state(found, "paused")
+            return self.journal.set_state(reached, "paused")
 
     def cancel(self, replay: Replay) -> Replay:
         """End its jobs; what it has written stays until it is dropped."""
         with self._alone(replay, "cancel") as found:
+            reached = self._reached(found)
             for job in self._jobs.known(found).values():
                 if job["state"] not in ENDED:
                     self._context.cluster.cancel(job["jid"])
             if found.state in (*GOING, "paused", "failed"):
-                return self.journal.set_state(found, "cancelled")
+                return self.journal.set_state(reached, "cancelled")
             return found
+
+    def _reached(self, replay: Replay) -> Replay:
+        """With how far it is, if it runs and its jobs tell."""
+        try:
+            progress = self._gauges.of(replay)
+        except (ReplayError, FlinkError):
+            return replay
+        return replace(replay, rows=progress.rows, share=progress.share)
 
     def follow(self, replay: Replay) -> Iterator[Progress]:
         """How far it is, about twice a second, until it is done or has caught up.
@@ -203,6 +217,7 @@ class Replays:
                 raise ReplayError(f"replay {found.id} is {found.state}: it cannot be promoted")
             if found.end is not None and found.state != "promoting":
                 self._live.await_end(found, report)
+                check_whole(self._context, found, found.end)
             return self._switch(found, "promote", promote)
 
     def roll_back(self, replay: Replay, report: Report) -> dict[str, Moved]:
@@ -245,6 +260,8 @@ class Replays:
                 raise ReplayError(f"replay {found.id} is {found.state}: finish that first")
             self.cancel(found)
             self._jobs.await_end(found)
+            # Nobody goes on with what is left of it, should this command be killed.
+            self.journal.set_state(found, "dropping")
             freed = self._holdings.drop(found)
             self.journal.remove(found)
             return freed
@@ -256,7 +273,7 @@ class Replays:
         on, or has changed since, is left.
         """
         limit = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
-        ended = ("done", "failed", "cancelled", "promoted", "rolled back")
+        ended = ("done", "failed", "cancelled", "promoted", "rolled back", "dropping")
         old = [
             one
             for one in self.journal.all()
@@ -286,6 +303,8 @@ class Replays:
         with self._alone(replay, "follow", wait) as current:
             if current.state not in GOING or current.jobs != replay.jobs:
                 return current  # somebody else was quicker, or has launched it again
+            if state == "failed":
+                current = self._reached(current)
             if state == "done":
                 seconds = 0.0
                 rows = 0
@@ -293,7 +312,7 @@ class Replays:
                     described = self._context.cluster.get(f"/jobs/{job['jid']}")
                     rows += records(described)
                     seconds = max(seconds, described["duration"] / 1000)
-                current = replace(current, rows=rows, seconds=seconds)
+                current = replace(current, rows=rows, seconds=seconds, share=1.0)
             return self.journal.write(replace(current, state=state))
 
     def _rates(self) -> list[float]:
@@ -301,7 +320,7 @@ class Replays:
         return [
             one.rows / one.seconds
             for one in self.journal.all()
-            if one.seconds > 0 and one.rows > 0 and one.rate is None
+            if one.seconds > 0 and one.rows > 0 and one.rate is None and not one.held
         ]
 
     def _state_bytes(self, names: Iterable[str]) -> int | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -21,7 +23,7 @@ from connectors.access import KafkaAccess
 from connectors.heartbeat import heartbeat_time
 from connectors.topics import KafkaUnavailable
 from flink_jobs.replay import Offsets
-from schemas import EVENT_TIME, EventStream, HeadwaterError, Type
+from schemas import EVENT_TIME, CdcTable, EventStream, HeadwaterError, Type
 
 _KAFKA_SECONDS = 10
 _SAMPLE = 200
@@ -41,6 +43,15 @@ _PYTHON: dict[Type, type] = {
     Type.BOOL: bool,
     Type.TIMESTAMP: int,
 }
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record, and the event time it has, milliseconds since 1970 UTC."""
+
+    partition: int
+    offset: int
+    time: int
 
 
 class NoTopic(HeadwaterError):
@@ -77,7 +88,7 @@ class Topic:
 
     def __init__(self, consumer: Consumer, name: str) -> None:
         self._consumer = consumer
-        self._name = name
+        self.name = name
         metadata = consumer.list_topics(name, timeout=_KAFKA_SECONDS).topics[name]
         if metadata.error is not None:
             raise NoTopic(f"Kafka: {name}: {metadata.error.str()}")
@@ -94,7 +105,7 @@ class Topic:
         if milliseconds is None:
             return {partition: low for partition, (low, _) in self.bounds.items()}
         found = self._consumer.offsets_for_times(
-            [TopicPartition(self._name, p, milliseconds) for p in self.bounds],
+            [TopicPartition(self.name, p, milliseconds) for p in self.bounds],
             timeout=_KAFKA_SECONDS,
         )
         for one in found:
@@ -125,6 +136,38 @@ class Topic:
             for partition, first in self.at(milliseconds).items()
         }
 
+    def first_between(
+        self,
+        offsets: Offsets,
+        start: int,
+        end: int,
+        past: int | None,
+        source: EventStream | CdcTable,
+    ) -> Found | None:
+        """The first record among those offsets of an event time in [start, end), if there is one.
+
+        Milliseconds since 1970 UTC. What comes after events that are all as new as `past` is late
+        and counts no more. A heartbeat is no record of its source.
+        """
+        read = _reader(source) if isinstance(source, EventStream) else _change_reader(source)
+        for partition, (first, stop) in offsets.items():
+            if first >= stop:
+                continue
+            left = _LOOKED_AT
+            self._consumer.assign([TopicPartition(self.name, partition, first)])
+            try:
+                while left and (message := self._next(stop)) is not None:
+                    place, record = message.offset(), message.value()
+                    assert place is not None
+                    time_ = -1 if heartbeat_time(record) is not None else read(record)
+                    if max(start, 0) <= time_ < end:
+                        return Found(partition, place, time_)
+                    if past is not None and time_ >= 0:
+                        left = left - 1 if time_ >= past else _LOOKED_AT
+            finally:
+                self._consumer.unassign()
+        return None
+
     def _look(
         self,
         partition: int,
@@ -139,7 +182,7 @@ class Topic:
         clock is wrong.
         """
         first, left = stop, _LOOKED_AT
-        self._consumer.assign([TopicPartition(self._name, partition, offset)])
+        self._consumer.assign([TopicPartition(self.name, partition, offset)])
         try:
             while left and (message := self._next(stop)) is not None:
                 place = message.offset()
@@ -158,7 +201,7 @@ class Topic:
         """The next record of what is assigned; None if there is none before an offset."""
         message = self._consumer.poll(_KAFKA_SECONDS)
         if message is None:
-            raise KafkaUnavailable(f"Kafka: {self._name}: no answer in {_KAFKA_SECONDS} s")
+            raise KafkaUnavailable(f"Kafka: {self.name}: no answer in {_KAFKA_SECONDS} s")
         if error := message.error():
             if error.code() == KafkaError._PARTITION_EOF:
                 return None
@@ -171,7 +214,7 @@ class Topic:
         there = [(p, first) for p, (first, end) in offsets.items() if end > first]
         if not there:
             return 0.0
-        self._consumer.assign([TopicPartition(self._name, p, first) for p, first in there])
+        self._consumer.assign([TopicPartition(self.name, p, first) for p, first in there])
         records = self._consumer.consume(_SAMPLE, timeout=2)
         self._consumer.unassign()
         sizes = [len(one) for one in records if one.error() is None]
@@ -198,6 +241,26 @@ def _search(first: int, end: int, look: Callable[[int, int], tuple[int, bool]]) 
         else:
             older = place
     return newer
+
+
+def _change_reader(table: CdcTable) -> Callable[[bytes | None], int]:
+    """Tells since when a change of a captured table is true; -1 of what tells no such time.
+
+    Of a deletion, and of a row without, that is when it was committed.
+    """
+
+    def read(record: bytes | None) -> int:
+        try:
+            change: Any = msgspec.json.decode(record or b"")
+            row, committed = change["after"] or {}, change["source"]["ts_ms"]
+            found = row.get(table.updated_at, committed)
+            if isinstance(found, str):
+                found = datetime.fromisoformat(found).timestamp() * 1000
+            return int(found)
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
+            return -1
+
+    return read
 
 
 def _reader(stream: EventStream) -> Callable[[bytes | None], int]:

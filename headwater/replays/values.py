@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-import pyarrow as pa  # type: ignore[import-untyped]
 import redis
 from pyiceberg.catalog import Catalog
 
@@ -21,16 +20,19 @@ from connectors.redis_codec import (
     decode_entity_key,
     epoch_field,
     feature_field,
+    row_encoder,
     timestamp_field,
 )
-from headwater.online import stored
 from headwater.replays.journal import Replay
 from iceberg.catalog import NAMESPACE
 from iceberg.tables import AVAILABLE_AT
 from schemas import EVENT_TIME, FeatureView, HeadwaterError
 
-_AT_ONCE = 500
+_AT_ONCE = 50
 """Entities that move in one step of Redis, which answers nobody else meanwhile."""
+
+_LOOKED_UP = 10_000
+"""Entities whose rows are looked up at once: each time the table is read."""
 
 _UNDO = "~undo"
 
@@ -228,16 +230,20 @@ class Values:
         for view in self._views:
             arguments += [self._last(view), until_field(view.name), epoch_field(view.name)]
         project, version = self._project.encode(), self._version.encode()
+        without: list[list[bytes]] = [[] for _ in self._views]
         for keys in chunks(self._keys(project), _AT_ONCE):
             pairs = []
             for live in keys:
                 pairs += [live, live.removesuffix(project) + version]
-            without: dict[int, list[bytes]] = {}
             found = iter(call(keys=pairs, args=arguments))
-            for place, view in zip(found, found, strict=True):
-                without.setdefault(view - 1, []).append(keys[place - 1])
-            for number, its in without.items():
-                self._give(catalog, self._views[number], its)
+            for place, number in zip(found, found, strict=True):
+                without[number - 1].append(keys[place - 1])
+            for view, its in zip(self._views, without, strict=True):
+                if len(its) >= _LOOKED_UP:
+                    self._give(catalog, view, its)
+                    its.clear()
+        for view, its in zip(self._views, without, strict=True):
+            self._give(catalog, view, its)
 
     def _give(self, catalog: Catalog, view: FeatureView, keys: Iterable[bytes]) -> None:
         """What was before the span, as if the replay had written it."""
@@ -250,12 +256,13 @@ class Values:
         if not entities:
             return
         project, version = self._project.encode(), self._version.encode()
+        encode = row_encoder(view)
         pipeline: Any = self._online.pipeline(transaction=False)  # it takes bytes for a name
         for key, row in zip(entities, _before(catalog, view, self._replay, entities), strict=True):
             if row is None:
                 values: list[Any] = [epoch_field(view.name), f"0:{self._replay.start - 1}"]
             else:
-                values = stored(view, row, int(row[EVENT_TIME]))
+                values = encode(row, int(row[EVENT_TIME]))
             values += [until_field(view.name), self._last(view)]
             pipeline.hset(key.removesuffix(project) + version, items=values)
         pipeline.execute()
@@ -271,7 +278,9 @@ def _before(
     entities: dict[bytes, dict[str, str | int]],
 ) -> list[dict[str, Any] | None]:
     """The newest row of each entity from before the span, None where there is none."""
-    from iceberg.offline import Lookup, join  # it takes DuckDB with it
+    import pyarrow as pa  # type: ignore[import-untyped]  # and what follows takes DuckDB with it
+
+    from iceberg.offline import Lookup, join
 
     at = datetime.fromtimestamp(replay.start / 1000, UTC) - timedelta(milliseconds=1)
     asked = pa.Table.from_pylist([row | {"at": at} for row in entities.values()])
