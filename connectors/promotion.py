@@ -15,7 +15,7 @@ A reader looks at the hash at least twice in NOTICE_SECONDS. While it is empty, 
 and nothing else. While it is not, or its last look is too old, it reads the hash in the same
 transaction as the values, and of a view with another ending both hashes of an entity; the other
 one's fields count if `other_wins`. A reader that knows nothing of all this sees values change
-as they are moved, some hundred entities at an instant.
+as they are moved, some dozen entities at an instant.
 """
 
 from __future__ import annotations

@@ -161,6 +161,7 @@ def test_a_change_of_a_captured_table_that_came_since_is_named(world, how):
     world.change(60, partition=1, **how)
     world._send(world.changes, "no JSON", 0)
     world._send(world.changes, "[]", 0)
+    world.change(-1, partition=1, **how)
     world.check()
     world.change(42, partition=1, **how)
     world.refuses(world.changes, 42)

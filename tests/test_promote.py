@@ -26,6 +26,7 @@ from connectors.redis_codec import (
     timestamp_field,
 )
 from feature_repo.flights.views.aircraft_delays import aircraft_delays
+from feature_repo.flights.views.aircraft_facts import aircraft_facts
 from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arrival
 from headwater.replays import promote as promotion
 from headwater.replays import values
@@ -313,6 +314,8 @@ def test_in_its_span_the_replay_decides_of_what_live_has_newer_or_alone(world):
     wrong, alone = {"count_1d": 0, "dest": "none"}, "N4"
     for view in VIEWS:
         world.write(view, wrong, "flights", 0.5, ("N1", "N3", alone))
+        table = world.catalog.load_table(f"features.{view.name}")
+        table.delete("tailnum = 'N3'", branch=world.replay.branch)
     world.client.delete(name("N3", "flights~0001"))
 
     def stored(tailnum):
@@ -331,7 +334,6 @@ def test_in_its_span_the_replay_decides_of_what_live_has_newer_or_alone(world):
     before = {tailnum: stored(tailnum) for tailnum in (*AIRCRAFT, alone)}
     moved = world.promote()
     assert {one.entities for one in moved.values()} == {4}
-    assert world.offline() == all_of(NEW)
     assert stored("N1") == stored("N2") == [(0, 2), (0, "SFO")]
     assert stored("N3") == [(-2, 1), (-2, "LAX")], "the newest row from before the span"
     assert [value for _, value in stored(alone)] == [None, None]
@@ -345,6 +347,86 @@ def test_in_its_span_the_replay_decides_of_what_live_has_newer_or_alone(world):
     assert {one.entities for one in world.promote().values()} == {0}
     world.roll_back()
     assert stored(alone) == [(2, 1), (2, "LAX")]
+
+
+def test_what_redis_has_lost_of_a_replay_the_tables_have(world):
+    for tailnum in AIRCRAFT:
+        world.client.delete(entity_key("flights~0001", VIEWS[0].entities, {"tailnum": tailnum}))
+    world.promote()
+    holds(world, NEW)
+    world.roll_back()
+    holds(world, OLD)
+
+
+def test_what_an_entity_is_given_is_what_the_tables_have_each_time(world):
+    """An earlier span was promoted between two promotions of this one."""
+    key, other = (
+        entity_key("flights", VIEWS[0].entities, {"tailnum": "N3"}),
+        entity_key("flights~0001", VIEWS[0].entities, {"tailnum": "N3"}),
+    )
+    world.client.delete(other)
+    for view in VIEWS:
+        table = world.catalog.load_table(f"features.{view.name}")
+        table.delete("tailnum = 'N3'", branch=world.replay.branch)
+    promoted = []
+    for _ in range(2):
+        world.promote()
+        promoted.append(decode_value(world.client.hget(key, feature_field(VIEWS[1].name, "dest"))))
+        world.roll_back()
+        world.append(VIEWS[1], {"dest": "OAK"}, "main", (-2,))
+    assert promoted == ["LAX", "OAK"]
+
+
+def test_an_entity_that_has_no_row_takes_any(world):
+    """Of an earlier span, that is promoted later."""
+    name = lambda of: entity_key(of, VIEWS[0].entities, {"tailnum": "N4"})  # noqa: E731
+    for view in VIEWS:
+        world.write(view, OLD, "flights", 0, ("N4",))
+    world.promote()
+    names = tuple(view.name for view in VIEWS)
+    hour = 3_600_000
+    earlier = Replay("0002", names, START - 9 * hour, START - 5 * hour, state="done")
+    for view in VIEWS:
+        world.write(view, NEW, "flights~0002", -8, ("N4",))
+    values.Values(world.client, "flights", VIEWS, earlier).promote(world.catalog)
+    field = feature_field(VIEWS[1].name, "dest")
+    assert decode_value(world.client.hget(name("flights"), field)) == "SFO"
+
+
+def test_a_change_that_came_since_a_promotion_of_facts_is_the_newest(world):
+    """Nothing waits for the changes of a captured table, which are true since whenever."""
+    view, at = aircraft_facts.only("seats"), {"aged": 0.25, "since": 0.5}
+    replay = Replay("0001", (view.name,), START, END, state="promoting")
+    create_tables(world.catalog, [view])
+    world.append(view, {"seats": 200}, "main", (0,))  # as the tables are once they have changed
+    moves = values.Values(world.client, "flights", [view], replay)
+
+    def online():
+        keys = [entity_key("flights", view.entities, {"tailnum": t}) for t in AIRCRAFT]
+        found = [world.client.hget(key, feature_field(view.name, "seats")) for key in keys]
+        return {decode_value(value) for value in found}
+
+    world.write(view, {"seats": 100}, "flights", at["aged"])
+    world.write(view, {"seats": 200}, "flights~0001", 0)
+    moves.promote(world.catalog)
+    assert online() == {200}
+    world.write(view, {"seats": 300}, "flights", at["since"])
+    world.append(view, {"seats": 300}, "main", (at["since"],))
+    moves.promote(world.catalog)  # it was killed, and is finished now
+    assert online() == {300}
+    moves.roll_back()
+    assert online() == {300}
+
+
+def test_a_feature_that_has_no_column_yet_is_none(world):
+    wider = (aircraft_delays.only("count_1d", "count_7d"), VIEWS[1])
+    for view in VIEWS:
+        world.write(view, OLD, "flights", 0.5, ("N4",))
+    world.client.delete(entity_key("flights~0001", VIEWS[0].entities, {"tailnum": "N3"}))
+    world.write(VIEWS[0], OLD, "flights", 0.5, ("N3",))
+    replay = world.journal.find("0001")
+    promote(world.journal, world.catalog, world.client, "flights", wider, replay)
+    holds(world, NEW)
 
 
 def test_of_some_keys_the_replay_decides_of_those_alone(world):

@@ -431,6 +431,25 @@ def test_what_an_earlier_span_was_promoted_to_is_online_once_the_later_one_is_ta
     assert world.online() == all_of(dict.fromkeys(OLD))
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_an_earlier_span_that_was_dropped_keeps_no_other_from_being_undone(
+    replays, world, monkeypatch, half
+):
+    earlier, _ = another(world, "0002", START - 4 * 3_600_000, START)
+    replays.promote(world.replay, print)
+    replays.promote(earlier, print)
+    if half:
+        world.journal.set_state(world.journal.find("0002"), "dropping")
+    else:
+        replays.drop(world.journal.find("0002"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Values, "roll_back", killed)
+        with pytest.raises(KeyboardInterrupt):
+            replays.roll_back(world.journal.find("0001"), print)
+    replays.roll_back(world.journal.find("0001"), print)
+    holds(world, OLD)
+
+
 def test_what_an_older_version_promoted_can_be_rolled_back(replays, world):
     replays.promote(world.replay, print)
     for view in VIEWS:

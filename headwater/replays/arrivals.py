@@ -1,4 +1,4 @@
-"""What comes of a replay's span after it was planned: live has it, and the replay has not."""
+"""What came of a replay's span after it was planned: live has it, and the replay has not."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def planned_ends(plan: Plan) -> dict[str, dict[str, int]]:
 
 
 def check_whole(context: Context, replay: Replay, end: int) -> None:
-    """Raise ReplayError if a record of its span, which ends there, came since it was planned.
+    """Raise ReplayError if a record that its values hang on came since it was planned.
 
-    Of one that does not follow. To be asked once live has come to the end: what comes then is late
-    for live. KafkaUnavailable where it cannot be told.
+    Of one that does not follow, and ends there. To be asked once live has come to the end: what
+    comes then is late for live. KafkaUnavailable where it cannot be told.
     """
     if not any(replay.offsets.values()):
         return
@@ -60,13 +60,18 @@ def _first_since(
 ) -> Found | None:
     start, end = span
     before = warm_up(job.views, source)
-    needed = 0 if before is None else max(start - before, 0)
-    now_, past = topic.ends, None
+    needed = None if before is None else start - before
+    now_, past, committed = topic.ends, None, None
     if isinstance(source, EventStream):
         past = certainly_past(source, end)
         now_ = topic.past(past, source)
+    elif streams := [view.stream for view in job.views if view.stream is not None]:
+        # Events before the end were joined without what was committed long after it.
+        committed = max(certainly_past(stream, end) for stream in streams)
+    else:
+        needed = start  # the row of a change is written at its own time
     since = {
         partition: (max(then.get(str(partition), 0), low), now_[partition])
         for partition, (low, _) in topic.bounds.items()
     }
-    return topic.first_between(since, needed, end, past, source)
+    return topic.first_between(since, (needed, end), source, past, committed)

@@ -275,7 +275,7 @@ def _promoted_beside(
     are to be once these are taken away. PromotionError if another one was promoted on top: its span
     ends after this one's start, so that what it replaced, and would put back, may be of this one.
     """
-    known = {one.id: one for one in journal.all()}
+    known = {one.id: one for one in journal.all() if one.state != "dropping"}
     found: dict[str, int] = {}
     for view in views:
         table = _table(catalog, view)
@@ -292,7 +292,7 @@ def _promoted_beside(
         }
         later = {id_: one for id_, one in others.items() if one is not None and one.order > order}
         for id_, one in sorted(later.items(), key=lambda item: -item[1].order):
-            if id_ not in known:
+            if one.end > start and id_ not in known:
                 raise PromotionError(
                     f"{view.name}: replay {id_} was promoted on top of {replay.id} and has been"
                     f" dropped: its values stay, and {replay.id} can no longer be rolled back"
@@ -302,7 +302,8 @@ def _promoted_beside(
                     f"{view.name}: replay {id_} was promoted on top of {replay.id}: roll it back"
                     " first"
                 )
-            found[id_] = one.order
+            if id_ in known:
+                found[id_] = one.order
     return [known[id_] for id_ in sorted(found, key=lambda id_: found[id_])]
 
 

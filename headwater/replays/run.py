@@ -260,8 +260,10 @@ class Replays:
                 raise ReplayError(f"replay {found.id} is {found.state}: finish that first")
             self.cancel(found)
             self._jobs.await_end(found)
-            # Nobody goes on with what is left of it, should this command be killed.
-            self.journal.set_state(found, "dropping")
+            # Nobody goes on with what is left of it, should this command be killed; and who takes
+            # another one back, and puts its values online again, is through with that.
+            with self.journal.switching("drop"):
+                self.journal.set_state(found, "dropping")
             freed = self._holdings.drop(found)
             self.journal.remove(found)
             return freed

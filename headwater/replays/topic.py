@@ -139,17 +139,23 @@ class Topic:
     def first_between(
         self,
         offsets: Offsets,
-        start: int,
-        end: int,
-        past: int | None,
+        span: tuple[int | None, int],
         source: EventStream | CdcTable,
+        past: int | None,
+        committed: int | None,
     ) -> Found | None:
         """The first record among those offsets of an event time in [start, end), if there is one.
 
-        Milliseconds since 1970 UTC. What comes after events that are all as new as `past` is late
-        and counts no more. A heartbeat is no record of its source.
+        Milliseconds since 1970 UTC; None is open. What comes after events that are all as new as
+        `past` is late and counts no more; nor does a change that was committed after `committed`.
+        A heartbeat is no record of its source.
         """
-        read = _reader(source) if isinstance(source, EventStream) else _change_reader(source)
+        start, end = span
+        read = (
+            _event_reader(source)
+            if isinstance(source, EventStream)
+            else _change_reader(source, committed)
+        )
         for partition, (first, stop) in offsets.items():
             if first >= stop:
                 continue
@@ -159,10 +165,10 @@ class Topic:
                 while left and (message := self._next(stop)) is not None:
                     place, record = message.offset(), message.value()
                     assert place is not None
-                    time_ = -1 if heartbeat_time(record) is not None else read(record)
-                    if max(start, 0) <= time_ < end:
+                    time_ = read(record)
+                    if time_ is not None and time_ < end and (start is None or start <= time_):
                         return Found(partition, place, time_)
-                    if past is not None and time_ >= 0:
+                    if past is not None and time_ is not None:
                         left = left - 1 if time_ >= past else _LOOKED_AT
             finally:
                 self._consumer.unassign()
@@ -243,22 +249,36 @@ def _search(first: int, end: int, look: Callable[[int, int], tuple[int, bool]]) 
     return newer
 
 
-def _change_reader(table: CdcTable) -> Callable[[bytes | None], int]:
-    """Tells since when a change of a captured table is true; -1 of what tells no such time.
+def _event_reader(stream: EventStream) -> Callable[[bytes | None], int | None]:
+    """Tells the time of an event; None of what is none, and of a heartbeat."""
+    time_of = _reader(stream)
 
-    Of a deletion, and of a row without, that is when it was committed.
+    def read(record: bytes | None) -> int | None:
+        found = -1 if heartbeat_time(record) is not None else time_of(record)
+        return None if found < 0 else found
+
+    return read
+
+
+def _change_reader(table: CdcTable, until: int | None) -> Callable[[bytes | None], int | None]:
+    """Tells since when a change of a captured table is true.
+
+    Of a deletion, and of a row without, that is when it was committed. None of what tells no such
+    time, or was committed after `until`.
     """
 
-    def read(record: bytes | None) -> int:
+    def read(record: bytes | None) -> int | None:
         try:
             change: Any = msgspec.json.decode(record or b"")
             row, committed = change["after"] or {}, change["source"]["ts_ms"]
+            if until is not None and committed > until:
+                return None
             found = row.get(table.updated_at, committed)
             if isinstance(found, str):
                 found = datetime.fromisoformat(found).timestamp() * 1000
             return int(found)
         except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
-            return -1
+            return None
 
     return read
 

@@ -7,7 +7,7 @@ then they are moved, entity by entity, and the switch is taken away. Each step c
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -41,8 +41,8 @@ _UNDO = "~undo"
 # view. A hash is not copied but its views' fields are: other views of the entity lie in it as well.
 #
 # In the span the replay decides, also where live has a newer row: that is what `until` of a
-# replayed hash says. What is newer than the span, as a replay that was ahead of live may have it,
-# is not the span's to take back: live writes it too.
+# replayed hash says. That of the undo hash says which values are taken back: the replay's, but not
+# those from after the span, as one that was ahead of live has them, which live writes too.
 _PROMOTE = """
 local moved = {}
 for i = 1, #KEYS, 3 do
@@ -57,11 +57,12 @@ for i = 1, #KEYS, 3 do
     local new = redis.call('HMGET', replayed, unpack(fields))
     if new[1] and redis.call('HEXISTS', undo, till) == 0 then
       local old = redis.call('HMGET', live, unpack(fields))
-      local limit = redis.call('HGET', replayed, till) or string.match(new[1], ':(-?%d+)$')
+      local time = string.match(new[1], ':(-?%d+)$')
+      local limit = redis.call('HGET', replayed, till) or time
       local before = old[1] and tonumber(string.match(old[1], ':(-?%d+)$'))
       if not before or before <= tonumber(limit) then
-        if tonumber(limit) > tonumber(last) then limit = last end
-        local keep, set, del = {till, limit}, {}, {}
+        if tonumber(time) > tonumber(last) then time = last end
+        local keep, set, del = {till, time}, {}, {}
         for j, field in ipairs(fields) do
           if old[j] then keep[#keep + 1] = field; keep[#keep + 1] = old[j] end
           if new[j] then set[#set + 1] = field; set[#set + 1] = new[j]
@@ -114,25 +115,28 @@ end
 return moved
 """
 
-# KEYS: live and replayed key of each entity. ARGV: where the span starts; for each view its last
-# instant, `until` and version. Where live has a row of the span that is newer than the replay's,
-# the replayed hash says that it wins up to the last instant. Returns the entities of which live
-# has a row there and the replay none: place among the keys, and view, each from 1 on.
+# KEYS: live and replayed key of each entity. ARGV: where the span starts; for each view whether it
+# is of a captured table, its last instant, `until` and version. Where live has a row of the span
+# that is newer than the replay's, the replayed hash says that it wins up to the last instant.
+# Returns the entities of which the tables tell what to serve: place among the keys, and view, each
+# from 1 on. Of those live has a row in the span and the replay none, or one from before, which was
+# given to it; or a newer one of a captured table, which may have come since the tables changed.
 _CLAIM = """
 local found = {}
 local start = tonumber(ARGV[1])
 for i = 1, #KEYS, 2 do
   local live, replayed = KEYS[i], KEYS[i + 1]
-  for at = 2, #ARGV, 3 do
-    local last, till, version = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  for at = 2, #ARGV, 4 do
+    local captured, last = ARGV[at] == '1', ARGV[at + 1]
+    local till, version = ARGV[at + 2], ARGV[at + 3]
     local old = redis.call('HGET', live, version)
     local before = old and tonumber(string.match(old, ':(-?%d+)$'))
     if before and before >= start and before <= tonumber(last) then
       local new = redis.call('HGET', replayed, version)
       local time = new and tonumber(string.match(new, ':(-?%d+)$'))
-      if not time then
+      if not time or time < start or captured and time < before then
         found[#found + 1] = (i + 1) / 2
-        found[#found + 1] = (at + 1) / 3
+        found[#found + 1] = (at + 2) / 4
       elseif time < before then
         redis.call('HSET', replayed, till, last)
       end
@@ -141,6 +145,10 @@ for i = 1, #KEYS, 2 do
 end
 return found
 """
+
+
+_NEVER = "0:-9007199254740991"
+"""The version of an entity that has no row: anybody's is newer, and Lua's numbers hold it."""
 
 
 class PromotionError(HeadwaterError):
@@ -180,8 +188,8 @@ class Values:
     def promote(self, catalog: Catalog) -> dict[str, int]:
         """Put the replay's in the place of live ones, once the tables have its rows; entities.
 
-        An entity of which live has a row of the span, and the replay none, gets the values that
-        its newest row from before the span has in `catalog`, and none if there is no such row.
+        An entity of which live has a row of the span, and the replay none, gets the values of the
+        newest row that the tables have of it then, and none if there is no such row.
         """
         self._claim(catalog)
         return self._switch(_PROMOTE, "")
@@ -228,7 +236,8 @@ class Values:
         call = self._online.register_script(_CLAIM)
         arguments: list[bytes | int] = [self._replay.start]
         for view in self._views:
-            arguments += [self._last(view), until_field(view.name), epoch_field(view.name)]
+            arguments += [int(view.stream is None), self._last(view)]
+            arguments += [until_field(view.name), epoch_field(view.name)]
         project, version = self._project.encode(), self._version.encode()
         without: list[list[bytes]] = [[] for _ in self._views]
         for keys in chunks(self._keys(project), _AT_ONCE):
@@ -246,7 +255,7 @@ class Values:
             self._give(catalog, view, its)
 
     def _give(self, catalog: Catalog, view: FeatureView, keys: Iterable[bytes]) -> None:
-        """What was before the span, as if the replay had written it."""
+        """What the tables have at the end of the span, as if the replay had written it."""
         entities = {
             key: row
             for key in keys
@@ -258,39 +267,44 @@ class Values:
         project, version = self._project.encode(), self._version.encode()
         encode = row_encoder(view)
         pipeline: Any = self._online.pipeline(transaction=False)  # it takes bytes for a name
-        for key, row in zip(entities, _before(catalog, view, self._replay, entities), strict=True):
-            if row is None:
-                values: list[Any] = [epoch_field(view.name), f"0:{self._replay.start - 1}"]
-            else:
+        fields = [timestamp_field(view.name)]
+        fields += [feature_field(view.name, column.name) for column in view.schema]
+        newest = _newest(catalog, view, self._last(view), entities.values())
+        for key, row in zip(entities, newest, strict=True):
+            values: list[Any] = [epoch_field(view.name), _NEVER]
+            if row is not None:
                 values = encode(row, int(row[EVENT_TIME]))
             values += [until_field(view.name), self._last(view)]
-            pipeline.hset(key.removesuffix(project) + version, items=values)
+            replayed = key.removesuffix(project) + version
+            pipeline.hdel(replayed, *fields)
+            pipeline.hset(replayed, items=values)
         pipeline.execute()
 
     def _keys(self, ending: bytes) -> Iterator[bytes]:
         return iter(self._online.scan_iter(match=b"*" + ending, count=1000))
 
 
-def _before(
-    catalog: Catalog,
-    view: FeatureView,
-    replay: Replay,
-    entities: dict[bytes, dict[str, str | int]],
+def _newest(
+    catalog: Catalog, view: FeatureView, last: int, entities: Collection[dict[str, str | int]]
 ) -> list[dict[str, Any] | None]:
-    """The newest row of each entity from before the span, None where there is none."""
+    """The newest row of each entity up to an instant, None where there is none within the ttl."""
     import pyarrow as pa  # type: ignore[import-untyped]  # and what follows takes DuckDB with it
 
     from iceberg.offline import Lookup, join
 
-    at = datetime.fromtimestamp(replay.start / 1000, UTC) - timedelta(milliseconds=1)
-    asked = pa.Table.from_pylist([row | {"at": at} for row in entities.values()])
-    names = {name: f"found {name}" for name in (EVENT_TIME, *(c.name for c in view.schema))}
     table = catalog.load_table(f"{NAMESPACE}.{view.name}")
+    there = {field.name for field in table.schema().fields}
+    features = [column.name for column in view.schema]
+    names = {name: f"found {name}" for name in (EVENT_TIME, *features) if name in there}
+    at = datetime.fromtimestamp(last / 1000, UTC)
+    asked = pa.Table.from_pylist([row | {"asked at": at} for row in entities])
     ttl = timedelta(seconds=view.ttl.seconds)
     look_up = Lookup(table, {k: k for k in view.keys}, names, ttl, EVENT_TIME, AVAILABLE_AT)
-    found = join(asked, "at", [look_up]).select(list(names.values())).rename_columns(list(names))
-    keyed = zip(entities.values(), found.to_pylist(), strict=True)
-    return [None if row[EVENT_TIME] is None else entity | row for entity, row in keyed]
+    found = join(asked, "asked at", [look_up]).select(list(names.values()))
+    keyed = zip(entities, found.rename_columns(list(names)).to_pylist(), strict=True)
+    # A feature that is new may have no column yet.
+    empty = dict.fromkeys(features)
+    return [None if row[EVENT_TIME] is None else empty | entity | row for entity, row in keyed]
 
 
 def chunks(keys: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
