@@ -19,7 +19,8 @@ _TRACES = re.compile(
     r"""|"trace":"_traceparent","""
 )
 _MOVED = ("FROM temporal_join(", "FROM timed(")
-_OPTIONS = re.compile(r"\) WITH \(\n.*?\n\);", re.DOTALL)
+_OPTIONS = re.compile(r"\) WITH \(\n(.*?)\n\);", re.DOTALL)
+_TOPIC = re.compile(r"'topic' = '[^']*'")
 # Older scripts do not name the columns they write, which are those they select.
 _COLUMNS = re.compile(r"(INSERT INTO headwater\.features\.`\w+`)\n  \([^)]*\)")
 # What is left out of the archive changes no operator.
@@ -33,7 +34,7 @@ def breaks(old: str, new: str) -> list[str]:
     """Why the state of the job with the script `old` does not fit `new`; empty if it does.
 
     State fits a script that reads, computes and writes the same and differs in its connectors'
-    options alone, or in whether events are traced. A view's state holds what its features need
+    options alone, but for their topics, or in whether events are traced. A view's state holds what its features need
     and nothing else: of an added feature it has no past, and Flink numbers the operators of a job
     by their place in the query.
     """
@@ -99,4 +100,10 @@ def way_out(script: str) -> str:
 def _query(script: str) -> str:
     script = _RULES.sub(r"\1\2", script).replace(_LEFT_OUT, "")
     script = _KEYS.sub("", script)
-    return _COLUMNS.sub(r"\1", _OPTIONS.sub(")", script))
+    return _COLUMNS.sub(r"\1", _OPTIONS.sub(_topic, script))
+
+
+def _topic(options: re.Match[str]) -> str:
+    """What state depends on of a connector: the topic whose offsets it holds."""
+    found = _TOPIC.search(options[1])
+    return f") {found[0]};" if found else ");"

@@ -249,7 +249,7 @@ class Jobs:
                 report(f"{job.name} is stopped; savepoint {savepoint}")
 
     def _select(self, names: Iterable[str]) -> list[Job]:
-        wanted = list(names) or list(self.known)
+        wanted = dict.fromkeys(names) or self.known
         return [self.find(name) for name in wanted]
 
     def find(self, name: str) -> Job:

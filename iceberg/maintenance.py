@@ -104,7 +104,7 @@ def states(catalog: Catalog, names: Iterable[str], care: Care, now: datetime) ->
         table = catalog.load_table(name)
         files = [task.file for task in table.scan().plan_files()]
         snapshots = table.snapshots()
-        newest = max((s.timestamp_ms for s in snapshots), default=None)
+        newest = _last_commit(table)
         found.append(
             TableState(
                 name,
@@ -188,10 +188,14 @@ def needed_snapshots(table: Table, care: Care, now: datetime) -> set[int]:
 
 
 def remove_orphans(catalog: Catalog, name: str, care: Care, now: datetime) -> int:
-    """Remove old files below the table's location that no snapshot knows; how many."""
+    """Remove old files below the table's location that no snapshot knows; how many.
+
+    Old is what was written long before a job last committed to each branch. What came after may be
+    all that a job had to commit when it was lost: its checkpoint names it, and it comes back.
+    """
     table = catalog.load_table(name)
     # Listed before the references are read: a file of a newer commit is not in the list.
-    until = now - care.keep_orphans
+    until = min(now, _all_committed(table) or now) - care.keep_orphans
     scheme, netloc, location = _split(table.location())
     assert isinstance(table.io, PyArrowFileIO)
     files = table.io.fs_by_scheme(scheme, netloc)
@@ -206,6 +210,25 @@ def remove_orphans(catalog: Catalog, name: str, care: Care, now: datetime) -> in
         with suppress(FileNotFoundError):  # who drops a replay removes its files as well
             files.delete_file(path)
     return len(orphans)
+
+
+def _all_committed(table: Table) -> datetime | None:
+    """When of all branches' last commits of a job the first was made; None if there is none."""
+    heads = (ref for ref in table.refs().values() if ref.snapshot_ref_type == "branch")
+    last = (
+        next((one for one in lineage(table, head.snapshot_id) if committed(one, JOB)), None)
+        for head in heads
+    )
+    times = [one.timestamp_ms for one in last if one is not None]
+    return datetime.fromtimestamp(min(times) / 1000, UTC) if times else None
+
+
+def _last_commit(table: Table) -> int | None:
+    """When a job last committed to the table itself, or whoever did where none has; ms UTC."""
+    current = table.current_snapshot()
+    way = list(lineage(table, current.snapshot_id if current else None))
+    by_job = (one.timestamp_ms for one in way if committed(one, JOB))
+    return next(by_job, way[0].timestamp_ms if way else None)
 
 
 def _small_groups(table: Table, care: Care) -> list[list[FileScanTask]]:

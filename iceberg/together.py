@@ -9,16 +9,20 @@ parts what its `commit_table` does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext, suppress
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.update import AssertTableUUID
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from schemas import HeadwaterError
+
+_ATTEMPTS = 5
+"""To read metadata that is gone before it was read: a file of it lasts for fifty commits."""
 
 
 class CommitError(HeadwaterError):
@@ -85,21 +89,21 @@ def load_together(catalog: Catalog, names: Iterable[str]) -> dict[str, Table]:
     if not isinstance(catalog, SqlCatalog):
         return {name: catalog.load_table(name) for name in names}
     wanted = list(dict.fromkeys(names))
-    while True:
-        before = _locations(catalog, wanted)
-        tables = {name: catalog.load_table(name) for name in wanted}
-        if all(tables[name].metadata_location == before[name] for name in wanted):
-            return tables
+    for attempt in range(_ATTEMPTS):
+        known = _known(catalog)
+        for name in wanted:
+            if name not in known:
+                raise NoSuchTableError(f"Table does not exist: {name}")
+        with suppress(FileNotFoundError) if attempt < _ATTEMPTS - 1 else nullcontext():
+            # Not asked of the catalog one by one: jobs commit while they are read.
+            return {name: catalog._convert_orm_to_iceberg(known[name]) for name in wanted}
+    raise AssertionError("the last attempt returns or raises")
 
 
-def _locations(catalog: SqlCatalog, names: Sequence[str]) -> dict[str, str | None]:
+def _known(catalog: SqlCatalog) -> dict[str, IcebergTables]:
+    """What the catalog knows of its tables at one instant, by name."""
     with Session(catalog.engine) as session:
-        rows = session.execute(
-            select(
-                IcebergTables.table_namespace,
-                IcebergTables.table_name,
-                IcebergTables.metadata_location,
-            ).where(IcebergTables.catalog_name == catalog.name)
+        rows = session.scalars(
+            select(IcebergTables).where(IcebergTables.catalog_name == catalog.name)
         ).all()
-    found = {f"{namespace}.{name}": location for namespace, name, location in rows}
-    return {name: found.get(name) for name in names}
+    return {f"{row.table_namespace}.{row.table_name}": row for row in rows}

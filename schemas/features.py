@@ -453,6 +453,10 @@ class FeatureService:
         check_unique(f"service.{self.name}.views", names)
 
 
+_OWN_JOBS = ("tables", "archive")
+"""What a job is called after that is of no stream."""
+
+
 @dataclass(frozen=True)
 class Repository:
     """Everything one team declares; checked as a whole."""
@@ -481,6 +485,12 @@ class Repository:
         everything = dict.fromkeys((*self.sources, *self.read))
         names = [source.name for source in everything]
         check_unique("repository.sources", (*names, served_stream(self.name).name))
+        check_unique("repository.topics", (stream.topic for stream in self.streams))
+        for stream in self.streams:
+            if stream.name in _OWN_JOBS:
+                raise DeclarationError(
+                    f"stream.{stream.name}.name", "a job of another kind is called so", stream.name
+                )
         check_unique("repository.entities", (entity.name for entity in self.entities))
         declared = {view.name: view for view in self.views}
         for service in self.services:

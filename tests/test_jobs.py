@@ -151,6 +151,13 @@ def test_a_restart_that_is_killed_leaves_no_state_to_the_new_script(world):
     assert RECOVERY not in world.submitter.requests[-1]["configuration"]
 
 
+def test_a_job_that_is_named_twice_is_submitted_and_stopped_once(world):
+    before = len(world.submitter.requests)
+    world.jobs().submit([NAME, NAME], print)
+    assert len(world.submitter.requests) == before + 1
+    world.jobs().stop([NAME, NAME], print)
+
+
 def test_a_submission_that_is_killed_changes_nothing_of_what_the_state_is_of(world):
     checkpoint = world.begin()
     world.flink.lose()

