@@ -12,6 +12,7 @@ from connectors.capture import HEARTBEAT_QUERY, SIGNALS
 from schemas import HeadwaterError, Repository
 
 _SECONDS = 10
+_TABLES = "table.include.list"
 _PREPARED = ("heartbeat.action.query", "signal.enabled.channels", "signal.data.collection")
 
 
@@ -65,7 +66,7 @@ def connector_document(
         "database.user": database.user,
         "database.password": database.password,
         "topic.prefix": repository.name,
-        "table.include.list": captured,
+        _TABLES: captured,
         "slot.name": f"headwater_{repository.name}",
         "publication.name": f"headwater_{repository.name}",
         # `headwater connectors apply` makes it, and with it what it publishes.
@@ -117,6 +118,17 @@ class ConnectCluster:
             for key in sorted({*found, *document})
             if found.get(key) != document.get(key)
         }
+
+    def added(self, name: str, document: dict[str, str]) -> set[str]:
+        """Tables, as `schema.table`, that a connector there is does not capture yet.
+
+        Debezium reads the present rows of those that a new connector begins with, and of one that
+        is added later none.
+        """
+        setting = self.difference(name, document).get(_TABLES)
+        if setting is None or setting.found is None:
+            return set()
+        return {*(setting.wanted or "").split(",")} - {*setting.found.split(",")}
 
     def apply(self, name: str, document: dict[str, str]) -> bool:
         """Create or change a connector; False if it is already what it should be."""

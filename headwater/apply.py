@@ -83,9 +83,15 @@ def apply_connector(settings: Settings, repository: Repository, report: Report) 
     if not repository.tables:
         return
     cluster, name = ConnectCluster(settings.connect_url), connector_name(repository)
-    changed = cluster.apply(name, document(settings, repository))
+    wanted = document(settings, repository)
+    added = cluster.added(name, wanted)
+    changed = cluster.apply(name, wanted)
     cluster.wait(name, 60)
     report(f"connector {name}: {'applied' if changed else 'as it should be'}, running")
+    if later := [one for one in repository.tables if f"{one.schema}.{one.table}" in added]:
+        capture(settings, repository).snapshot(later)
+        names = ", ".join(table.name for table in later)
+        report(f"connector {name}: sends the present rows of {names}")
 
 
 def capture(settings: Settings, repository: Repository) -> Capture:

@@ -6,13 +6,18 @@ import json
 import random
 import string
 import time
+from dataclasses import replace
 
 import pytest
 import requests
 
 from connectors.deadletters import DeadLetters
+from connectors.log import Log
+from connectors.topics import KafkaUnavailable
+from headwater.apply import apply_connector, apply_source
+from schemas import CdcTable, Column, Entity, FeatureView, Type, days, latest
 from tests.conftest import catalog, eventually
-from tests.shop import customer_facts
+from tests.shop import customer_facts, repository
 
 TOPIC = "shop.public.customers"
 
@@ -203,6 +208,40 @@ def test_a_snapshot_beside_the_changes_ends_with_the_newest_rows(shop):
     unknown = shop.headwater("connectors", "snapshot", "costumers")
     assert unknown.returncode == 2
     assert "'costumers'" in unknown.stderr
+
+
+def test_the_rows_come_of_a_table_that_is_declared_later(shop):
+    shop.sql(
+        "CREATE TABLE public.pets (pet text PRIMARY KEY, age int, updated_at timestamptz NOT NULL)"
+    )
+    shop.sql("INSERT INTO public.pets SELECT 'pet ' || n, n, now() FROM generate_series(1, 500) n")
+    columns = (
+        Column("pet", Type.STRING),
+        Column("age", Type.INT64, required=False),
+        Column("updated_at", Type.TIMESTAMP),
+    )
+    pets = CdcTable("pets", "pets", columns, primary_key="pet")
+    view = FeatureView("pet_facts", pets, (Entity("pet", "pet"),), latest("age"), ttl=days(1))
+    more = replace(repository, views=(*repository.views, view))
+    log, topic = Log(shop.settings.kafka_access), "shop.public.pets"
+
+    def there():
+        try:
+            return {json.loads(message.value())["after"]["pet"] for message in log.messages(topic)}
+        except KafkaUnavailable:
+            return set()  # no topic yet
+
+    said = []
+    try:
+        for _ in range(2):
+            apply_source(shop.settings, more, said.append)
+            apply_connector(shop.settings, more, said.append)
+        shop.sql("INSERT INTO public.pets VALUES ('newcomer', 0, now())")
+        assert eventually(lambda: len(there()) == 501), len(there())
+        assert sum("sends the present rows of pets" in text for text in said) == 1
+    finally:
+        apply_connector(shop.settings, repository, print)
+        shop.sql("DROP TABLE public.pets")
 
 
 def test_a_table_may_change(shop):
