@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from confluent_kafka import Message, Producer, TopicPartition
@@ -76,7 +77,9 @@ class DeadLetters:
 
     def __init__(self, access: KafkaAccess, topics: Iterable[str]) -> None:
         self._access = access
-        self._log = Log(access)
+        # Letters, notes and what is sent again are in no transaction. What is, of somebody else, is
+        # not to hide them while it is open.
+        self._log = Log(access, uncommitted=True)
         self.topics = tuple(topics)
 
     def read(self, topic: str) -> list[Letter]:
@@ -115,12 +118,13 @@ class DeadLetters:
         """Send letters to their topic again, each to its own partition; how many were sent.
 
         Those replayed or purged before are left alone. Interrupted, the next run finds on the
-        topic which letters had been sent already. UnknownLetter if one is not there.
+        topic which letters had been sent already. Two at once would send each letter twice.
+        UnknownLetter if one is not there.
         """
-        letters, ends = self._fold(topic)
+        letters, starts = self._fold(topic)
         chosen = [x for x in _chosen(ids, letters) if x.state in ("open", "sending")]
         begun = any(letter.state == "sending" for letter in chosen)
-        there = self._sent_already(topic, ends) if begun else set()
+        there = self._sent_already(topic, starts) if begun else set()
         sent = 0
         for batch in _batches(self.with_payloads(topic, chosen)):
             missing = [letter for letter in batch if letter.id not in there]
@@ -139,36 +143,46 @@ class DeadLetters:
         None removes all. The letters stay counted: their ids and reasons are written down anew.
         Kafka removes a topic's beginning only, so that a letter behind a newer one stays.
         """
-        letters = self.read(topic)
-        going = []
-        for letter in sorted((x for x in letters if x.place != _GONE), key=lambda x: x.place):
-            if before is not None and letter.time >= before:
-                break
-            going.append(letter)
+        letters, starts = self._fold(topic)
+        going = _beginning(letters.values(), before)
         if not going:
             return 0
-        end = going[-1].place + 1
-        for batch in _batches(going):
-            self._note(topic, "purged", batch)
-        # Purged before: their notes may stand where Kafka now removes.
-        for batch in _batches(x for x in letters if x.state == "purged"):
-            self._note(topic, "purged", batch)
+        for letter in going:
+            letters[letter.id] = replace(letter, state="purged")
+        self._note_anew(topic, letters.values(), starts)
+        self._remove(topic, going[-1].place + 1)
+        return len(going)
+
+    def _note_anew(
+        self, topic: str, letters: Collection[Letter], starts: Mapping[int, int]
+    ) -> None:
+        """Write down the states of all letters but open ones, before older notes are removed.
+
+        A note goes with the beginning that it stands in, and its letter may stay: it may have been
+        purged before, or have come a second time since.
+        """
+        for state in _STATES[1:]:
+            more = {"ends": starts} if state == "sending" else None
+            for batch in _batches(x for x in letters if x.state == state):
+                self._note(topic, state, batch, more)
+
+    def _remove(self, topic: str, end: int) -> None:
+        """Have Kafka remove what stands before that place of the dead topic."""
         admin = AdminClient(self._access.librdkafka())
         where = TopicPartition(dead_topic(topic), 0, end)
         for future in admin.delete_records([where], operation_timeout=_SECONDS).values():
             future.result()
-        return len(going)
 
-    def _fold(self, topic: str) -> tuple[dict[str, Letter], list[dict[str, int]]]:
-        """Letters by id, and the topic's ends before each replay that was begun."""
+    def _fold(self, topic: str) -> tuple[dict[str, Letter], dict[int, int]]:
+        """Letters by id, and from where on the topic may have letters that were sent again."""
         letters: dict[str, Letter] = {}
-        ends: list[dict[str, int]] = []
+        starts: dict[int, int] = {}
         for message in self._log.messages(dead_topic(topic)):
             headers = _headers(message)
             if "note" in headers:
                 note = json.loads(message.value() or b"{}")
-                if "ends" in note:
-                    ends.append(note["ends"])
+                for name, end in note.get("ends", {}).items():
+                    starts[int(name)] = min(end, starts.get(int(name), end))
                 for partition, offset, reason, time in note["letters"]:
                     letter = Letter(topic, partition, offset, reason, time)
                     known = letters.get(letter.id, letter)
@@ -188,13 +202,9 @@ class DeadLetters:
             )
             known = letters.get(letter.id, letter)
             letters[letter.id] = replace(letter, state=known.state)
-        return letters, ends
+        return letters, starts
 
-    def _sent_already(self, topic: str, ends: list[dict[str, int]]) -> set[str]:
-        starts: dict[int, int] = {}
-        for known in ends:
-            for partition, offset in known.items():
-                starts[int(partition)] = min(offset, starts.get(int(partition), offset))
+    def _sent_already(self, topic: str, starts: Mapping[int, int]) -> set[str]:
         return {
             headers[AGAIN].decode()
             for message in self._log.messages(topic, starts)
@@ -245,6 +255,12 @@ def _chosen(ids: Collection[str], letters: Mapping[str, Letter]) -> list[Letter]
         if id_ not in letters:
             raise UnknownLetter(f"no dead letter {id_!r}")
     return [letters[id_] for id_ in dict.fromkeys(ids)]
+
+
+def _beginning(letters: Iterable[Letter], before: int | None) -> list[Letter]:
+    """The letters that lie before the first whose record is not older than `before`."""
+    there = sorted((x for x in letters if x.place != _GONE), key=lambda x: x.place)
+    return list(takewhile(lambda x: before is None or x.time < before, there))
 
 
 def _headers(message: Message) -> dict[str, bytes]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer
 
+from connectors.ddl import dead_topic
 from connectors.deadletters import AGAIN, DeadLetters, UnknownLetter
 from connectors.late import late_rows
+from connectors.topics import Topic, create_topics
 from feature_repo.flights.repository import repository as flights
 from flink_jobs.replay import Reading, resumed_sql
 from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import job_sql, jobs
+from headwater.commands import deadletters as commands
+from headwater.locks import Busy
 from schemas import JoinedStream
 from schemas.served import served_stream
 from tests.conftest import eventually
@@ -50,6 +57,27 @@ def close(running, minutes):
     """An event that much later on each partition: all windows before it come to their values."""
     event = {"event_time": NOON + minutes * 60_000, "customer": "closing"}
     send(running, [(json.dumps(event).encode(), partition) for partition in (0, 1)])
+
+
+def interrupt(letters, topic, ids):
+    """Replay letters, and die when they are sent and that is not noted yet."""
+    note = letters._note
+
+    def die_after_sending(topic, state, batch, more=None):
+        if state == "replayed":
+            raise KeyboardInterrupt
+        note(topic, state, batch, more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(letters, "_note", die_after_sending)
+        with pytest.raises(KeyboardInterrupt):
+            letters.replay(topic, ids)
+
+
+def sent_again(letters, topic):
+    """The ids of the letters that were sent to their topic again, each as often as it was."""
+    headers = [pair for record in letters._log.messages(topic) for pair in record.headers() or ()]
+    return [value.decode() for name, value in headers if name == AGAIN]
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +171,11 @@ def test_a_replayed_letter_comes_again_and_once(running, shop, sent):
     letters = DeadLetters(running.settings.kafka_access, [purchases.topic])
     before = len(letters.read(purchases.topic))
     chosen = [sent[name] for name in ("no payload", "an empty object")]
-    assert letters.replay(purchases.topic, chosen) == 2
+    replay = ("deadletters", "replay", *chosen, "--json")
+    with ThreadPoolExecutor() as pool:
+        at_once = [pool.submit(shop.must, *replay) for _ in range(2)]
+    counts = [json.loads(done.result().stdout)["sent"] for done in at_once]
+    assert sorted(count[purchases.topic] for count in counts) == [0, 2]
     assert letters.replay(purchases.topic, chosen) == 0
     # Nothing was fixed: they are new letters, of the same reasons.
     assert eventually(lambda: len(letters.read(purchases.topic)) == before + 2)
@@ -156,23 +188,12 @@ def test_a_replayed_letter_comes_again_and_once(running, shop, sent):
         letters.replay(purchases.topic, [*chosen, "shop.purchases/0/999999"])
 
 
-def test_a_replay_that_was_interrupted_sends_no_letter_twice(running, shop, sent, monkeypatch):
+def test_a_replay_that_was_interrupted_sends_no_letter_twice(running, shop, sent):
     letters = DeadLetters(running.settings.kafka_access, [purchases.topic])
     chosen = [sent[name] for name in ("an array", "a string", "a number")]
-    note, again = letters._note, []
-
-    def die_after_sending(topic, state, batch, more=None):
-        if state == "replayed":
-            raise KeyboardInterrupt
-        note(topic, state, batch, more)
-
-    monkeypatch.setattr(letters, "_note", die_after_sending)
-    with pytest.raises(KeyboardInterrupt):
-        letters.replay(purchases.topic, chosen[:2])
-    monkeypatch.undo()
+    interrupt(letters, purchases.topic, chosen[:2])
     assert letters.replay(purchases.topic, chosen) == 1
-    for message in letters._log.messages(purchases.topic):
-        again += [value.decode() for name, value in message.headers() or () if name == AGAIN]
+    again = sent_again(letters, purchases.topic)
     assert [again.count(id_) for id_ in chosen] == [1, 1, 1]
 
 
@@ -203,6 +224,94 @@ def test_a_bad_record_of_a_log_that_no_view_reads_is_a_letter_of_the_archives_jo
     assert (letter.kind, letter.payload) == ("malformed", b"no answer")
     assert shop.headwater("deadletters", "list").returncode == 1
     assert letters.purge(topic) == 1
+
+
+class Apart:
+    """The letters of a topic that no job reads, so that a test writes them itself."""
+
+    def __init__(self, running):
+        self.settings = {"bootstrap.servers": running.settings.kafka}
+        self.topic = f"apart.{uuid4().hex}"
+        self.ids = [f"{self.topic}/0/{offset}" for offset in range(5)]
+        self.letters = DeadLetters(running.settings.kafka_access, [self.topic])
+
+    def write(self):
+        """All letters, each of a minute after the one before, as a job writes them."""
+        producer = Producer(self.settings)
+        for offset in range(len(self.ids)):
+            where = {"topic": self.topic, "partition": "0", "offset": str(offset)}
+            headers = list({"reason": "type: text - at item", **where}.items())
+            time = NOON + offset * 60_000
+            producer.produce(dead_topic(self.topic), b"{", None, 0, timestamp=time, headers=headers)
+        assert producer.flush(30) == 0
+
+    def states(self):
+        """The state of each letter."""
+        found = {letter.id: letter.state for letter in self.letters.read(self.topic)}
+        return [found[id_] for id_ in self.ids]
+
+
+@pytest.fixture
+def apart(running):
+    apart = Apart(running)
+    names = [apart.topic, dead_topic(apart.topic)]
+    create_topics(running.settings.kafka_access, dict.fromkeys(names, Topic(1)))
+    apart.write()
+    return apart
+
+
+def test_a_purge_leaves_the_state_of_what_stays_where_letters_came_a_second_time(apart):
+    """The job goes on from an older checkpoint and writes them again, behind their notes."""
+    letters, topic, ids = apart.letters, apart.topic, apart.ids
+    assert letters.replay(topic, ids[1:2]) == 1
+    interrupt(letters, topic, ids[2:3])
+    apart.write()
+    interrupt(letters, topic, ids[3:4])
+    assert letters.purge(topic, NOON + 60_000) == 1
+    assert apart.states() == ["purged", "replayed", "sending", "sending", "open"]
+    assert letters.replay(topic, ids) == 1
+    assert apart.states() == ["purged", *["replayed"] * 4]
+    assert sent_again(letters, topic) == ids[1:]
+    apart.write()
+    assert letters.purge(topic, NOON + 180_000) == 3
+    assert apart.states() == [*["purged"] * 3, *["replayed"] * 2]
+
+
+def test_a_letter_that_was_sent_behind_an_open_transaction_is_not_sent_twice(apart):
+    letters, topic, ids = apart.letters, apart.topic, apart.ids
+    another = Producer(apart.settings | {"transactional.id": "another"})
+    another.init_transactions(30)
+    another.begin_transaction()
+    another.produce(topic, b"not committed", partition=0)
+    assert another.flush(30) == 0
+    interrupt(letters, topic, ids[:1])
+    assert letters.replay(topic, ids[:2]) == 1
+    assert sent_again(letters, topic) == ids[:2]
+    another.abort_transaction(30)
+
+
+@pytest.mark.parametrize("first", ["replay", "purge"])
+def test_one_command_at_a_time_works_on_the_letters_of_a_topic(first, tmp_path, monkeypatch):
+    arguments = {"replay": ["replay", "shop.purchases/0/17"], "purge": ["purge", "shop.purchases"]}
+    refused = []
+
+    def meanwhile(*_):
+        for second in arguments.values():
+            with pytest.raises(Busy) as caught:
+                commands.deadletters(second, standalone_mode=False)
+            refused.append(str(caught.value))
+        return 0
+
+    monkeypatch.setenv("HEADWATER_STATE", str(tmp_path))
+    monkeypatch.setenv("HEADWATER_REPOSITORY", "tests.shop:repository")
+    monkeypatch.setattr(commands, "_WAIT_SECONDS", 0)
+    monkeypatch.setattr(DeadLetters, first, meanwhile)
+    commands.deadletters(arguments[first], standalone_mode=False)
+    (text,) = set(refused)
+    who = f"`headwater deadletters {first}`, process {os.getpid()}"
+    assert text.startswith(f"dead letters of shop.purchases: {who}")
+    assert len(refused) == 2
+    assert Busy.exit_code == 1
 
 
 def test_each_sources_bad_records_are_one_jobs():

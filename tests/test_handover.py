@@ -14,6 +14,7 @@ from feature_repo.flights.repository import repository
 from feature_repo.flights.views.aircraft_delays import aircraft_delays
 from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import job_sql, jobs
+from headwater import locks
 from headwater.jobs import RECOVERY, Jobs
 from headwater.replays import context, handover, journal, live
 from headwater.replays.journal import Journal, Replay
@@ -285,7 +286,7 @@ def test_who_follows_a_replay_waits_until_it_is_paused_however_long_that_takes(
         pause.__exit__(None, None, None)
 
     monkeypatch.setattr(journal, "_WAIT_SECONDS", 0)
-    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=time.monotonic, sleep=waited))
+    monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=time.monotonic, sleep=waited))
     assert [now.state for now in followed] == ["paused"]
 
 

@@ -18,11 +18,12 @@ from connectors.redis_codec import entity_key
 from feature_repo.flights.repository import repository
 from flink_jobs.rest import FlinkError
 from flink_jobs.sql import job_sql, jobs
+from headwater.locks import Busy
 from headwater.replays import holdings, journal, live, run
 from headwater.replays import promote as promotion
 from headwater.replays.context import Context
 from headwater.replays.jobs import ReplayJobs
-from headwater.replays.journal import Journal, Replay, ReplayBusy
+from headwater.replays.journal import Journal, Replay
 from headwater.replays.plan import Planner, ReplayError, SourcePlan, Wanted
 from headwater.replays.promote import promote
 from headwater.replays.run import Replays
@@ -490,9 +491,7 @@ def test_a_replay_that_is_being_dropped_is_not_promoted(
     stale = world.journal.find("0001")
 
     def promote_it():
-        with pytest.raises(
-            ReplayBusy, match=r"^replay 0001: `headwater replay drop`, process \d+ of "
-        ):
+        with pytest.raises(Busy, match=r"^replay 0001: `headwater replay drop`, process \d+ of "):
             opened(world, flink).promote(stale, print)
 
     meanwhile(monkeypatch, holdings, "drop_branch", promote_it)
@@ -531,7 +530,7 @@ def test_two_replays_of_a_view_are_promoted_one_after_the_other(
     second, values = another(world, "0002")
 
     def promote_it():
-        with pytest.raises(ReplayBusy, match="replays: `headwater replay promote`, process"):
+        with pytest.raises(Busy, match="replays: `headwater replay promote`, process"):
             opened(world, flink).promote(second, print)
 
     meanwhile(monkeypatch, promotion, "commit_together", promote_it)
@@ -585,7 +584,7 @@ def test_a_lock_is_free_when_its_process_is_gone_and_no_sooner(world, at_once):
     try:
         assert process.stdout.readline() == b"locked\n"
         whose = f"`headwater replay resume`, process {process.pid}"
-        with pytest.raises(ReplayBusy, match=whose), world.journal.alone(world.replay):
+        with pytest.raises(Busy, match=whose), world.journal.alone(world.replay):
             pass
     finally:
         process.kill()
@@ -615,7 +614,7 @@ def test_no_id_comes_again_where_two_are_dropped_at_once(world, monkeypatch, at_
 
     def come_and_go():
         second = other.write(replace(world.replay, id=other.reserve()))
-        with suppress(ReplayBusy):
+        with suppress(Busy):
             other.remove(second)
 
     meanwhile(monkeypatch, journal, "write_whole", come_and_go)

@@ -6,6 +6,8 @@ import json
 import os
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import click
@@ -15,9 +17,13 @@ from rich.table import Table
 from connectors.ddl import source_topic
 from connectors.deadletters import DeadLetters, Letter
 from headwater.commands.options import moment
+from headwater.locks import locked
 from headwater.settings import Settings
 from schemas import CdcTable, EventStream, SettingsError
 from schemas.loading import load_repository
+
+_WAIT_SECONDS = 10
+"""For another command that works on the same letters."""
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 _topic = click.option("--topic", help="Only of this topic.")
@@ -37,6 +43,15 @@ def _letters(topic: str | None = None) -> DeadLetters:
     if topic is not None and topic not in known:
         raise SettingsError(f"no topic {topic!r}; choices: {', '.join(known)}")
     return DeadLetters(settings.kafka_access, [topic] if topic else known)
+
+
+@contextmanager
+def _alone(topic: str, command: str) -> Iterator[None]:
+    """Nobody else replays or purges a topic's letters meanwhile; Busy says who does."""
+    path = Settings.read(os.environ).state / "deadletters" / f"{topic}.lock"
+    name = f"dead letters of {topic}"
+    with locked(path, name, f"headwater deadletters {command}", _WAIT_SECONDS):
+        yield
 
 
 @deadletters.command(name="list")
@@ -132,7 +147,10 @@ def replay(
     if not letter_ids:
         for name in letters.topics:
             chosen[name] = [x.id for x in letters.read(name) if _is(x, reason)]
-    sent = {name: letters.replay(name, ids) for name, ids in chosen.items()}
+    sent = {}
+    for name, ids in chosen.items():
+        with _alone(name, "replay"):
+            sent[name] = letters.replay(name, ids)
     if as_json:
         click.echo(json.dumps({"sent": sent}))
     else:
@@ -146,7 +164,9 @@ def replay(
 @_json
 def purge(topic: str, before: int | None, as_json: bool) -> None:
     """Remove the payloads of a TOPIC's letters; they stay counted."""
-    removed = _letters(topic).purge(topic, before)
+    letters = _letters(topic)
+    with _alone(topic, "purge"):
+        removed = letters.purge(topic, before)
     click.echo(json.dumps({"purged": removed}) if as_json else f"{topic}: {removed} purged")
 
 

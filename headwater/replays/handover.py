@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from flink_jobs.replay import restart_sql
@@ -15,6 +15,7 @@ from headwater.replays.journal import Replay
 from headwater.replays.live import Live
 from headwater.replays.plan import ReplayError, Wanted
 from headwater.replays.progress import Gauges
+from headwater.replays.values import Values
 from iceberg.catalog import (
     NAMESPACE,
     create_archive,
@@ -23,6 +24,7 @@ from iceberg.catalog import (
     cut_branch,
 )
 from iceberg.quality import forget
+from schemas import FeatureView
 from schemas.expectations import of_view
 
 _FRESH_SECONDS = 2.0
@@ -165,6 +167,8 @@ class Handover:
             readings = {one.source: one.reading for one in sources}
             platform.cancel(job, report)
             self._sum_up_anew(job, since)
+            if replay.ends and job.late is not None:
+                self._forget(replay, narrowed.views, since)
             # Event times of a captured table's changes are in no order: all of them count again.
             begun = None if job.late is None else Begun(since, readings)
             sql = job_sql(job) if begun is None else restart_sql(job, since, readings)
@@ -178,6 +182,18 @@ class Handover:
         create_archive(tables, repository.archived)
         if repository.checked:
             create_quality(tables, repository.name)
+
+    def _forget(self, replay: Replay, views: Sequence[FeatureView], since: int) -> None:
+        """What the job wrote by its old declaration from the replay's end on counts no more.
+
+        The new one writes at its own instants: where the old one let out a value as a window
+        passed, it may have none, and what it writes before that would be older.
+        """
+        tables = self._context.tables
+        for view in views:
+            cut_branch(tables.load_table(f"{NAMESPACE}.{view.name}"), "main", Replay.iso(since))
+        with self._context.online() as online:
+            Values(online, self._context.repository.name, views, replay).forget(tables, since)
 
     def _sum_up_anew(self, job: Job, since: int) -> None:
         """What became of expectations from `since` on is written again, of the new values."""

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from pathlib import Path
-from platform import node
-from typing import TextIO
 
 from pyiceberg.expressions import And, BooleanExpression
 
 from headwater.files import write_whole
+from headwater.locks import locked
 from iceberg.filters import among, before, instant, since
-from schemas import HeadwaterError, SettingsError
+from schemas import SettingsError
 
 STATES = (
     *("starting", "running", "following", "paused", "done", "failed", "cancelled"),
@@ -31,12 +27,6 @@ GOING = ("starting", "running", "following")
 
 _WAIT_SECONDS = 60
 """For another command that works on the same replay: to submit jobs takes about half of it."""
-
-
-class ReplayBusy(HeadwaterError):
-    """Another command works on a replay; the text says which."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -200,7 +190,7 @@ class Journal:
     ) -> Iterator[int]:
         """Nobody else changes a replay or starts its jobs meanwhile; the open file that is locked.
 
-        Whoever does is waited for, not long, and named by ReplayBusy then. Who has it may enter
+        Whoever does is waited for, not long, and named by Busy then. Who has it may enter
         again. A process that inherits the file keeps the lock, should this one be killed.
         """
         name = f"replay {replay.id}"
@@ -220,15 +210,11 @@ class Journal:
         if path in self._held:
             yield self._held[path]
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+") as lock:
-            _await(lock, name, _WAIT_SECONDS if seconds is None else seconds)
-            lock.truncate(0)
-            lock.write(f"`headwater replay {command}`, process {os.getpid()} of {node()}")
-            lock.flush()
-            self._held[path] = lock.fileno()
+        wait = _WAIT_SECONDS if seconds is None else seconds
+        with locked(path, name, f"headwater replay {command}", wait) as lock:
+            self._held[path] = lock
             try:
-                yield lock.fileno()
+                yield lock
             finally:
                 del self._held[path]
 
@@ -247,23 +233,6 @@ class Journal:
         shutil.rmtree(self.folder(replay), ignore_errors=True)
         (self._folder / f"{replay.id}.json").unlink(missing_ok=True)
         self._lock(replay).unlink(missing_ok=True)
-
-
-def _await(lock: TextIO, name: str, seconds: float) -> None:
-    """Lock an open file; ReplayBusy says who has it, if that is not given up in time."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                lock.seek(0)
-                raise ReplayBusy(
-                    f"{name}: {lock.read() or 'another command'} is at work; try again when it"
-                    " has ended"
-                ) from None
-        time.sleep(0.1)
 
 
 def _read(path: Path) -> Replay | None:

@@ -13,13 +13,14 @@ from flink_jobs.replay import Isolation, Span, replay_sql
 from flink_jobs.rest import STOP_SECONDS, FlinkError
 from flink_jobs.sql import Job
 from headwater.jobs import Report
+from headwater.locks import Busy
 from headwater.replays.arrivals import check_whole, planned_ends
 from headwater.replays.context import Context, job_name
 from headwater.replays.following import Follower
 from headwater.replays.handover import Handover
 from headwater.replays.holdings import Freed, Holdings
 from headwater.replays.jobs import ENDED, ReplayJobs
-from headwater.replays.journal import GOING, Replay, ReplayBusy
+from headwater.replays.journal import GOING, Replay
 from headwater.replays.live import Live
 from headwater.replays.plan import Plan, ReplayError, Wanted, expected, now
 from headwater.replays.progress import Gauges, Progress, records
@@ -287,7 +288,7 @@ class Replays:
             if dry:
                 freed.append(self.holds(one))
                 continue
-            with suppress(ReplayBusy), self.journal.alone(one, "prune", 0):
+            with suppress(Busy), self.journal.alone(one, "prune", 0):
                 if one in self.journal.all():
                     freed.append(self.drop(one))
         return freed

@@ -147,6 +147,24 @@ return found
 """
 
 
+# The same KEYS. ARGV: an instant; the version of each view. Returns the entities of which live has
+# a row of that instant or a later one: place among the keys, and view, each from 1 on.
+_SINCE = """
+local found = {}
+local since = tonumber(ARGV[1])
+for i = 1, #KEYS, 2 do
+  for at = 2, #ARGV do
+    local old = redis.call('HGET', KEYS[i], ARGV[at])
+    local time = old and tonumber(string.match(old, ':(-?%d+)$'))
+    if time and time >= since then
+      found[#found + 1] = (i + 1) / 2
+      found[#found + 1] = at - 1
+    end
+  end
+end
+return found
+"""
+
 _NEVER = "0:-9007199254740991"
 """The version of an entity that has no row: anybody's is newer, and Lua's numbers hold it."""
 
@@ -198,6 +216,16 @@ class Values:
         """Put live's back, but for those that live has made newer since; entities, by view."""
         return self._switch(_ROLL_BACK, _UNDO)
 
+    def forget(self, catalog: Catalog, since: int) -> None:
+        """Let entities have what the tables have of them from before an instant, and nothing newer.
+
+        No job may write meanwhile. The next that does is newer than all there is.
+        """
+        project = self._project.encode()
+        arguments: list[bytes | int] = [since, *(epoch_field(view.name) for view in self._views)]
+        for view, keys in self._found(_SINCE, arguments):
+            self._give(catalog, view, self._entities(view, keys), since - 1, project, ())
+
     def _last(self, view: FeatureView) -> int:
         """The last instant of a view's span."""
         end = self._replay.end_of(view.name)
@@ -233,11 +261,25 @@ class Values:
 
     def _claim(self, catalog: Catalog) -> None:
         """Let the replay decide of all entities that live has a row of the span of."""
-        call = self._online.register_script(_CLAIM)
         arguments: list[bytes | int] = [self._replay.start]
         for view in self._views:
             arguments += [int(view.stream is None), self._last(view)]
             arguments += [until_field(view.name), epoch_field(view.name)]
+        for view, keys in self._found(_CLAIM, arguments):
+            wanted = {
+                key: row
+                for key, row in self._entities(view, keys).items()
+                if all(row[column] in values for column, values in self._replay.keys.items())
+            }
+            last = self._last(view)
+            until = (until_field(view.name), last)
+            self._give(catalog, view, wanted, last, self._version.encode(), until)
+
+    def _found(
+        self, script: str, arguments: Sequence[bytes | int]
+    ) -> Iterator[tuple[FeatureView, list[bytes]]]:
+        """The live keys that a script finds in a pass through all, some thousand at once."""
+        call = self._online.register_script(script)
         project, version = self._project.encode(), self._version.encode()
         without: list[list[bytes]] = [[] for _ in self._views]
         for keys in chunks(self._keys(project), _AT_ONCE):
@@ -249,36 +291,44 @@ class Values:
                 without[number - 1].append(keys[place - 1])
             for view, its in zip(self._views, without, strict=True):
                 if len(its) >= _LOOKED_UP:
-                    self._give(catalog, view, its)
+                    yield view, its
                     its.clear()
         for view, its in zip(self._views, without, strict=True):
-            self._give(catalog, view, its)
+            yield view, its
 
-    def _give(self, catalog: Catalog, view: FeatureView, keys: Iterable[bytes]) -> None:
-        """What the tables have at the end of the span, as if the replay had written it."""
-        entities = {
-            key: row
-            for key in keys
-            if (row := decode_entity_key(self._project, view.entities, key)) is not None
-            and all(row[column] in wanted for column, wanted in self._replay.keys.items())
-        }
+    def _entities(
+        self, view: FeatureView, keys: Iterable[bytes]
+    ) -> dict[bytes, dict[str, str | int]]:
+        """The entity of each key that is one of ours."""
+        rows = ((key, decode_entity_key(self._project, view.entities, key)) for key in keys)
+        return {key: row for key, row in rows if row is not None}
+
+    def _give(
+        self,
+        catalog: Catalog,
+        view: FeatureView,
+        entities: dict[bytes, dict[str, str | int]],
+        last: int,
+        ending: bytes,
+        more: tuple[bytes | int, ...],
+    ) -> None:
+        """Write what the tables have at an instant, and `more` fields, to keys of that ending."""
         if not entities:
             return
-        project, version = self._project.encode(), self._version.encode()
+        project = self._project.encode()
         encode = row_encoder(view)
-        pipeline: Any = self._online.pipeline(transaction=False)  # it takes bytes for a name
+        pipeline: Any = self._online.pipeline()  # any, as it takes bytes for a name
         fields = [timestamp_field(view.name)]
         fields += [feature_field(view.name, column.name) for column in view.schema]
-        newest = _newest(catalog, view, self._last(view), entities.values())
+        newest = _newest(catalog, view, last, entities.values())
         for key, row in zip(entities, newest, strict=True):
             values: list[Any] = [epoch_field(view.name), _NEVER]
             if row is not None:
                 values = encode(row, int(row[EVENT_TIME]))
-            values += [until_field(view.name), self._last(view)]
-            replayed = key.removesuffix(project) + version
-            pipeline.hdel(replayed, *fields)
-            pipeline.hset(replayed, items=values)
-        pipeline.execute()
+            written = key.removesuffix(project) + ending
+            pipeline.hdel(written, *fields)
+            pipeline.hset(written, items=[*values, *more])
+            pipeline.execute()
 
     def _keys(self, ending: bytes) -> Iterator[bytes]:
         return iter(self._online.scan_iter(match=b"*" + ending, count=1000))
