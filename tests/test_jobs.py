@@ -272,6 +272,31 @@ def test_an_upgrade_submits_a_job_that_is_as_declared_and_was_lost(world):
     assert [job["name"] for job in world.submitter.requests] == [NAME, NAME]
 
 
+@pytest.mark.parametrize("followed", [True, False])
+def test_what_a_job_wrote_past_a_replay_that_followed_counts_no_more_where_it_begins_anew(
+    world, monkeypatch, followed
+):
+    world.begin()
+    world.declare(wider(world.job))
+    plans = [
+        SourcePlan(source.name, "t", [], 0, {}, None, {0: (0, 9)}, 9, 9, "")
+        for source in world.job.sources
+    ]
+    monkeypatch.setattr(Planner, "sources", lambda *_: plans)
+    forgotten = []
+
+    def forget(_, replay, views, since):
+        assert NAME not in world.jobs().running()
+        forgotten.append(([view.name for view in views], since))
+
+    monkeypatch.setattr(Handover, "_forget", forget)
+    there = Handover(Context(world.settings, repository), None, None, None)
+    ends = {VIEW: 7} if followed else {}
+    replay = Replay("0001", (VIEW,), 0, None if followed else 7, state="promoted", ends=ends)
+    assert there.upgrade(replay, print) == [NAME]
+    assert forgotten == ([([VIEW], 7)] if followed else [])
+
+
 def test_an_upgrade_that_is_killed_is_done_by_the_next(world):
     world.begin()
     world.declare(stricter(world.job))

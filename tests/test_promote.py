@@ -418,6 +418,25 @@ def test_a_change_that_came_since_a_promotion_of_facts_is_the_newest(world):
     assert online() == {300}
 
 
+def test_what_live_wrote_past_an_instant_can_be_forgotten(world):
+    """By another declaration than the job has that goes on from there."""
+    world.promote()
+    for view in VIEWS:
+        world.write(view, OLD, "flights", 2)
+        world.write(view, OLD, "flights", 1, ("N4",))  # it is in no table
+        world.write(view, OLD, "flights", 0.5, ("N5",))  # and is older
+    values.Values(world.client, "flights", VIEWS, world.replay).forget(world.catalog, END)
+    assert world.online() == all_of(NEW, encoded=True)
+    found = [
+        world.client.hget(
+            entity_key("flights", VIEWS[1].entities, {"tailnum": tailnum}),
+            feature_field(VIEWS[1].name, "dest"),
+        )
+        for tailnum in ("N4", "N5")
+    ]
+    assert [found[0], decode_value(found[1])] == [None, "LAX"]
+
+
 def test_a_feature_that_has_no_column_yet_is_none(world):
     wider = (aircraft_delays.only("count_1d", "count_7d"), VIEWS[1])
     for view in VIEWS:
