@@ -13,10 +13,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import duckdb
+import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 from pyiceberg.expressions import (
@@ -30,6 +31,7 @@ from pyiceberg.table import DataScan, Table
 from pyiceberg.types import TimestamptzType
 
 from iceberg.filters import among, where
+from iceberg.promotions import Promotion, promotions
 from iceberg.reading import batches
 from schemas import HeadwaterError
 
@@ -57,6 +59,8 @@ class Lookup:
     ttl: timedelta | None
     event_time: str
     available_at: str | None
+    snapshot: int | None = None
+    """The table as it was then; the current one for None."""
 
 
 def join(
@@ -71,13 +75,17 @@ def join(
     That is the newest row of its key with event time in [at - ttl, at], nulls if there is none.
     With `known_then`, a row that was written after `at` is not seen: neither late arrivals nor
     corrections nor a replay's values, just what could have been served. JoinError if a column is
-    missing, of another type, or there already.
+    missing, of another type, or there already; or where that is known no more, since a replay was
+    put in its place and what was there before has expired.
     """
     instants = _instants(entities, at)
     result = entities
     with spilling_database(memory_limit) as database:
         for lookup in lookups:
-            found = _look_up(database, entities, instants, lookup, known_then)
+            if known_then and lookup.available_at:
+                found = _look_up_then(database, entities, instants, lookup)
+            else:
+                found = _look_up(database, entities, instants, lookup, known_then)
             for column, name in lookup.features.items():
                 if name in result.column_names:
                     raise JoinError(f"{name}: two columns of the result would have this name")
@@ -133,6 +141,7 @@ def scan(
     start: int | None,
     end: int | None,
     also: BooleanExpression | None = None,
+    snapshot: int | None = None,
 ) -> DataScan:
     """A scan of just `columns` and of event times in [start, end], microseconds since 1970 UTC."""
     wanted: BooleanExpression = also or AlwaysTrue()
@@ -140,7 +149,8 @@ def scan(
         wanted = And(wanted, _at_least(event_time, start))
     if end is not None:
         wanted = And(wanted, _at_most(event_time, end))
-    return table.scan(row_filter=wanted, selected_fields=tuple(dict.fromkeys(columns)))
+    selected = tuple(dict.fromkeys(columns))
+    return table.scan(row_filter=wanted, selected_fields=selected, snapshot_id=snapshot)
 
 
 def plan(
@@ -182,7 +192,55 @@ def _plan(
     if known_then and lookup.available_at:
         also = And(also, _at_most(lookup.available_at, end))
     columns = [*lookup.keys, *times, *lookup.features]
-    return scan(lookup.table, columns, lookup.event_time, start, end, also), pa.table(asked)
+    found = scan(lookup.table, columns, lookup.event_time, start, end, also, lookup.snapshot)
+    return found, pa.table(asked)
+
+
+def _look_up_then(
+    database: duckdb.DuckDBPyConnection,
+    entities: pa.Table,
+    instants: pa.ChunkedArray,
+    lookup: Lookup,
+) -> pa.Table:
+    """What `_look_up` gives of the table as it was at each row's instant, as far as replays go.
+
+    A promotion takes away the rows of its span, which could be served until then.
+    """
+    known = [(one.at, one) for one in promotions(lookup.table).values() if one.at is not None]
+    placed = sorted(known, key=lambda pair: pair[0])
+    if not (placed and entities.num_rows):
+        return _look_up(database, entities, instants, lookup, True)
+    asked = pc.fill_null(instants.cast(pa.int64()), np.iinfo(np.int64).max).to_numpy()
+    numbers = np.searchsorted([at * 1000 for at, _ in placed], asked, side="right")
+    parts, rows = [], []
+    for number in np.unique(numbers):
+        its = np.flatnonzero(numbers == number)
+        then = instants.take(pa.array(its))
+        as_then = lookup
+        if number < len(placed):
+            as_then = _before(placed[number][1], lookup, then)
+        parts.append(_look_up(database, entities.take(pa.array(its)), then, as_then, True))
+        rows.append(its)
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    return pa.concat_tables(parts).take(pa.array(order))
+
+
+def _before(promotion: Promotion, lookup: Lookup, instants: pa.ChunkedArray) -> Lookup:
+    """The table from before a promotion, which these instants are before, or the one there is.
+
+    JoinError if that is gone and would be needed.
+    """
+    if lookup.table.snapshot_by_id(promotion.before) is not None:
+        return replace(lookup, snapshot=promotion.before)
+    first, last = _range(instants, lookup.ttl)
+    starts_after = promotion.start * 1000 > last
+    if starts_after or (first is not None and promotion.end * 1000 <= first):
+        return lookup
+    raise JoinError(
+        f"{'.'.join(lookup.table.name())}: what could have been served before"
+        f" {_text((promotion.at or 0) * 1000)} is known no more: a replay was put in its place"
+        " then, and the rows of before have expired with it"
+    )
 
 
 def _look_up(
@@ -219,7 +277,9 @@ def _look_up(
     matched = " AND ".join(f"asked.{key} = found.{key}" for key in numbered)
     present = " AND ".join(f"{quoted(c)} = wanted.k{n}" for n, c in enumerate(lookup.keys))
     database.register("asked", asked)
-    database.register("scanned", batches(scanned))
+    # With the columns of today, of a snapshot from before one was added, too.
+    columns = lookup.table.schema().select(*scanned.selected_fields)
+    database.register("scanned", batches(scanned, schema=columns))
     try:
         found = database.sql(f"""
             WITH wanted AS (SELECT DISTINCT {", ".join(numbered)} FROM asked),

@@ -43,6 +43,8 @@ from iceberg.catalog import (
     open_catalog,
 )
 from iceberg.commits import TableBusy
+from iceberg.maintenance import Care, expire
+from iceberg.offline import JoinError, Lookup, join
 from iceberg.together import CommitError, commit_together, load_together
 from schemas import Type
 from tests.conftest import redis_at
@@ -416,6 +418,38 @@ def test_a_change_that_came_since_a_promotion_of_facts_is_the_newest(world):
     assert online() == {300}
     moves.roll_back()
     assert online() == {300}
+
+
+def test_what_could_have_been_served_is_what_was_there_before_a_promotion(world):
+    """The replay's rows were written before they were put in place, and live's are gone then."""
+    view = VIEWS[1]
+    table = world.catalog.load_table(f"features.{view.name}")
+    table.delete("event_time >= '2013-01-01T13:00:00+00:00'")
+    before = datetime.now(UTC)
+    time.sleep(0.01)
+    world.promote()
+    create_tables(world.catalog, [view_wider := aircraft_last_arrival.only("dest", "origin")])
+    after = datetime.now(UTC) + timedelta(seconds=1)
+    asked = pa.table(
+        {
+            "tailnum": ["N1", "N2", "N1"],
+            "at": pa.array([after, before, before], pa.timestamp("us", "UTC")),
+        }
+    )
+
+    def served(ttl=None):
+        names = {column.name: column.name for column in view_wider.schema}
+        table = world.catalog.load_table(f"features.{view.name}")
+        look_up = Lookup(table, {"tailnum": "tailnum"}, names, ttl, "event_time", "available_at")
+        return join(asked, "at", [look_up], known_then=True)["dest"].to_pylist()
+
+    assert served() == ["SFO", "LAX", "LAX"]
+    table = world.catalog.load_table(f"features.{view.name}")
+    drop_branch(table, world.replay.branch, world.replay.tags, delete_files=False)
+    expire(world.catalog, f"features.{view.name}", Care(), datetime.now(UTC) + timedelta(days=6))
+    with pytest.raises(JoinError, match=r"what could have been served before .* is known no more"):
+        served()
+    assert served(timedelta(hours=1)) == [None] * 3, "the span is too long ago to matter"
 
 
 def test_what_live_wrote_past_an_instant_can_be_forgotten(world):

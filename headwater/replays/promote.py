@@ -27,13 +27,13 @@ from iceberg.bounds import bounds
 from iceberg.catalog import NAMESPACE
 from iceberg.commits import commit_beside_others
 from iceberg.filters import instant, where
+from iceberg.promotions import MARK, PROMOTED, Promotion, promotions
 from iceberg.tables import AVAILABLE_AT
 from iceberg.together import check_together, commit_together
 from iceberg.writing import copied
 from schemas import EVENT_TIME, FeatureView
 
 _ROLLED_BACK = "rolled-back"
-_MARK = "headwater.replay."
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def promote(
     _check_free(journal, catalog, values, replay)
     for view in views:
         _check_branch(_table(catalog, view), view.name, replay)
-    with _begun(journal, catalog, views, replay, ("done", "promoting"), "promoted"):
-        rows = _switch_tables(catalog, views, replay, "promoted", _promoted)
+    with _begun(journal, catalog, views, replay, ("done", "promoting"), PROMOTED):
+        rows = _switch_tables(catalog, views, replay, PROMOTED, _promoted)
     entities = values.promote(catalog)
     journal.set_state(replay, "promoted")
     return {view.name: Moved(rows[view.name], entities[view.name]) for view in views}
@@ -116,7 +116,7 @@ def _begun(
 
 def mark(replay: Replay) -> str:
     """The property of a table that says what of the replay is in place."""
-    return f"{_MARK}{replay.id}"
+    return f"{MARK}{replay.id}"
 
 
 def _table(catalog: Catalog, view: FeatureView) -> Table:
@@ -130,7 +130,7 @@ def _state(table: Table, replay: Replay) -> str:
 def _check_branch(table: Table, view: str, replay: Replay) -> None:
     if replay.branch not in table.refs():
         raise PromotionError(f"{view}: the rows of replay {replay.id} are gone")
-    if _state(table, replay).startswith("promoted"):
+    if _state(table, replay).startswith(PROMOTED):
         return  # a command that was killed had come this far
     if _files(table, table.refs()[replay.branch].snapshot_id):
         return
@@ -180,8 +180,16 @@ def _promoted(table: Table, view: str, replay: Replay) -> tuple[Transaction, int
     placed = transaction.table_metadata.snapshot_by_id(promoted)
     assert placed is not None and placed.sequence_number is not None
     end = replay.end_of(view)
-    told = (before.snapshot_id, promoted, placed.sequence_number, replay.start, end)
-    transaction.set_properties({mark(replay): f"promoted {' '.join(map(str, told))}"})
+    assert end is not None
+    told = Promotion(
+        before.snapshot_id,
+        promoted,
+        placed.sequence_number,
+        replay.start,
+        end,
+        placed.timestamp_ms,
+    )
+    transaction.set_properties({mark(replay): told.text()})
     return transaction, sum(file.record_count for file in files.values())
 
 
@@ -224,38 +232,9 @@ def _rolled_back(
     return transaction, rows
 
 
-@dataclass(frozen=True)
-class _Promotion:
-    """What a table says of a replay that is in place."""
-
-    before: int
-    """Its snapshot before the promotion."""
-
-    promoted: int
-    order: int
-    """Higher than that of all promotions before it."""
-
-    start: int
-    end: int
-
-    @staticmethod
-    def read(table: Table, text: str) -> _Promotion | None:
-        """Of the text of its property; None if the replay is not in place."""
-        done, *numbers = text.split() or [""]
-        if done != "promoted":
-            return None
-        before, promoted, *rest = map(int, numbers)
-        if rest:
-            return _Promotion(before, promoted, *rest)
-        # Tables that were promoted to by an older version do not tell the rest.
-        snapshot = table.snapshot_by_id(promoted)
-        order = 0 if snapshot is None else snapshot.sequence_number or 0
-        return _Promotion(before, promoted, order, 0, sys.maxsize)
-
-
-def _promotion(table: Table, view: str, replay: Replay) -> _Promotion:
+def _promotion(table: Table, view: str, replay: Replay) -> Promotion:
     """Where a replay is in place; PromotionError unless it is, and what was before is there."""
-    found = _Promotion.read(table, _state(table, replay))
+    found = Promotion.read(table, _state(table, replay))
     if found is None:
         raise PromotionError(f"{view}: replay {replay.id} is not in the table")
     for snapshot in (found.before, found.promoted):
@@ -285,12 +264,7 @@ def _promoted_beside(
         else:
             mine = _promotion(table, view.name, replay)
             order, start = mine.order, mine.start
-        others = {
-            key.removeprefix(_MARK): _Promotion.read(table, text)
-            for key, text in table.properties.items()
-            if key.startswith(_MARK)
-        }
-        later = {id_: one for id_, one in others.items() if one is not None and one.order > order}
+        later = {id_: one for id_, one in promotions(table).items() if one.order > order}
         for id_, one in sorted(later.items(), key=lambda item: -item[1].order):
             if one.end > start and id_ not in known:
                 raise PromotionError(

@@ -1,0 +1,61 @@
+"""What a table says of the replays that were put in the place of its rows."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from pyiceberg.table import Table
+
+MARK = "headwater.replay."
+"""What the properties begin with that say so, followed by the replay."""
+
+PROMOTED = "promoted"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A replay that is in place, by a property of the table."""
+
+    before: int
+    """The snapshot of before."""
+
+    promoted: int
+    order: int
+    """Higher than that of all promotions before it."""
+
+    start: int
+    end: int
+    """Its span, milliseconds since 1970 UTC."""
+
+    at: int | None
+    """When it was put there, milliseconds since 1970 UTC; None if nothing tells."""
+
+    def text(self) -> str:
+        """What the property says."""
+        told = (self.before, self.promoted, self.order, self.start, self.end, self.at)
+        return " ".join((PROMOTED, *map(str, told)))
+
+    @staticmethod
+    def read(table: Table, text: str) -> Promotion | None:
+        """Of what a property says; None if the replay is not in place."""
+        done, *numbers = text.split() or [""]
+        if done != PROMOTED:
+            return None
+        before, promoted, *rest = map(int, numbers)
+        # Tables that were promoted to by an older version do not tell all of the rest.
+        snapshot = table.snapshot_by_id(promoted)
+        at = None if snapshot is None else snapshot.timestamp_ms
+        order = 0 if snapshot is None else snapshot.sequence_number or 0
+        order, start, end = (*rest, *(order, 0, sys.maxsize)[len(rest) :])[:3]
+        return Promotion(before, promoted, order, start, end, rest[3] if len(rest) > 3 else at)
+
+
+def promotions(table: Table) -> dict[str, Promotion]:
+    """The replays that are in place, by their ids."""
+    found = {
+        key.removeprefix(MARK): Promotion.read(table, text)
+        for key, text in table.properties.items()
+        if key.startswith(MARK)
+    }
+    return {id_: one for id_, one in found.items() if one is not None}
