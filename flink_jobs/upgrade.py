@@ -34,9 +34,9 @@ def breaks(old: str, new: str) -> list[str]:
     """Why the state of the job with the script `old` does not fit `new`; empty if it does.
 
     State fits a script that reads, computes and writes the same and differs in its connectors'
-    options alone, but for their topics, or in whether events are traced. A view's state holds what its features need
-    and nothing else: of an added feature it has no past, and Flink numbers the operators of a job
-    by their place in the query.
+    options alone, but for their topics, or in whether events are traced. A view's state holds what
+    its features need and nothing else: of an added feature it has no past, and Flink numbers the
+    operators of a job by their place in the query.
     """
     if not any(part in script for part in _MOVED for script in (old, new)):
         old, new = _TRACES.sub("", old), _TRACES.sub("", new)

@@ -2,21 +2,23 @@
 
 For an event stream the archive says of each offset whether its event came in; views take the
 archive's rows but for the late ones, which are counted by view. For a captured table each view
-has a row of every change.
+has a row of every change, with its key and time; a table that no view is made of leaves no rows.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 
 from connectors.access import KafkaAccess
+from connectors.changes import change_of
 from connectors.ddl import source_topic
 from connectors.deadletters import DeadLetters
 from connectors.heartbeat import is_heartbeat
@@ -24,23 +26,41 @@ from connectors.late import LateRow, aborted_rows, late_counts
 from connectors.log import Log
 from iceberg.catalog import ARCHIVE, NAMESPACE
 from iceberg.filters import between, of_keys
+from iceberg.reading import batches
 from iceberg.tables import OFFSET, PARTITION
 from schemas import EVENT_TIME, CdcTable, EventStream, FeatureView, Repository
+
+Bounds = dict[int, tuple[int, int]]
+"""The first offset, and one more than the last, of each partition."""
+
+Place = tuple[str | int, int]
+"""Of a captured row: its key, and since when it is true, milliseconds since 1970 UTC."""
 
 _RANGES = 20
 
 
 @dataclass(frozen=True)
-class PartitionAudit:
+class Span:
     """The records of one partition from offset `first` up to `end`, which is not among them."""
 
     partition: int
     first: int
     end: int
+    dead: int
+
+    @property
+    def produced(self) -> int:
+        """How many records there are."""
+        return self.end - self.first
+
+
+@dataclass(frozen=True)
+class PartitionAudit(Span):
+    """What became of the records of an event stream."""
+
     archived: int
     """Events that came in, each counted once."""
 
-    dead: int
     heartbeats: int
     twice: int
     """Events that stand in the archive more than once, or there and among the dead letters."""
@@ -54,23 +74,19 @@ class PartitionAudit:
     where: list[str] = field(default_factory=list)
     """The first ranges of offsets that are missing."""
 
-    @property
-    def produced(self) -> int:
-        """How many records there are."""
-        return self.end - self.first
-
 
 @dataclass(frozen=True)
-class TopicAudit:
-    """A topic, accounted for."""
+class StreamAudit:
+    """The topic of an event stream, accounted for."""
 
     topic: str
     partitions: list[PartitionAudit]
     late: dict[str, int]
     """Rows that came in and were late, by view; over the whole log."""
 
-    rows: dict[str, int]
-    """Of a captured table: the rows of each view."""
+    whole: bool = True
+    """Whether the partitions are the whole log, from its first record ever; of a part of it nobody
+    knows how many of the late rows are of its events, nor how many came in."""
 
     note: str = ""
     lost: dict[str, int] = field(default_factory=dict)
@@ -80,29 +96,79 @@ class TopicAudit:
     def balanced(self) -> bool:
         """Whether every record is accounted for, once."""
         apart = sum(p.missing + p.twice + p.pending for p in self.partitions)
-        came = sum(p.produced - p.dead - p.heartbeats for p in self.partitions)
-        whole = not (apart or self.lost or self.note)
-        return whole and all(rows == came for rows in self.rows.values())
+        return not (apart or self.lost or self.note)
 
-    def document(self) -> dict[str, object]:
+    @property
+    def came_in(self) -> dict[str, int]:
+        """Rows that each view took in; none of a part of the log."""
+        if not self.whole:
+            return {}
+        came = sum(p.produced - p.dead - p.heartbeats for p in self.partitions)
+        return {view: came - late for view, late in self.late.items()}
+
+    def document(self) -> dict[str, Any]:
         """As JSON."""
-        totals = {
-            name: sum(getattr(p, name) for p in self.partitions)
-            for name in (
-                *("produced", "archived", "dead", "heartbeats"),
-                *("twice", "missing", "pending"),
-            )
-        }
-        came = totals["produced"] - totals["dead"] - totals["heartbeats"]
+        names = ("produced", "archived", "dead", "heartbeats", "twice", "missing", "pending")
         return {
             "topic": self.topic,
             "balanced": self.balanced,
-            **totals,
-            "in": {view: came - late for view, late in self.late.items()} | self.rows,
+            **{name: sum(getattr(p, name) for p in self.partitions) for name in names},
+            **({"in": self.came_in} if self.whole else {}),
             "late": self.late,
             "lost": self.lost,
             "partitions": [asdict(p) for p in self.partitions],
             "note": self.note,
+        }
+
+
+@dataclass(frozen=True)
+class ViewRows:
+    """The rows of a view, held against the changes of its captured table."""
+
+    rows: int
+    missing: int
+    """Changes without a row, those among them that no checkpoint has committed yet."""
+
+    twice: int
+    """Rows beyond those of the changes."""
+
+
+@dataclass(frozen=True)
+class TableAudit:
+    """The topic of a captured table, accounted for."""
+
+    topic: str
+    partitions: list[Span]
+    views: dict[str, ViewRows] = field(default_factory=dict)
+    """By name; none where nothing was checked."""
+
+    note: str = ""
+    """Why nothing was checked."""
+
+    @property
+    def balanced(self) -> bool | None:
+        """Whether each view has one row of each change; None if that was not checked."""
+        if self.note:
+            return None
+        return not any(view.missing or view.twice for view in self.views.values())
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        told = {
+            "topic": self.topic,
+            "balanced": self.balanced,
+            "produced": sum(p.produced for p in self.partitions),
+            "dead": sum(p.dead for p in self.partitions),
+            "partitions": [asdict(p) for p in self.partitions],
+            "note": self.note,
+        }
+        if self.note:
+            return told
+        return told | {
+            "missing": sum(view.missing for view in self.views.values()),
+            "twice": sum(view.twice for view in self.views.values()),
+            "in": {name: view.rows for name, view in self.views.items()},
+            "views": {name: asdict(view) for name, view in self.views.items()},
         }
 
 
@@ -121,7 +187,7 @@ class Audit:
         start: int | None,
         end: int | None,
         wait: float,
-    ) -> list[TopicAudit]:
+    ) -> list[StreamAudit | TableAudit]:
         """Every topic, waiting up to `wait` seconds until nothing is pending.
 
         `start` and `end` are times of records, milliseconds since 1970 UTC: from the first record
@@ -130,53 +196,69 @@ class Audit:
         deadline = time.monotonic() + wait
         wanted = list(sources)
         found = [self._topic(source, start, end) for source in wanted]
-        while not all(one.balanced for one in found) and time.monotonic() < deadline:
+        while any(one.balanced is False for one in found) and time.monotonic() < deadline:
             time.sleep(1)
             found = [
-                one if one.balanced else self._topic(source, start, end)
+                self._topic(source, start, end) if one.balanced is False else one
                 for source, one in zip(wanted, found, strict=True)
             ]
         return found
 
     def _topic(
         self, source: EventStream | CdcTable, start: int | None, end: int | None
-    ) -> TopicAudit:
-        topic = source_topic(source, self._repository.name)
-        bounds = self._bounds(topic, start, end)
-        letters = DeadLetters(self._access, [topic]).read(topic)
-        dead: dict[int, set[int]] = {partition: set() for partition in bounds}
-        for letter in letters:
-            first, last = bounds[letter.partition]
-            if first <= letter.offset < last:
-                dead[letter.partition].add(letter.offset)
-        views = [v for v in self._repository.views if source in (v.source, v.stream)]
+    ) -> StreamAudit | TableAudit:
         if isinstance(source, CdcTable):
-            whole = start is None and end is None
-            rows = {v.name: self._rows(v.name) for v in views} if whole else {}
-            parts = [
-                PartitionAudit(
-                    p, first, last, last - first - len(dead[p]), len(dead[p]), 0, 0, 0, 0
-                )
-                for p, (first, last) in bounds.items()
-            ]
-            note = "" if whole else "a captured table is audited over the whole log only"
-            return TopicAudit(topic, parts, {}, rows, note)
+            return self._table(source, start, end)
+        return self._stream(source, start, end)
+
+    def _table(self, table: CdcTable, start: int | None, end: int | None) -> TableAudit:
+        topic = source_topic(table, self._repository.name)
+        views = [view for view in self._repository.views if view.source == table]
+        whole = start is None and end is None
+        # Before the log is read, which then has the change of every row that there is.
+        rows = {view.name: self._rows(view) for view in views} if whole else {}
+        bounds = self._bounds(topic, start, end)
+        dead = self._dead(topic, bounds)
+        spans = [Span(p, first, last, len(dead[p])) for p, (first, last) in bounds.items()]
+        if note := _unchecked(views, whole, bounds):
+            return TableAudit(topic, spans, note=note)
+        changes = Counter(
+            None if (change := change_of(table, value)) is None else (change.key, change.since)
+            for partition, offset, value in self._records(topic, bounds)
+            if offset not in dead[partition]
+        )
+        return TableAudit(topic, spans, {name: held(of, changes) for name, of in rows.items()})
+
+    def _stream(self, stream: EventStream, start: int | None, end: int | None) -> StreamAudit:
+        topic = stream.topic
+        bounds = self._bounds(topic, start, end)
+        dead = self._dead(topic, bounds)
+        views = [view for view in self._repository.views if stream in (view.source, view.stream)]
         try:
-            archived = self._archived(source, bounds)
+            archived = self._archived(stream, bounds)
         except NoSuchTableError:
-            return TopicAudit(topic, [], {}, {}, f"no table {ARCHIVE}.{source.name}")
-        late = Counter(late_counts(self._access, source))
-        beats = self._heartbeats(topic, bounds) if source.heartbeat else {}
-        return TopicAudit(
+            return StreamAudit(topic, [], {}, note=f"no table {ARCHIVE}.{stream.name}")
+        late = Counter(late_counts(self._access, stream))
+        beats = self._heartbeats(topic, bounds) if stream.heartbeat else {}
+        return StreamAudit(
             topic,
             [
                 _account(p, first, last, archived[p], dead[p], beats.get(p, set()))
                 for p, (first, last) in bounds.items()
             ],
             {view.name: late[view.name] for view in views},
-            {},
-            lost=self._lost(source, views),
+            whole=start is None and end is None and not _begins_later(bounds),
+            lost=self._lost(stream, views),
         )
+
+    def _dead(self, topic: str, bounds: Bounds) -> dict[int, set[int]]:
+        """The offsets of its dead letters by partition."""
+        found: dict[int, set[int]] = {partition: set() for partition in bounds}
+        for letter in DeadLetters(self._access, [topic]).read(topic):
+            first, last = bounds[letter.partition]
+            if first <= letter.offset < last:
+                found[letter.partition].add(letter.offset)
+        return found
 
     def _lost(self, stream: EventStream, views: Iterable[FeatureView]) -> dict[str, int]:
         """Late rows whose transaction was aborted and that neither came again nor counted since."""
@@ -203,9 +285,7 @@ class Audit:
         }
         return len(keys - counted)
 
-    def _archived(
-        self, stream: EventStream, bounds: dict[int, tuple[int, int]]
-    ) -> dict[int, np.ndarray]:
+    def _archived(self, stream: EventStream, bounds: Bounds) -> dict[int, np.ndarray]:
         table = self._catalog.load_table(f"{ARCHIVE}.{stream.name}")
         found = {}
         for partition, (first, end) in bounds.items():
@@ -217,22 +297,34 @@ class Audit:
             found[partition] = rows[OFFSET].to_numpy()
         return found
 
-    def _heartbeats(self, topic: str, bounds: dict[int, tuple[int, int]]) -> dict[int, set[int]]:
+    def _heartbeats(self, topic: str, bounds: Bounds) -> dict[int, set[int]]:
         """Their offsets by partition: the one kind of record that leaves no trace."""
         found: dict[int, set[int]] = {partition: set() for partition in bounds}
+        for partition, offset, value in self._records(topic, bounds):
+            if is_heartbeat(value):
+                found[partition].add(offset)
+        return found
+
+    def _records(self, topic: str, bounds: Bounds) -> Iterator[tuple[int, int, bytes | None]]:
+        """The partition, offset and value of each record."""
         starts = {partition: first for partition, (first, _) in bounds.items()}
         for message in self._log.messages(topic, starts):
             partition, offset = message.partition(), message.offset()
             assert partition is not None and offset is not None
-            if is_heartbeat(message.value()) and offset < bounds[partition][1]:
-                found[partition].add(offset)
+            if offset < bounds[partition][1]:
+                yield partition, offset, message.value()
+
+    def _rows(self, view: FeatureView) -> Counter[Place | None]:
+        """How many rows of each change a view over a captured table has."""
+        (key,) = view.keys
+        table = self._catalog.load_table(f"{NAMESPACE}.{view.name}")
+        found: Counter[Place | None] = Counter()
+        for batch in batches(table.scan(selected_fields=(key, EVENT_TIME))):
+            microseconds = batch[EVENT_TIME].cast("int64").to_numpy()
+            found.update(zip(batch[key].to_pylist(), (microseconds // 1000).tolist(), strict=True))
         return found
 
-    def _rows(self, view: str) -> int:
-        table = self._catalog.load_table(f"{NAMESPACE}.{view}")
-        return sum(task.file.record_count for task in table.scan().plan_files())
-
-    def _bounds(self, topic: str, start: int | None, end: int | None) -> dict[int, tuple[int, int]]:
+    def _bounds(self, topic: str, start: int | None, end: int | None) -> Bounds:
         found = self._log.bounds(topic)
         firsts = {} if start is None else self._log.at(topic, start)
         ends = {} if end is None else self._log.at(topic, end)
@@ -240,6 +332,31 @@ class Audit:
             p: (first := firsts.get(p, low), max(first, ends.get(p, high)))
             for p, (low, high) in found.items()
         }
+
+
+def _unchecked(views: Sequence[FeatureView], whole: bool, bounds: Bounds) -> str:
+    """Why a captured table's changes cannot be held against rows; empty if they can."""
+    if not views:
+        return "not checked: no view is made of it, and what is joined with leaves no rows"
+    if not whole:
+        return "not checked: a captured table is audited over the whole log only"
+    if _begins_later(bounds):
+        return "not checked: Kafka has deleted its first changes, whose rows are still there"
+    return ""
+
+
+def _begins_later(bounds: Bounds) -> bool:
+    """Whether the first records of a partition are not among them."""
+    return any(first > 0 for first, _ in bounds.values())
+
+
+def held(rows: Counter[Place | None], changes: Counter[Place | None]) -> ViewRows:
+    """How rows compare with the changes that they are to be of, each as often as it came.
+
+    For a change may come more than once: two of one transaction may have the same time, and a
+    snapshot brings a row again.
+    """
+    return ViewRows(rows.total(), (changes - rows).total(), (rows - changes).total())
 
 
 def _account(
@@ -265,8 +382,8 @@ def _account(
         partition,
         first,
         end,
-        came,
         len(dead),
+        came,
         len(heartbeats),
         int((times > 1).sum()),
         len(gaps),

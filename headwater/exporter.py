@@ -67,7 +67,7 @@ def measures(
         return tables.metrics(asdict(state) for state in found)
 
     def of_expectations() -> Iterable[Metric]:
-        return quality.metrics(asdict(one) for one in kept(opened(), repository.name, None, None))
+        return quality.metrics(asdict(one) for one in kept(opened(), repository, None, None))
 
     def of_features() -> Iterable[Metric]:
         catalog, now = opened(), int(time.time() * 1000)

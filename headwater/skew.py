@@ -102,6 +102,11 @@ class ViewSkew:
         """Values that differ, of all features."""
         return sum(one.mismatched for one in self.features.values())
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether there were answers, and none that could be compared."""
+        return bool(self.unknown) and not self.answers
+
 
 class Skew:
     """Compares the feature log with the events."""

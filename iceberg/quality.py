@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
@@ -11,7 +11,8 @@ from pyiceberg.exceptions import NoSuchTableError
 from iceberg.catalog import QUALITY
 from iceberg.commits import commit_beside_others
 from iceberg.filters import between, instant
-from schemas import EVENT_TIME, HeadwaterError
+from schemas import EVENT_TIME, HeadwaterError, Repository
+from schemas.expectations import of_view
 
 _MEMORY = "256MB"
 _EACH = """
@@ -43,16 +44,19 @@ class Kept:
     newest_broken: int
 
 
-def kept(catalog: Catalog, repository: str, start: int | None, end: int | None) -> list[Kept]:
-    """Each expectation over the windows that begin from `start` up to `end`, by name.
+def kept(
+    catalog: Catalog, repository: Repository, start: int | None, end: int | None
+) -> list[Kept]:
+    """Each declared expectation over the windows that begin from `start` up to `end`, by name.
 
-    Milliseconds since 1970 UTC, None is open. NothingChecked if there is no such table.
+    The table has the windows of those that were declared once, too. Milliseconds since 1970 UTC,
+    None is open. NothingChecked if there is no such table.
     """
     try:
-        table = catalog.load_table(f"{QUALITY}.{repository}")
+        table = catalog.load_table(f"{QUALITY}.{repository.name}")
     except NoSuchTableError:
         raise NothingChecked(
-            f"there is no table {QUALITY}.{repository}: what declares `checked` has its"
+            f"there is no table {QUALITY}.{repository.name}: what declares `checked` has its"
             " expectations summed up; `headwater apply` makes the table"
         ) from None
     # These take DuckDB with them, and who forgets windows needs it for nothing.
@@ -65,7 +69,22 @@ def kept(catalog: Catalog, repository: str, start: int | None, end: int | None) 
         database.register("windows", batches(windows))
         found = database.sql(_EACH).to_arrow_table().to_pylist()
         database.unregister("windows")
-    return [Kept(**row | {"newest_end": instant(row["newest_end"])}) for row in found]
+    known = set(_declared(repository))
+    return [
+        Kept(**row | {"newest_end": instant(row["newest_end"])})
+        for row in found
+        if (row["source"], row["expectation"]) in known
+    ]
+
+
+def _declared(repository: Repository) -> Iterator[tuple[str, str]]:
+    """The source and the name of each expectation that is summed up."""
+    for stream in repository.streams:
+        if stream.checked:
+            yield from ((stream.name, one.name) for one in stream.expectations)
+    for view in repository.views:
+        if view.checked:
+            yield from ((of_view(view.name), one.name) for one in view.expectations)
 
 
 def forget(catalog: Catalog, repository: str, sources: Iterable[str], since: int) -> None:

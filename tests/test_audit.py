@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
+import pytest
+from click.testing import CliRunner
 from confluent_kafka import Producer
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 
-from headwater.audit import _account
+from connectors.changes import Change, change_of
+from headwater.audit import (
+    Audit,
+    PartitionAudit,
+    Span,
+    StreamAudit,
+    TableAudit,
+    ViewRows,
+    _account,
+    _unchecked,
+    held,
+)
+from headwater.cli import headwater
+from iceberg.commits import commit_beside_others
 from tests.conftest import catalog, eventually
 from tests.corpus import NOON
-from tests.shop import purchases
+from tests.shop import customer_facts, customers, last_purchase, purchases, repository
 
 
 def audit(shop, *arguments):
@@ -35,6 +52,103 @@ def test_a_partition_is_accounted_for_offset_by_offset():
     assert _account(0, 10, 10, np.array([], np.int64), set(), set()).produced == 0
 
 
+SECOND = 1_357_034_400_123
+TEXT = "2013-01-01T10:00:00.123999Z"
+ADA = {"customer": "ada", "updated_at": SECOND}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"op": "c", "after": ADA}, Change("ada", SECOND, 7)),
+        ({"op": "r", "after": ADA | {"updated_at": TEXT}}, Change("ada", SECOND, 7)),
+        ({"op": "d", "before": {"customer": "ada"}, "after": None}, Change("ada", 7, 7)),
+        ({"op": "u", "after": None}, None),
+        ({"op": "u", "after": {"customer": "ada"}}, None),
+        ({"op": "u", "after": ADA | {"updated_at": "soon"}}, None),
+    ],
+)
+def test_a_change_is_the_key_and_time_of_its_row(change, told):
+    payload = json.dumps(change | {"source": {"ts_ms": 7}}).encode()
+    assert change_of(customers, payload) == told
+    assert change_of(customers, b"\0\0\0\0\1" + payload) == told
+
+
+def test_what_is_no_change_is_none():
+    for value in (None, b"", b"{", b"\xff", b"[]"):
+        assert change_of(customers, value) is None, value
+
+
+def test_one_row_that_is_missing_and_another_twice_do_not_balance():
+    changes = Counter([("ada", 1), ("bob", 1)])
+    assert held(Counter(changes), changes) == ViewRows(2, 0, 0)
+    assert held(Counter([("ada", 1), ("ada", 1)]), changes) == ViewRows(2, 1, 1)
+    assert held(Counter([("ada", 1), ("bob", 2)]), changes) == ViewRows(2, 1, 1)
+
+
+def test_changes_of_one_time_and_rows_that_a_snapshot_brings_again_count_as_often_as_they_came():
+    changes = Counter({("ada", 1): 2, ("bob", 1): 1})
+    assert held(Counter(changes), changes) == ViewRows(3, 0, 0)
+    assert held(Counter([("ada", 1), ("bob", 1)]), changes) == ViewRows(2, 1, 0)
+    assert held(Counter(changes) + Counter([("bob", 1)]), changes) == ViewRows(4, 0, 1)
+
+
+def test_why_a_captured_table_is_not_checked():
+    views, bounds = [customer_facts], {0: (0, 9)}
+    assert _unchecked(views, True, bounds) == ""
+    assert "no view is made of it" in _unchecked([], True, bounds)
+    assert "over the whole log only" in _unchecked(views, False, bounds)
+    assert "Kafka has deleted its first changes" in _unchecked(views, True, {0: (3, 9)})
+
+
+GOOD = TableAudit("t", [Span(0, 0, 9, 1)], {"facts": ViewRows(8, 0, 0)})
+WRONG = TableAudit("t", [Span(0, 0, 9, 1)], {"facts": ViewRows(8, 1, 1)})
+UNCHECKED = TableAudit("t", [Span(0, 0, 9, 1)], note="not checked: because")
+
+
+def test_of_what_was_not_checked_no_number_is_told_that_nobody_measured():
+    told = UNCHECKED.document()
+    assert told["balanced"] is None
+    assert (told["produced"], told["dead"], told["note"]) == (9, 1, "not checked: because")
+    assert not {"archived", "missing", "twice", "in"} & {*told, *told["partitions"][0]}
+
+
+def test_of_a_part_of_the_log_nobody_knows_how_many_rows_came_in():
+    part = PartitionAudit(0, 0, 9, 1, archived=8, heartbeats=0, twice=0, missing=0, pending=0)
+    whole = StreamAudit("s", [part], {"v": 3})
+    assert whole.document()["in"] == {"v": 5}
+    told = replace(whole, whole=False).document()
+    assert "in" not in told
+    assert (told["late"], told["balanced"]) == ({"v": 3}, True)
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        ([GOOD], 0),
+        ([GOOD, UNCHECKED], 0),
+        ([GOOD, WRONG], 1),
+        ([UNCHECKED, WRONG], 1),
+        ([UNCHECKED], 1),
+    ],
+)
+def test_what_cannot_be_checked_is_said_and_is_no_reason_to_fail_beside_what_can(
+    found, code, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HEADWATER_CATALOG_URI", f"sqlite:///{tmp_path}/catalog.db")
+    monkeypatch.setenv("HEADWATER_WAREHOUSE", f"file://{tmp_path}/warehouse")
+    monkeypatch.setenv("HEADWATER_REPOSITORY", "tests.shop:repository")
+    monkeypatch.setattr(Audit, "run", lambda *_: found)
+    done = CliRunner().invoke(headwater, ["audit"])
+    assert done.exit_code == code, done.output
+    for one, line in (
+        (GOOD, "t: 9 produced, 1 dead: balanced\n  facts: 8 rows, 0 missing, 0 twice\n"),
+        (WRONG, "t: 9 produced, 1 dead: NOT balanced\n  facts: 8 rows, 1 missing, 1 twice\n"),
+        (UNCHECKED, "t: 9 produced, 1 dead: not checked\n  not checked: because\n"),
+    ):
+        assert (line in done.output) == (one in found)
+
+
 def test_every_record_of_the_shop_is_somewhere_once(shop):
     producer = Producer({"bootstrap.servers": shop.settings.kafka})
     for n in range(50):
@@ -50,8 +164,8 @@ def test_every_record_of_the_shop_is_somewhere_once(shop):
     assert bought["dead"] >= 5
     late = bought["late"]["last_purchase"]
     assert bought["in"]["last_purchase"] + late + bought["dead"] == bought["produced"]
-    customers = told["shop.public.customers"]
-    assert customers["in"]["customer_facts"] + customers["dead"] == customers["produced"] > 500
+    captured = told["shop.public.customers"]
+    assert captured["in"]["customer_facts"] + captured["dead"] == captured["produced"] > 500
 
 
 def test_a_row_too_many_is_found_in_its_time(shop):
@@ -70,3 +184,44 @@ def test_a_row_too_many_is_found_in_its_time(shop):
     assert (code, found["twice"]) == (1, 1)
     code, (found,) = audit(shop, "purchases", "--from", "2100-01-01", "--wait", "0")
     assert (code, found["produced"]) == (0, 0)
+    assert "in" not in found
+
+
+def test_a_captured_tables_row_in_the_place_of_another_is_found(shop):
+    """As many rows as changes, and yet one is missing."""
+    shop.sql("INSERT INTO customers (customer) VALUES ('audited once'), ('audited twice')")
+    name = "features.customer_facts"
+    stored = catalog(shop.settings)
+
+    def rows(key):
+        return stored.load_table(name).scan(row_filter=f"customer = '{key}'").to_arrow()
+
+    assert eventually(lambda: len(rows("audited once")) == len(rows("audited twice")) == 1)
+    lost, doubled = rows("audited once"), rows("audited twice")
+
+    def put(key, rows):
+        """In the place of all rows of a customer, and of those alone."""
+        commit_beside_others(
+            name, lambda: stored.load_table(name).overwrite(rows, f"customer = '{key}'")
+        )
+
+    put("audited once", doubled)
+    try:
+        code, (found,) = audit(shop, "customers", "--wait", "0")
+        assert code == 1
+        assert (found["balanced"], found["missing"], found["twice"]) == (False, 1, 1)
+        assert found["in"]["customer_facts"] + found["dead"] == found["produced"]
+    finally:
+        put("audited twice", doubled)
+        put("audited once", lost)
+    code, (found,) = audit(shop, "customers", "--wait", "60")
+    assert (code, found["missing"], found["twice"]) == (0, 0, 0)
+
+
+def test_a_captured_table_that_is_joined_with_alone_is_not_said_to_balance(shop):
+    without = replace(repository, views=(last_purchase,))
+    it = Audit(shop.settings.kafka_access, catalog(shop.settings), without)
+    (found,) = it.run([customers], None, None, 30)
+    assert found.balanced is None
+    assert found.document()["produced"] > 500
+    assert "no view is made of it" in found.note

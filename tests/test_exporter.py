@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from math import nan
 
 import numpy as np
@@ -19,9 +20,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from headwater.distribution import QUANTILES, distribution
-from headwater.exporter import Exporter, Measure
+from headwater.exporter import Exporter, Measure, measures
 from headwater.settings import Settings
 from iceberg.catalog import create_quality, create_tables, open_catalog
+from iceberg.tables import quality_schema
 from observability import queries as q
 from observability.textfile import metrics
 from tests.conftest import ROOT, eventually
@@ -169,6 +171,26 @@ def test_prometheus_reads_what_tables_and_features_are_like(place):
     assert found[q.PSI, "price", "last_purchase"] > 1 > found[q.PSI, "quantity", "last_purchase"]
     assert found[q.NULLS, "item", "last_purchase"] == pytest.approx(1 / 3, abs=0.15)
     assert found["headwater_exporter_failures_total", "features"] == 0
+
+
+def test_an_expectation_is_told_of_while_it_is_declared(place):
+    _, table = place
+    properties = table.catalog.properties
+    catalog = open_catalog(properties["uri"], properties["warehouse"])
+    now = datetime.now(UTC)
+    rows = [
+        {"source": "visits", "expectation": name, "events": 10, "broken": broken}
+        | {"event_time": now - timedelta(days=days), "until": now - timedelta(days=days, hours=-1)}
+        for name, days, broken in (*(("fresh", 9, 3), ("fresh", 6, 2), ("called_otherwise", 1, 1)),)
+    ]
+    schema = quality_schema().as_arrow()
+    catalog.load_table("quality.shop").append(pa.Table.from_pylist(rows, schema=schema))
+    (found,) = (
+        {tuple(sample.labels.values()): sample.value for sample in metric.samples}
+        for metric in measures(repository, lambda: catalog, None, 1, 1)["expectations"].metrics()
+        if metric.name == q.BROKEN_IN_WINDOW
+    )
+    assert found == {("visits", "fresh"): 2}
 
 
 def test_events_that_have_not_happened_yet_are_left_out(place, monkeypatch):

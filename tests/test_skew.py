@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import redis
 import requests
+from click.testing import CliRunner
 
 from api.feature_log import KafkaFeatureLog
 from connectors.access import KafkaAccess
 from connectors.redis_codec import encode_value, entity_key, feature_field
 from feature_repo.flights.views.origin_delays import origin_delays
 from headwater import skew
+from headwater.cli import headwater as command
 from observability.metrics import ApiMetrics
 from schemas import Column, Entity, EventStream, FeatureView, Repository, Type, latest
 from schemas import days as for_days
@@ -150,6 +152,33 @@ def test_what_the_jobs_wrote_is_held_against_the_day_before(may):
     # A day's number of flights, early on the first recorded day and late on the second.
     assert told["count_1d"]["psi"] > 1
     assert done.returncode == any(one["moved"] for one in told.values())
+
+
+EQUAL = skew.ViewSkew(answers=2, features={"count_1d": skew.FeatureSkew(equal=2)})
+DIFFERS = skew.ViewSkew(answers=2, features={"count_1d": skew.FeatureSkew(1, 1)})
+PARTLY = skew.ViewSkew(answers=1, unknown=3)
+BLIND = skew.ViewSkew(unknown=3)
+
+
+@pytest.mark.parametrize(
+    ("report", "code"),
+    [
+        ({"last_purchase": EQUAL}, 0),
+        ({"last_purchase": PARTLY}, 0),
+        ({"last_purchase": EQUAL, "of_last_year": BLIND}, 0),
+        ({"last_purchase": DIFFERS}, 1),
+        ({"last_purchase": BLIND}, 1),
+        ({"last_purchase": BLIND, "customer_facts": EQUAL}, 1),
+        ({"of_last_year": BLIND}, 1),
+    ],
+)
+def test_what_could_not_be_compared_is_not_said_to_be_equal(report, code, tmp_path, monkeypatch):
+    monkeypatch.setenv("HEADWATER_CATALOG_URI", f"sqlite:///{tmp_path}/catalog.db")
+    monkeypatch.setenv("HEADWATER_WAREHOUSE", f"file://{tmp_path}/warehouse")
+    monkeypatch.setenv("HEADWATER_REPOSITORY", "tests.shop:repository")
+    monkeypatch.setattr(skew.Skew, "compare", lambda *_: report)
+    done = CliRunner().invoke(command, ["skew"])
+    assert done.exit_code == code, done.output
 
 
 class Full:

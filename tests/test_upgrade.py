@@ -114,7 +114,7 @@ def test_the_archives_job_goes_on_where_its_tables_end(running, shop, submitted)
     # The first hours have ended; silent ones are not there: no heartbeat, no window.
 
     def summed():
-        told = json.loads(shop.headwater("quality", "--format", "json").stdout)
+        told = json.loads(shop.headwater("quality", "--format", "json", **SUMMING).stdout)
         return [one for one in told if one["source"] == "purchases"]
 
     names = {one["expectation"] for one in eventually(summed)}

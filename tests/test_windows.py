@@ -98,6 +98,25 @@ def test_quality_looks_at_what_the_last_hours_broke(place, monkeypatch):
     assert windows("--last", "2h") == (1, 0, 0)
 
 
+def test_quality_tells_of_what_is_declared_and_not_of_what_was(place, monkeypatch):
+    """Broken when it was renamed, an expectation would be told of as broken for ever."""
+    monkeypatch.setenv("HEADWATER_REPOSITORY", "tests.shop:repository")
+    create_quality(place, "shop")
+    now = datetime.now(UTC)
+    known = [("visits", "fresh"), ("view.visit_counts", "rate")]
+    once = [("visits", "newer"), ("visits", "count_20s_within"), ("purchases", "channel_present")]
+    rows = [
+        {"source": source, "expectation": expectation, "events": 10, "broken": 10}
+        | {"event_time": now - timedelta(minutes=2), "until": now - timedelta(minutes=1)}
+        for source, expectation in known + once
+    ]
+    schema = quality_schema().as_arrow()
+    place.load_table("quality.shop").append(pa.Table.from_pylist(rows, schema=schema))
+    done = CliRunner().invoke(headwater, ["quality", "--format", "json"])
+    told = {(one["source"], one["expectation"]) for one in json.loads(done.output)}
+    assert told == {*known}
+
+
 def test_windows_are_forgotten_while_a_job_writes_more_of_them(place, monkeypatch):
     """Its files hold windows of before and after, and come while the deletion is committed."""
     create_quality(place, "shop")

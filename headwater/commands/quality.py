@@ -39,7 +39,7 @@ def quality(names: tuple[str, ...], start: int | None, end: int | None, style: s
             raise SettingsError(f"nothing is checked of {name!r}; choices: {choices}")
     found = []
     if repository.checked:
-        rows = kept(catalog(settings), repository.name, start, end)
+        rows = kept(catalog(settings), repository, start, end)
         found = [one for one in rows if not names or one.source in names]
     else:
         click.echo(f"{repository.name}: nothing declares `checked`", err=True)

@@ -23,7 +23,7 @@ from schemas.loading import load_repository
 def skew(start: int | None, end: int | None, sample: int, as_json: bool) -> None:
     """Compare logged answers with a recomputation, feature by feature.
 
-    Exits with 1 if any value differs.
+    Exits with 1 if any value differs, and if of a declared view no answer could be compared.
     """
     settings = Settings.read(os.environ)
     repository = load_repository(settings.repository)
@@ -45,4 +45,8 @@ def skew(start: int | None, end: int | None, sample: int, as_json: bool) -> None
                         f"    {entity} at {example.event_time}: served {example.served!r},"
                         f" expected {example.expected!r} (trace {example.trace_id})"
                     )
-    sys.exit(1 if any(view.mismatched for view in report.values()) else 0)
+    declared = {view.name for view in repository.views}
+    blind = any(view.is_blind for name, view in report.items() if name in declared)
+    compared = any(view.answers for view in report.values())
+    differs = any(view.mismatched for view in report.values())
+    sys.exit(1 if differs or blind or not compared else 0)

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 import click
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 
 from headwater.commands.options import moment
 from headwater.settings import Settings
 from headwater.stores import catalog
 from iceberg.catalog import NAMESPACE
 from iceberg.commits import TableBusy
-from iceberg.lineage import by_id
+from iceberg.lineage import by_id, lineage
 from schemas import SettingsError
 from schemas.loading import load_repository
 
@@ -54,14 +55,12 @@ def list_(view: str, count: int) -> None:
 def rollback(view: str, before: int) -> None:
     """Make the last snapshot of a VIEW's table before a time its current one.
 
-    Before a job goes back to an older savepoint; the job must not run. Rows are not removed: the
-    snapshots after it stay until they expire.
+    One that the current one was made from, and not one that was rolled back before. For a job that
+    is to go back to an older savepoint; it must not run. Rows are not removed: the snapshots after
+    it stay until they expire.
     """
     table = _table(view)
-    earlier = [entry for entry in table.history() if entry.timestamp_ms < before]
-    if not earlier:
-        raise SettingsError(f"{view}: no snapshot before {_time(before)}; the first is younger")
-    chosen = earlier[-1]
+    chosen = _last_before(table, view, before)
     try:
         table.manage_snapshots().rollback_to_snapshot(chosen.snapshot_id).commit()
     except CommitFailedException as error:  # trying again would take back what was committed
@@ -70,6 +69,20 @@ def rollback(view: str, before: int) -> None:
         ) from error
     click.echo(
         f"{view} is as it was at {_time(chosen.timestamp_ms)}, snapshot {chosen.snapshot_id}"
+    )
+
+
+def _last_before(table: Table, view: str, before: int) -> Snapshot:
+    """The newest snapshot that is older, among the current one and its ancestors."""
+    current = table.current_snapshot()
+    line = list(lineage(table, current.snapshot_id if current else None))
+    for snapshot in line:
+        if snapshot.timestamp_ms < before:
+            return snapshot
+    oldest = f"; the oldest of those is of {_time(line[-1].timestamp_ms)}" if line else ""
+    raise SettingsError(
+        f"{view}: no snapshot is left from before {_time(before)} that the current one was made"
+        f" from{oldest}"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -20,6 +19,7 @@ from confluent_kafka import (
 )
 
 from connectors.access import KafkaAccess
+from connectors.changes import change_of
 from connectors.heartbeat import heartbeat_time
 from connectors.topics import KafkaUnavailable
 from flink_jobs.replay import Offsets
@@ -268,17 +268,10 @@ def _change_reader(table: CdcTable, until: int | None) -> Callable[[bytes | None
     """
 
     def read(record: bytes | None) -> int | None:
-        try:
-            change: Any = msgspec.json.decode(record or b"")
-            row, committed = change["after"] or {}, change["source"]["ts_ms"]
-            if until is not None and committed > until:
-                return None
-            found = row.get(table.updated_at, committed)
-            if isinstance(found, str):
-                found = datetime.fromisoformat(found).timestamp() * 1000
-            return int(found)
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
+        change = change_of(table, record)
+        if change is None or (until is not None and change.committed > until):
             return None
+        return change.since
 
     return read
 
