@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterable
 import redis
 
 from connectors.capture import Capture
-from connectors.debezium import ConnectCluster, Database, connector_document, connector_name
+from connectors.debezium import (
+    ConnectCluster,
+    ConnectError,
+    Database,
+    connector_document,
+    connector_name,
+)
 from connectors.registered import DIGEST, DOCUMENT, encode, registered_key, served
 from connectors.topics import create_topics, topics
 from headwater.settings import Settings
@@ -85,12 +91,21 @@ def apply_connector(settings: Settings, repository: Repository, report: Report) 
     cluster, name = ConnectCluster(settings.connect_url), connector_name(repository)
     wanted = document(settings, repository)
     added = cluster.added(name, wanted)
+    later = [one for one in repository.tables if f"{one.schema}.{one.table}" in added]
+    names = " ".join(table.name for table in later)
     changed = cluster.apply(name, wanted)
-    cluster.wait(name, 60)
+    try:
+        cluster.wait(name, 60)
+    except ConnectError as error:
+        if not later:
+            raise
+        raise ConnectError(
+            f"{error}; once it runs, `headwater connectors snapshot {names}` has it send the rows"
+            " they had before"
+        ) from error
     report(f"connector {name}: {'applied' if changed else 'as it should be'}, running")
-    if later := [one for one in repository.tables if f"{one.schema}.{one.table}" in added]:
+    if later:
         capture(settings, repository).snapshot(later)
-        names = ", ".join(table.name for table in later)
         report(f"connector {name}: sends the present rows of {names}")
 
 

@@ -24,6 +24,7 @@ from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan, PyArrowFileIO, _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table.refs import SnapshotRef, SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.transforms import IdentityTransform
 
@@ -195,7 +196,7 @@ def remove_orphans(catalog: Catalog, name: str, care: Care, now: datetime) -> in
     """
     table = catalog.load_table(name)
     # Listed before the references are read: a file of a newer commit is not in the list.
-    until = min(now, _all_committed(table) or now) - care.keep_orphans
+    until = min(now, _all_committed(table, care, now) or now) - care.keep_orphans
     scheme, netloc, location = _split(table.location())
     assert isinstance(table.io, PyArrowFileIO)
     files = table.io.fs_by_scheme(scheme, netloc)
@@ -212,15 +213,29 @@ def remove_orphans(catalog: Catalog, name: str, care: Care, now: datetime) -> in
     return len(orphans)
 
 
-def _all_committed(table: Table) -> datetime | None:
-    """When of all branches' last commits of a job the first was made; None if there is none."""
-    heads = (ref for ref in table.refs().values() if ref.snapshot_ref_type == "branch")
-    last = (
-        next((one for one in lineage(table, head.snapshot_id) if committed(one, JOB)), None)
-        for head in heads
-    )
-    times = [one.timestamp_ms for one in last if one is not None]
+def _all_committed(table: Table, care: Care, now: datetime) -> datetime | None:
+    """When of all branches' last commits of a job the first was made; None if there is none.
+
+    Where jobs share a table, each of those that may come back has a last commit.
+    """
+    shared = table.name()[-2] == QUALITY
+    since = (now - care.keep_jobs).timestamp() * 1000
+    times = []
+    for head in table.refs().values():
+        sinks: set[tuple[str, str]] = set()
+        for snapshot in lineage(table, head.snapshot_id) if _is_branch(head) else ():
+            sink = _committed_by(snapshot)
+            if sink is None or sink in sinks:
+                continue
+            if sinks and not (shared and snapshot.timestamp_ms >= since):
+                break
+            sinks.add(sink)
+            times.append(snapshot.timestamp_ms)
     return datetime.fromtimestamp(min(times) / 1000, UTC) if times else None
+
+
+def _is_branch(ref: SnapshotRef) -> bool:
+    return ref.snapshot_ref_type == SnapshotRefType.BRANCH
 
 
 def _last_commit(table: Table) -> int | None:

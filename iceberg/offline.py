@@ -216,31 +216,31 @@ def _look_up_then(
     for number in np.unique(numbers):
         its = np.flatnonzero(numbers == number)
         then = instants.take(pa.array(its))
-        as_then = lookup
-        if number < len(placed):
-            as_then = _before(placed[number][1], lookup, then)
+        as_then = _as_then([one for _, one in placed[number:]], lookup, then)
         parts.append(_look_up(database, entities.take(pa.array(its)), then, as_then, True))
         rows.append(its)
     order = np.argsort(np.concatenate(rows), kind="stable")
     return pa.concat_tables(parts).take(pa.array(order))
 
 
-def _before(promotion: Promotion, lookup: Lookup, instants: pa.ChunkedArray) -> Lookup:
-    """The table from before a promotion, which these instants are before, or the one there is.
+def _as_then(later: Sequence[Promotion], lookup: Lookup, instants: pa.ChunkedArray) -> Lookup:
+    """The table from before those promotions, oldest first, which the instants are all before.
 
-    JoinError if that is gone and would be needed.
+    That is from before the first of them that tells; JoinError if one does not whose span matters.
     """
-    if lookup.table.snapshot_by_id(promotion.before) is not None:
-        return replace(lookup, snapshot=promotion.before)
-    first, last = _range(instants, lookup.ttl)
-    starts_after = promotion.start * 1000 > last
-    if starts_after or (first is not None and promotion.end * 1000 <= first):
-        return lookup
-    raise JoinError(
-        f"{'.'.join(lookup.table.name())}: what could have been served before"
-        f" {_text((promotion.at or 0) * 1000)} is known no more: a replay was put in its place"
-        " then, and the rows of before have expired with it"
-    )
+    asked = instants.drop_null().cast(pa.int64()).to_numpy()
+    oldest = np.iinfo(np.int64).min if lookup.ttl is None else asked - _span(lookup.ttl)
+    for promotion in later:
+        if lookup.table.snapshot_by_id(promotion.before) is not None:
+            return replace(lookup, snapshot=promotion.before)
+        end = min(promotion.end * 1000, np.iinfo(np.int64).max)
+        if np.any((asked >= promotion.start * 1000) & (oldest < end)):
+            raise JoinError(
+                f"{'.'.join(lookup.table.name())}: what could have been served before"
+                f" {_text((promotion.at or 0) * 1000)} is known no more: a replay was put in its"
+                " place then, and the rows of before have expired with it"
+            )
+    return lookup
 
 
 def _look_up(

@@ -453,10 +453,6 @@ class FeatureService:
         check_unique(f"service.{self.name}.views", names)
 
 
-_OWN_JOBS = ("tables", "archive")
-"""What a job is called after that is of no stream."""
-
-
 @dataclass(frozen=True)
 class Repository:
     """Everything one team declares; checked as a whole."""
@@ -486,8 +482,10 @@ class Repository:
         names = [source.name for source in everything]
         check_unique("repository.sources", (*names, served_stream(self.name).name))
         check_unique("repository.topics", (stream.topic for stream in self.streams))
-        for stream in self.streams:
-            if stream.name in _OWN_JOBS:
+        # What jobs are called after that are of no stream.
+        own = {"archive", *("tables" for view in self.views if view.stream is None)}
+        for stream in {view.stream for view in self.views if view.stream is not None}:
+            if stream.name in own:
                 raise DeclarationError(
                     f"stream.{stream.name}.name", "a job of another kind is called so", stream.name
                 )

@@ -274,9 +274,22 @@ def test_what_a_lost_job_had_still_to_commit_is_no_orphan(catalog, monkeypatch):
     append(catalog, 10)  # somebody else's
     assert maintain(catalog, NAME, AT_ONCE, NOW).orphans == 0
     assert pending.exists()
-    monkeypatch.setattr(maintenance, "_all_committed", lambda _: NOW)  # it has come back since
+    monkeypatch.setattr(maintenance, "_all_committed", lambda *_: NOW)  # it has come back since
     assert maintain(catalog, NAME, AT_ONCE, NOW).orphans > 0
     assert not pending.exists()
+
+
+def test_of_jobs_that_share_a_table_each_may_have_something_to_commit(catalog):
+    create_quality(catalog, "shop")
+    times = []
+    for job in ("rests", "goes on", "goes on"):
+        table = catalog.load_table("quality.shop")
+        table.append(table.schema().as_arrow().empty_table(), snapshot_properties={JOB: job})
+        times.append(table.current_snapshot().timestamp_ms)
+    table = catalog.load_table("quality.shop")
+    committed = lambda now: maintenance._all_committed(table, Care(), now).timestamp() * 1000  # noqa: E731
+    assert committed(datetime.now(UTC)) == times[0]
+    assert committed(NOW) == times[2], "the other one comes back no more"
 
 
 def test_the_last_commit_is_a_job_s_own(catalog):

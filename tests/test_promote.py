@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -44,7 +45,8 @@ from iceberg.catalog import (
 )
 from iceberg.commits import TableBusy
 from iceberg.maintenance import Care, expire
-from iceberg.offline import JoinError, Lookup, join
+from iceberg.offline import JoinError, Lookup, _as_then, join
+from iceberg.promotions import Promotion
 from iceberg.together import CommitError, commit_together, load_together
 from schemas import Type
 from tests.conftest import redis_at
@@ -450,6 +452,27 @@ def test_what_could_have_been_served_is_what_was_there_before_a_promotion(world)
     with pytest.raises(JoinError, match=r"what could have been served before .* is known no more"):
         served()
     assert served(timedelta(hours=1)) == [None] * 3, "the span is too long ago to matter"
+
+
+def test_of_several_promotions_the_first_that_tells_says_what_was_there():
+    day = 86_400_000
+    gone, there = (Promotion(n, 0, n, n * 10 * day, (n * 10 + 1) * day, 99 * day) for n in (1, 2))
+    table = SimpleNamespace(
+        snapshot_by_id=lambda id_: id_ if id_ == 2 else None, name=lambda: ("features", "v")
+    )
+    look_up = Lookup(table, {}, {}, timedelta(days=1), "event_time", "available_at")
+
+    def then(promotions, *days_):
+        instants = pa.chunked_array([pa.array([n * day * 1000 for n in days_], "timestamp[us]")])
+        return _as_then(promotions, look_up, instants).snapshot
+
+    assert then([gone, there], 20.5) == 2
+    assert then([gone], 5, 20.5) is None, "none of them can see its span"
+    assert then([], 5) is None
+    for seen in (10, 10.5, 11.9):
+        with pytest.raises(JoinError, match="known no more"):
+            then([gone, there], 5, seen)
+    assert then([gone, there], 9.9, 12) == 2
 
 
 def test_what_live_wrote_past_an_instant_can_be_forgotten(world):
