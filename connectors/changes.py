@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from schemas import CdcTable
 
 _FRAME = 5
-"""Bytes of a schema's id, which a producer with a registry puts before a record."""
+"""Bytes that a producer with a schema registry puts before a record, of which the first is zero."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -25,11 +25,16 @@ class Change:
     committed: int
 
 
+def unframed(record: bytes | None) -> bytes:
+    """A record's JSON, without what a schema registry has put before it; empty if it has none."""
+    payload = record or b""
+    return payload[_FRAME:] if payload[:1] == b"\0" else payload
+
+
 def change_of(table: CdcTable, record: bytes | None) -> Change | None:
     """What a record of a captured table's topic says; None of one that says nothing of the kind."""
-    payload = record or b""
     try:
-        change = json.loads(payload[_FRAME:] if payload[:1] == b"\0" else payload)
+        change = json.loads(unframed(record))
         committed = change["source"]["ts_ms"]
         if change["op"] == "d":
             return Change(change["before"][table.primary_key], committed, committed)

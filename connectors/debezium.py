@@ -101,6 +101,18 @@ def connector_document(
     return document
 
 
+def added(changed: dict[str, Setting]) -> set[str]:
+    """Tables, as `schema.table`, that a connector which was there did not capture before.
+
+    Debezium reads the present rows of those that a new connector begins with, and of one that is
+    added later none.
+    """
+    setting = changed.get(_TABLES)
+    if setting is None or setting.found is None:
+        return set()
+    return {*(setting.wanted or "").split(",")} - {*setting.found.split(",")}
+
+
 class ConnectCluster:
     """Kafka Connect at `url`."""
 
@@ -119,23 +131,11 @@ class ConnectCluster:
             if found.get(key) != document.get(key)
         }
 
-    def added(self, name: str, document: dict[str, str]) -> set[str]:
-        """Tables, as `schema.table`, that a connector there is does not capture yet.
-
-        Debezium reads the present rows of those that a new connector begins with, and of one that
-        is added later none.
-        """
-        setting = self.difference(name, document).get(_TABLES)
-        if setting is None or setting.found is None:
-            return set()
-        return {*(setting.wanted or "").split(",")} - {*setting.found.split(",")}
-
-    def apply(self, name: str, document: dict[str, str]) -> bool:
-        """Create or change a connector; False if it is already what it should be."""
-        if not self.difference(name, document):
-            return False
-        self._call("PUT", f"/connectors/{name}/config", document)
-        return True
+    def apply(self, name: str, document: dict[str, str]) -> dict[str, Setting]:
+        """Create or change a connector; what was changed, by the name of the setting."""
+        if changed := self.difference(name, document):
+            self._call("PUT", f"/connectors/{name}/config", document)
+        return changed
 
     def pause(self, name: str) -> None:
         """Stop reading; changes wait in the database's log, which grows meanwhile."""

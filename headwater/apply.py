@@ -11,6 +11,7 @@ from connectors.debezium import (
     ConnectCluster,
     ConnectError,
     Database,
+    added,
     connector_document,
     connector_name,
 )
@@ -89,11 +90,10 @@ def apply_connector(settings: Settings, repository: Repository, report: Report) 
     if not repository.tables:
         return
     cluster, name = ConnectCluster(settings.connect_url), connector_name(repository)
-    wanted = document(settings, repository)
-    added = cluster.added(name, wanted)
-    later = [one for one in repository.tables if f"{one.schema}.{one.table}" in added]
+    changed = cluster.apply(name, document(settings, repository))
+    new = added(changed)
+    later = [one for one in repository.tables if f"{one.schema}.{one.table}" in new]
     names = " ".join(table.name for table in later)
-    changed = cluster.apply(name, wanted)
     try:
         cluster.wait(name, 60)
     except ConnectError as error:

@@ -17,7 +17,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table.snapshots import Snapshot
 
-from iceberg.lineage import CHECKPOINT, JOB, committed, lineage
+from iceberg.lineage import CHECKPOINT, JOB, committed, of_branch
 from schemas import HeadwaterError
 
 _MAGIC = 0x4960672D
@@ -76,9 +76,8 @@ def check_savepoint(
             table = catalog.load_table(name)
         except NoSuchTableError:
             continue
-        current = table.refs().get(branch)
         newest: Snapshot | None = None
-        for snapshot in lineage(table, current.snapshot_id if current else None):
+        for snapshot in of_branch(table, branch):
             if (by := committed(snapshot, JOB)) is None:
                 continue
             newest = newest or snapshot
@@ -110,8 +109,7 @@ def check_anew(catalog: Catalog, names: Iterable[str]) -> None:
             table = catalog.load_table(name)
         except NoSuchTableError:
             continue
-        current = table.current_snapshot()
-        for snapshot in lineage(table, current.snapshot_id if current else None):
+        for snapshot in of_branch(table):
             if committed(snapshot, JOB) is not None:
                 raise OldSavepoint(
                     f"{name} has rows, and where its job was is not known any more: to begin anew"

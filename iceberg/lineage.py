@@ -22,6 +22,12 @@ def lineage(table: Table, snapshot_id: int | None) -> Iterator[Snapshot]:
         snapshot_id = snapshot.parent_snapshot_id
 
 
+def of_branch(table: Table, branch: str = "main") -> Iterator[Snapshot]:
+    """The snapshots of a branch, newest first, as far as they are there; none if it is not."""
+    head = table.refs().get(branch)
+    return lineage(table, head.snapshot_id if head else None)
+
+
 def committed(snapshot: Snapshot, what: str) -> str | None:
     """What a job wrote into a snapshot's summary; None if it wrote no such thing, or is none."""
     return snapshot.summary.additional_properties.get(what) if snapshot.summary else None

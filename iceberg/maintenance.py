@@ -24,13 +24,13 @@ from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan, PyArrowFileIO, _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
-from pyiceberg.table.refs import SnapshotRef, SnapshotRefType
+from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.transforms import IdentityTransform
 
 from iceberg.catalog import QUALITY
 from iceberg.commits import commit_beside_others, expire_snapshots
-from iceberg.lineage import JOB, OPERATOR, committed, lineage
+from iceberg.lineage import JOB, OPERATOR, committed, lineage, of_branch
 from iceberg.writing import gathered
 from schemas import EVENT_TIME, HeadwaterError
 
@@ -163,29 +163,37 @@ def needed_snapshots(table: Table, care: Care, now: datetime) -> set[int]:
     """The heads of all branches and tags, and what a job that comes back must find.
 
     Flink walks from the head of a branch to the last commit of the job it restores: no snapshot
-    on that way may be missing. A job before the last one that wrote comes back only where jobs
-    share a table: that of expectations. Elsewhere the last one went on from its state.
+    on that way may be missing.
+    """
+    needed = set[int]()
+    for ref in table.refs().values():
+        way = list(lineage(table, ref.snapshot_id))
+        last = max(_come_back_to(table, way, care, now), default=0)
+        needed.update(snapshot.snapshot_id for snapshot in way[: last + 1])
+    return needed
+
+
+def _come_back_to(
+    table: Table, way: Iterable[Snapshot], care: Care, now: datetime
+) -> Iterator[int]:
+    """The places, on the way from a head, of the last commits of jobs that may come back.
+
+    One before the last that wrote comes back only where jobs share a table: that of expectations.
+    Elsewhere the last one went on from its state.
     """
     shared = table.name()[-2] == QUALITY
     since = (now - care.keep_jobs).timestamp() * 1000
-    needed = set()
-    for ref in table.refs().values():
-        way: list[int] = []
-        sinks: set[tuple[str, str]] = set()
-        last: str | None = None
-        for snapshot in lineage(table, ref.snapshot_id):
-            way.append(snapshot.snapshot_id)
-            if len(way) == 1:
-                needed.add(snapshot.snapshot_id)
-            sink = _committed_by(snapshot)
-            if sink is None or sink in sinks:
-                continue
-            sinks.add(sink)
-            last = last or sink[0]
-            # The last job that wrote is kept whatever its age: it may be one that rests.
-            if sink[0] == last or (shared and snapshot.timestamp_ms >= since):
-                needed.update(way)
-    return needed
+    sinks: set[tuple[str, str]] = set()
+    last: str | None = None
+    for place, snapshot in enumerate(way):
+        sink = _committed_by(snapshot)
+        if sink is None or sink in sinks:
+            continue
+        sinks.add(sink)
+        last = last or sink[0]
+        # The last job that wrote counts whatever its age: it may be one that rests.
+        if sink[0] == last or (shared and snapshot.timestamp_ms >= since):
+            yield place
 
 
 def remove_orphans(catalog: Catalog, name: str, care: Care, now: datetime) -> int:
@@ -214,34 +222,18 @@ def remove_orphans(catalog: Catalog, name: str, care: Care, now: datetime) -> in
 
 
 def _all_committed(table: Table, care: Care, now: datetime) -> datetime | None:
-    """When of all branches' last commits of a job the first was made; None if there is none.
-
-    Where jobs share a table, each of those that may come back has a last commit.
-    """
-    shared = table.name()[-2] == QUALITY
-    since = (now - care.keep_jobs).timestamp() * 1000
+    """When the first of the commits was made, on all branches, that jobs may come back to."""
     times = []
-    for head in table.refs().values():
-        sinks: set[tuple[str, str]] = set()
-        for snapshot in lineage(table, head.snapshot_id) if _is_branch(head) else ():
-            sink = _committed_by(snapshot)
-            if sink is None or sink in sinks:
-                continue
-            if sinks and not (shared and snapshot.timestamp_ms >= since):
-                break
-            sinks.add(sink)
-            times.append(snapshot.timestamp_ms)
+    for ref in table.refs().values():
+        if ref.snapshot_ref_type == SnapshotRefType.BRANCH:
+            way = list(lineage(table, ref.snapshot_id))
+            times += [way[place].timestamp_ms for place in _come_back_to(table, way, care, now)]
     return datetime.fromtimestamp(min(times) / 1000, UTC) if times else None
-
-
-def _is_branch(ref: SnapshotRef) -> bool:
-    return ref.snapshot_ref_type == SnapshotRefType.BRANCH
 
 
 def _last_commit(table: Table) -> int | None:
     """When a job last committed to the table itself, or whoever did where none has; ms UTC."""
-    current = table.current_snapshot()
-    way = list(lineage(table, current.snapshot_id if current else None))
+    way = list(of_branch(table))
     by_job = (one.timestamp_ms for one in way if committed(one, JOB))
     return next(by_job, way[0].timestamp_ms if way else None)
 

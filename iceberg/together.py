@@ -9,7 +9,7 @@ parts what its `commit_table` does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
@@ -89,21 +89,21 @@ def load_together(catalog: Catalog, names: Iterable[str]) -> dict[str, Table]:
     if not isinstance(catalog, SqlCatalog):
         return {name: catalog.load_table(name) for name in names}
     wanted = list(dict.fromkeys(names))
-    for attempt in range(_ATTEMPTS):
-        known = _known(catalog)
-        for name in wanted:
-            if name not in known:
-                raise NoSuchTableError(f"Table does not exist: {name}")
-        with suppress(FileNotFoundError) if attempt < _ATTEMPTS - 1 else nullcontext():
-            # Not asked of the catalog one by one: jobs commit while they are read.
-            return {name: catalog._convert_orm_to_iceberg(known[name]) for name in wanted}
-    raise AssertionError("the last attempt returns or raises")
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(FileNotFoundError):
+            return _load(catalog, wanted)
+    return _load(catalog, wanted)
 
 
-def _known(catalog: SqlCatalog) -> dict[str, IcebergTables]:
-    """What the catalog knows of its tables at one instant, by name."""
+def _load(catalog: SqlCatalog, names: Iterable[str]) -> dict[str, Table]:
+    """Tables as the catalog knows them at one instant; FileNotFoundError if that is over."""
     with Session(catalog.engine) as session:
         rows = session.scalars(
             select(IcebergTables).where(IcebergTables.catalog_name == catalog.name)
         ).all()
-    return {f"{row.table_namespace}.{row.table_name}": row for row in rows}
+    known = {f"{row.table_namespace}.{row.table_name}": row for row in rows}
+    for name in names:
+        if name not in known:
+            raise NoSuchTableError(f"Table does not exist: {name}")
+    # Not asked of the catalog one by one: jobs commit while they are read.
+    return {name: catalog._convert_orm_to_iceberg(known[name]) for name in names}

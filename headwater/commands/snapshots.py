@@ -15,7 +15,7 @@ from headwater.settings import Settings
 from headwater.stores import catalog
 from iceberg.catalog import NAMESPACE
 from iceberg.commits import TableBusy
-from iceberg.lineage import by_id, lineage
+from iceberg.lineage import by_id, of_branch
 from schemas import SettingsError
 from schemas.loading import load_repository
 
@@ -74,8 +74,7 @@ def rollback(view: str, before: int) -> None:
 
 def _last_before(table: Table, view: str, before: int) -> Snapshot:
     """The newest snapshot that is older, among the current one and its ancestors."""
-    current = table.current_snapshot()
-    line = list(lineage(table, current.snapshot_id if current else None))
+    line = list(of_branch(table))
     for snapshot in line:
         if snapshot.timestamp_ms < before:
             return snapshot

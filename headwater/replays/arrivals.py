@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from confluent_kafka import KafkaException
-
-from connectors.topics import KafkaUnavailable
 from flink_jobs.replay import warm_up
 from flink_jobs.sql import Job, Part
 from headwater.replays.context import Context
 from headwater.replays.journal import Replay
 from headwater.replays.plan import Plan, ReplayError, certainly_past, topic_of
-from headwater.replays.topic import Found, Topic, consumer_of
+from headwater.replays.topic import Found, Topic, looking
 from iceberg.filters import instant
 from schemas import EventStream
 
@@ -35,8 +32,7 @@ def check_whole(context: Context, replay: Replay, end: int) -> None:
     """
     if not any(replay.offsets.values()):
         return
-    consumer = consumer_of(context.settings.kafka_access)
-    try:
+    with looking(context.settings.kafka_access) as consumer:
         for job in context.planner.jobs(replay.views):
             for source in job.sources:
                 topic = Topic(consumer, topic_of(source, context.repository.name))
@@ -48,11 +44,6 @@ def check_whole(context: Context, replay: Replay, end: int) -> None:
                         f" {found.offset}): live has it, and the replay has not; replay the span"
                         " again"
                     )
-    except KafkaException as error:
-        bootstrap = context.settings.kafka_access.bootstrap
-        raise KafkaUnavailable(f"Kafka at {bootstrap}: {error}") from error
-    finally:
-        consumer.close()
 
 
 def _first_since(

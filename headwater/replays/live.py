@@ -13,6 +13,7 @@ from headwater.replays.journal import Replay
 from headwater.replays.plan import ReplayError
 from headwater.replays.progress import Gauges
 from iceberg.catalog import NAMESPACE
+from iceberg.filters import since
 from schemas import EVENT_TIME, FeatureView
 
 _PASS_SECONDS = 120
@@ -157,9 +158,8 @@ class Live:
         A row is let out when the watermark has come to it, and committed with all before it.
         """
         assert replay.end is not None
-        since = f"{EVENT_TIME} >= '{Replay.iso(replay.end - 1)}'"
         table = self._context.tables.load_table(f"{NAMESPACE}.{view.name}")
-        scan = table.scan(row_filter=since, selected_fields=(EVENT_TIME,), limit=1)
+        scan = table.scan(row_filter=since(replay.end - 1), selected_fields=(EVENT_TIME,), limit=1)
         return bool(scan.to_arrow().num_rows)
 
 

@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer
 from pyiceberg.catalog import Catalog
 
 from connectors.access import KafkaAccess
 from connectors.ddl import captured_topic
-from connectors.topics import KafkaUnavailable
 from flink_jobs.replay import Offsets, Reading, warm_up
 from flink_jobs.sql import Job, Part, jobs
-from headwater.replays.topic import Topic, consumer_of
+from headwater.replays.topic import Topic, looking
 from iceberg.archive import StreamArchive
 from iceberg.filters import instant
 from schemas import (
@@ -162,17 +161,12 @@ class Planner:
             raise SettingsError(f"--source: {wanted.source!r}; choices: {', '.join(SOURCES)}")
         if wanted.source == "archive" and wanted.end is None:
             raise SettingsError("--source archive needs --to: what is still to come is in Kafka")
-        consumer = consumer_of(self._kafka)
-        try:
+        with looking(self._kafka) as consumer:
             return [
                 self._source(consumer, source, job, wanted)
                 for job in self.jobs(wanted.views)
                 for source in job.sources
             ]
-        except KafkaException as error:
-            raise KafkaUnavailable(f"Kafka at {self._kafka.bootstrap}: {error}") from error
-        finally:
-            consumer.close()
 
     def _source(self, consumer: Consumer, source: Part, job: Job, wanted: Wanted) -> SourcePlan:
         before = warm_up(job.views, source)

@@ -266,15 +266,13 @@ def _promoted_beside(
             order, start = mine.order, mine.start
         later = {id_: one for id_, one in promotions(table).items() if one.order > order}
         for id_, one in sorted(later.items(), key=lambda item: -item[1].order):
-            if one.end > start and id_ not in known:
-                raise PromotionError(
-                    f"{view.name}: replay {id_} was promoted on top of {replay.id} and has been"
-                    f" dropped: its values stay, and {replay.id} can no longer be rolled back"
-                )
             if one.end > start:
+                told = f"{view.name}: replay {id_} was promoted on top of {replay.id}"
+                if id_ in known:
+                    raise PromotionError(f"{told}: roll it back first")
                 raise PromotionError(
-                    f"{view.name}: replay {id_} was promoted on top of {replay.id}: roll it back"
-                    " first"
+                    f"{told} and has been dropped: its values stay, and {replay.id} can no longer"
+                    " be rolled back"
                 )
             if id_ in known:
                 found[id_] = one.order

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from confluent_kafka import (
 )
 
 from connectors.access import KafkaAccess
-from connectors.changes import change_of
+from connectors.changes import change_of, unframed
 from connectors.heartbeat import heartbeat_time
 from connectors.topics import KafkaUnavailable
 from flink_jobs.replay import Offsets
@@ -32,9 +33,6 @@ _LOOKED_AT = 32
 
 _NEAR = 1024
 """Records; rather than to look more closely for where a span ends, so many more are read."""
-
-_FRAME = 5
-"""Bytes that a producer with a schema registry puts before a record, of which the first is zero."""
 
 _PYTHON: dict[Type, type] = {
     Type.STRING: str,
@@ -60,9 +58,13 @@ class NoTopic(HeadwaterError):
     exit_code = 1
 
 
-def consumer_of(access: KafkaAccess) -> Consumer:
-    """A consumer that looks into topics here and there; KafkaException if it cannot be made."""
-    return Consumer(
+@contextmanager
+def looking(access: KafkaAccess) -> Iterator[Consumer]:
+    """A consumer that looks into topics here and there; KafkaException if it cannot be made.
+
+    KafkaUnavailable where Kafka fails while it looks.
+    """
+    consumer = Consumer(
         {
             **access.librdkafka(),
             "group.id": "headwater-plan",
@@ -78,10 +80,16 @@ def consumer_of(access: KafkaAccess) -> Consumer:
             "log_level": 0,
         }
     )
+    try:
+        yield consumer
+    except KafkaException as error:
+        raise KafkaUnavailable(f"Kafka at {access.bootstrap}: {error}") from error
+    finally:
+        consumer.close()
 
 
 class Topic:
-    """One topic as Kafka has it, seen by a consumer of `consumer_of`.
+    """One topic as Kafka has it, seen by a consumer of `looking`.
 
     NoTopic if there is none; KafkaUnavailable, or a KafkaException, where Kafka does not tell.
     """
@@ -160,18 +168,17 @@ class Topic:
             if first >= stop:
                 continue
             left = _LOOKED_AT
-            self._consumer.assign([TopicPartition(self.name, partition, first)])
-            try:
-                while left and (message := self._next(stop)) is not None:
-                    place, record = message.offset(), message.value()
-                    assert place is not None
+            with closing(self._records(partition, first, stop)) as records:
+                for place, record in records:
                     time_ = read(record)
-                    if time_ is not None and time_ < end and (start is None or start <= time_):
+                    if time_ is None:
+                        continue
+                    if time_ < end and (start is None or start <= time_):
                         return Found(partition, place, time_)
-                    if past is not None and time_ is not None:
+                    if past is not None:
                         left = left - 1 if time_ >= past else _LOOKED_AT
-            finally:
-                self._consumer.unassign()
+                    if not left:
+                        break
         return None
 
     def _look(
@@ -188,20 +195,30 @@ class Topic:
         clock is wrong.
         """
         first, left = stop, _LOOKED_AT
-        self._consumer.assign([TopicPartition(self.name, partition, offset)])
-        try:
-            while left and (message := self._next(stop)) is not None:
-                place = message.offset()
-                assert place is not None
-                event_time = read(message.value())
+        with closing(self._records(partition, offset, stop)) as records:
+            for place, record in records:
+                event_time = read(record)
                 if event_time < 0:
                     continue
                 if event_time < milliseconds:
                     return place, False
                 first, left = min(first, place), left - 1
+                if not left:
+                    break
+        return first, True
+
+    def _records(
+        self, partition: int, first: int, stop: int
+    ) -> Generator[tuple[int, bytes | None], None, None]:
+        """The offset and value of each record from one offset up to another, until it is closed."""
+        self._consumer.assign([TopicPartition(self.name, partition, first)])
+        try:
+            while (message := self._next(stop)) is not None:
+                place = message.offset()
+                assert place is not None
+                yield place, message.value()
         finally:
             self._consumer.unassign()
-        return first, True
 
     def _next(self, stop: int) -> Message | None:
         """The next record of what is assigned; None if there is none before an offset."""
@@ -299,9 +316,8 @@ def _reader(stream: EventStream) -> Callable[[bytes | None], int]:
     def read(record: bytes | None) -> int:
         found = heartbeat_time(record)
         if found is None:
-            framed = record is not None and len(record) > _FRAME and record[0] == 0
             try:
-                decoded: Any = decoder.decode((record or b"")[_FRAME if framed else 0 :])
+                decoded: Any = decoder.decode(unframed(record))
             except (msgspec.DecodeError, RecursionError):
                 return -1
             found = int(decoded.time)

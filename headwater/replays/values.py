@@ -146,7 +146,6 @@ end
 return found
 """
 
-
 # The same KEYS. ARGV: an instant; the version of each view. Returns the entities of which live has
 # a row of that instant or a later one: place among the keys, and view, each from 1 on.
 _SINCE = """
@@ -244,8 +243,7 @@ class Values:
         call = self._online.register_script(script)
         arguments: list[bytes | int] = []
         for view in views:
-            fields = [epoch_field(view.name), timestamp_field(view.name)]
-            fields += [feature_field(view.name, column.name) for column in view.schema]
+            fields = [epoch_field(view.name), *_values_of(view)]
             arguments += [len(fields), self._last(view), until_field(view.name), *fields]
         moved = [0] * len(views)
         ending = version.encode()
@@ -318,8 +316,7 @@ class Values:
         project = self._project.encode()
         encode = row_encoder(view)
         pipeline: Any = self._online.pipeline()  # any, as it takes bytes for a name
-        fields = [timestamp_field(view.name)]
-        fields += [feature_field(view.name, column.name) for column in view.schema]
+        fields = _values_of(view)
         newest = _newest(catalog, view, last, entities.values())
         for key, row in zip(entities, newest, strict=True):
             values: list[Any] = [epoch_field(view.name), _NEVER]
@@ -332,6 +329,12 @@ class Values:
 
     def _keys(self, ending: bytes) -> Iterator[bytes]:
         return iter(self._online.scan_iter(match=b"*" + ending, count=1000))
+
+
+def _values_of(view: FeatureView) -> list[bytes]:
+    """The fields of a view but its version: Feast's timestamp, and the features."""
+    features = (feature_field(view.name, column.name) for column in view.schema)
+    return [timestamp_field(view.name), *features]
 
 
 def _newest(
