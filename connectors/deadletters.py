@@ -1,9 +1,10 @@
 """Dead letters: the records of a topic that could not be read, kept until somebody decides.
 
 A letter stands on `<topic>.dead` with the untouched payload, the time of its record, and headers
-`reason`, `topic`, `partition` and `offset`. Its id is `topic/partition/offset`: after a restart the
-job may send a letter again, and the same id is the same letter. What happened to a letter stands
-on the same topic, as a note: a record with a header `note` and a JSON list of ids.
+`reason`, `topic`, `partition` and `offset`. Of a record that is too large it has the first bytes
+alone, which are not sent again. Its id is `topic/partition/offset`: after a restart the job may
+send a letter again, and the same id is the same letter. What happened to a letter stands on the
+same topic, as a note: a record with a header `note` and a JSON list of ids.
 
     sending    about to be sent to its topic again, whose ends were `ends`
     replayed   sent
@@ -16,7 +17,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -35,6 +36,7 @@ _NOTES = 5000
 _BYTES = 64 << 20
 _GONE = -1
 _STATES = ("open", "sending", "replayed", "purged")
+_CUT = "size"
 
 
 class UnknownLetter(HeadwaterError):
@@ -70,6 +72,19 @@ class Letter:
     def kind(self) -> str:
         """The first word of the reason."""
         return self.reason.partition(":")[0]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the payload is the first bytes alone."""
+        return self.kind == _CUT
+
+
+class Replayed(NamedTuple):
+    """What became of the letters that were to be sent to their topic again."""
+
+    sent: int
+    cut: int
+    """Left alone, since but the beginning of their record is there."""
 
 
 class DeadLetters:
@@ -114,15 +129,16 @@ class DeadLetters:
             raise UnknownLetter(f"no dead letter {id_!r}: topics are {', '.join(self.topics)}")
         return topic
 
-    def replay(self, topic: str, ids: Collection[str]) -> int:
-        """Send letters to their topic again, each to its own partition; how many were sent.
+    def replay(self, topic: str, ids: Collection[str]) -> Replayed:
+        """Send letters to their topic again, each to its own partition.
 
-        Those replayed or purged before are left alone. Interrupted, the next run finds on the
-        topic which letters had been sent already. Two at once would send each letter twice.
-        UnknownLetter if one is not there.
+        Those replayed or purged before are left alone, and so are those that are cut. Interrupted,
+        the next run finds on the topic which letters had been sent already. Two at once would send
+        each letter twice. UnknownLetter if one is not there.
         """
         letters, starts = self._fold(topic)
-        chosen = [x for x in _chosen(ids, letters) if x.state in ("open", "sending")]
+        waiting = [x for x in _chosen(ids, letters) if x.state in ("open", "sending")]
+        chosen = [letter for letter in waiting if not letter.is_cut]
         begun = any(letter.state == "sending" for letter in chosen)
         there = self._sent_already(topic, starts) if begun else set()
         sent = 0
@@ -135,7 +151,7 @@ class DeadLetters:
             )
             self._note(topic, "replayed", batch)
             sent += len(missing)
-        return sent
+        return Replayed(sent, len(waiting) - len(chosen))
 
     def purge(self, topic: str, before: int | None = None) -> int:
         """Remove the payloads of letters whose records are older than `before`; how many.

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Producer
 
 from connectors.ddl import dead_topic
-from connectors.deadletters import AGAIN, DeadLetters, UnknownLetter
+from connectors.deadletters import AGAIN, DeadLetters, Replayed, UnknownLetter
 from connectors.late import late_rows
 from connectors.topics import Topic, create_topics
 from feature_repo.flights.repository import repository as flights
@@ -33,11 +33,15 @@ BAD = [case for case in CASES if case.reason is not None]
 GOOD = [case for case in CASES if case.reason is None]
 
 
-def send(running, records):
+def send(running, records, settings=None):
     """Produce (payload, partition) pairs; the id that each would have as a dead letter."""
     ids = {}
     producer = Producer(
-        {"bootstrap.servers": running.settings.kafka, "message.max.bytes": 2_000_000}
+        {
+            "bootstrap.servers": running.settings.kafka,
+            "message.max.bytes": 2_000_000,
+            **(settings or {}),
+        }
     )
     for number, (payload, partition) in enumerate(records):
 
@@ -176,7 +180,7 @@ def test_a_replayed_letter_comes_again_and_once(running, shop, sent):
         at_once = [pool.submit(shop.must, *replay) for _ in range(2)]
     counts = [json.loads(done.result().stdout)["sent"] for done in at_once]
     assert sorted(count[purchases.topic] for count in counts) == [0, 2]
-    assert letters.replay(purchases.topic, chosen) == 0
+    assert letters.replay(purchases.topic, chosen).sent == 0
     # Nothing was fixed: they are new letters, of the same reasons.
     assert eventually(lambda: len(letters.read(purchases.topic)) == before + 2)
     states = {letter.id: letter.state for letter in letters.read(purchases.topic)}
@@ -192,7 +196,7 @@ def test_a_replay_that_was_interrupted_sends_no_letter_twice(running, shop, sent
     letters = DeadLetters(running.settings.kafka_access, [purchases.topic])
     chosen = [sent[name] for name in ("an array", "a string", "a number")]
     interrupt(letters, purchases.topic, chosen[:2])
-    assert letters.replay(purchases.topic, chosen) == 1
+    assert letters.replay(purchases.topic, chosen).sent == 1
     again = sent_again(letters, purchases.topic)
     assert [again.count(id_) for id_ in chosen] == [1, 1, 1]
 
@@ -211,6 +215,25 @@ def test_a_purged_letter_has_no_payload_and_still_counts(running, shop, sent):
     assert letters.purge(purchases.topic) == 0
     listed = shop.headwater("deadletters", "list")
     assert listed.returncode == 0, listed.stdout
+
+
+def test_of_a_record_that_is_too_large_the_letter_has_the_beginning(running, shop, sent):
+    event = {"event_time": NOON, "customer": "huge", "item": "z" * 5_000_000}
+    # Small enough for its topic as it comes, and far too large for the one of the letters.
+    (id_,) = send(
+        running,
+        [(json.dumps(event).encode(), 0)],
+        {"message.max.bytes": 10_000_000, "compression.type": "gzip"},
+    )
+    letters = DeadLetters(running.settings.kafka_access, [purchases.topic])
+    assert eventually(lambda: [x for x in letters.read(purchases.topic) if x.id == id_])
+    letter = letters.find(id_)
+    assert (letter.kind, len(letter.payload), letter.state) == ("size", 1 << 20, "open")
+    done = shop.headwater("deadletters", "replay", id_, "--json")
+    told = {"sent": {purchases.topic: 0}, "cut": {purchases.topic: 1}}
+    assert (done.returncode, json.loads(done.stdout)) == (1, told)
+    assert letters.find(id_).state == "open"
+    assert letters.purge(purchases.topic) == 1
 
 
 def test_a_bad_record_of_a_log_that_no_view_reads_is_a_letter_of_the_archives_job(running, shop):
@@ -263,13 +286,13 @@ def apart(running):
 def test_a_purge_leaves_the_state_of_what_stays_where_letters_came_a_second_time(apart):
     """The job goes on from an older checkpoint and writes them again, behind their notes."""
     letters, topic, ids = apart.letters, apart.topic, apart.ids
-    assert letters.replay(topic, ids[1:2]) == 1
+    assert letters.replay(topic, ids[1:2]).sent == 1
     interrupt(letters, topic, ids[2:3])
     apart.write()
     interrupt(letters, topic, ids[3:4])
     assert letters.purge(topic, NOON + 60_000) == 1
     assert apart.states() == ["purged", "replayed", "sending", "sending", "open"]
-    assert letters.replay(topic, ids) == 1
+    assert letters.replay(topic, ids).sent == 1
     assert apart.states() == ["purged", *["replayed"] * 4]
     assert sent_again(letters, topic) == ids[1:]
     apart.write()
@@ -285,7 +308,7 @@ def test_a_letter_that_was_sent_behind_an_open_transaction_is_not_sent_twice(apa
     another.produce(topic, b"not committed", partition=0)
     assert another.flush(30) == 0
     interrupt(letters, topic, ids[:1])
-    assert letters.replay(topic, ids[:2]) == 1
+    assert letters.replay(topic, ids[:2]).sent == 1
     assert sent_again(letters, topic) == ids[:2]
     another.abort_transaction(30)
 
@@ -300,7 +323,7 @@ def test_one_command_at_a_time_works_on_the_letters_of_a_topic(first, tmp_path, 
             with pytest.raises(Busy) as caught:
                 commands.deadletters(second, standalone_mode=False)
             refused.append(str(caught.value))
-        return 0
+        return Replayed(0, 0) if first == "replay" else 0
 
     monkeypatch.setenv("HEADWATER_STATE", str(tmp_path))
     monkeypatch.setenv("HEADWATER_REPOSITORY", "tests.shop:repository")

@@ -136,7 +136,8 @@ def replay(
     """Send letters to their topic again, once the cause is fixed.
 
     Name them by LETTER_IDS, or choose the open ones by --topic, --reason or --all. What still does
-    not fit becomes a new letter; what has become late goes the way of late events.
+    not fit becomes a new letter; what has become late goes the way of late events. A letter that
+    was cut for its size is left, and the exit code is 1.
     """
     if not (letter_ids or topic or reason or everything):
         raise click.UsageError("name letters, or choose them by --topic, --reason or --all")
@@ -147,15 +148,23 @@ def replay(
     if not letter_ids:
         for name in letters.topics:
             chosen[name] = [x.id for x in letters.read(name) if _is(x, reason)]
-    sent = {}
+    done = {}
     for name, ids in chosen.items():
         with _alone(name, "replay"):
-            sent[name] = letters.replay(name, ids)
+            done[name] = letters.replay(name, ids)
     if as_json:
-        click.echo(json.dumps({"sent": sent}))
+        sent = {name: again.sent for name, again in done.items()}
+        cut = {name: again.cut for name, again in done.items()}
+        click.echo(json.dumps({"sent": sent, "cut": cut}))
     else:
-        for name, count in sent.items():
-            click.echo(f"{name}: {count} sent again")
+        for name, again in done.items():
+            click.echo(f"{name}: {again.sent} sent again")
+            if again.cut:
+                click.echo(
+                    f"{name}: {again.cut} cut for their size, which their producer has whole"
+                )
+    if any(again.cut for again in done.values()):
+        sys.exit(1)
 
 
 @deadletters.command()

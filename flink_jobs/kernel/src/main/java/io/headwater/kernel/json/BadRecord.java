@@ -7,6 +7,8 @@ final class BadRecord extends Exception {
   enum Kind {
     /** No bytes at all. */
     EMPTY,
+    /** More than {@link CheckedJson#LARGEST} bytes. */
+    SIZE,
     /** Not one JSON object in UTF-8, or a field that is there twice. */
     MALFORMED,
     /** A required field is absent or null. */

@@ -37,6 +37,13 @@ final class CheckedJson implements DeserializationSchema<RowData> {
     PAYLOAD
   }
 
+  /**
+   * The most bytes of a record, which is what a topic takes where nobody raised it. Kafka counts
+   * them compressed, and the topics of dead letters and of late rows take so much and no more: a
+   * larger one would stop the job for good.
+   */
+  static final int LARGEST = 1 << 20;
+
   private static final int FRAME = 5;
 
   /** How a heartbeat begins; no column can have such a name. A number and a brace follow. */
@@ -106,13 +113,17 @@ final class CheckedJson implements DeserializationSchema<RowData> {
       return heartbeat == NONE ? read(message) : beat(heartbeat);
     } catch (BadRecord e) {
       dead.get(e.kind).inc();
-      return bad(message, e);
+      return bad(e.kind == Kind.SIZE ? Arrays.copyOf(message, LARGEST) : message, e);
     }
   }
 
   private GenericRowData read(byte[] message) throws BadRecord {
     if (message == null || message.length == 0) {
       throw new BadRecord(Kind.EMPTY, "no payload");
+    }
+    if (message.length > LARGEST) {
+      throw new BadRecord(
+          Kind.SIZE, "expected at most " + LARGEST + " bytes, got " + message.length + " - at `$`");
     }
     int start = start(message);
     checkEncoding(message, start);

@@ -10,6 +10,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.headwater.kernel.json.CheckedJson.Metadata;
 import java.io.IOException;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -117,6 +118,20 @@ class CheckedJsonTest {
     }
     assertEquals(reason, row.getString(5).toString());
     assertArrayEquals(text.getBytes(UTF_8), row.getBinary(6));
+  }
+
+  @Test
+  void ofALargeRecordTheLetterHasTheFirstBytes() throws IOException {
+    byte[] event = "{\"event_time\": 5, \"name\": \"a\"}".getBytes(UTF_8);
+    byte[] largest = Arrays.copyOf(event, 1 << 20);
+    Arrays.fill(largest, event.length, largest.length, (byte) ' ');
+    assertEquals(5, read(largest).getLong(0));
+    byte[] larger = Arrays.copyOf(largest, largest.length + 1);
+    larger[largest.length] = ' ';
+    RowData row = read(larger);
+    assertEquals(
+        "size: expected at most 1048576 bytes, got 1048577 - at `$`", row.getString(5).toString());
+    assertArrayEquals(largest, row.getBinary(6));
   }
 
   @Test
