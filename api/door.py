@@ -106,8 +106,14 @@ class Door:
         self._metrics = metrics
 
     def __call__(self, app: ASGIApp) -> ASGIApp:
-        """As a middleware of the route: it answers, and `app` is never called."""
-        return self.handle
+        """As a middleware of the route: it answers, and `app` is asked nothing but its options."""
+
+        async def within(scope: Scope, receive: Receive, send: Send) -> None:
+            request: Any = scope
+            answers = self.handle if request["method"] == "POST" else app
+            await answers(scope, receive, send)
+
+        return within
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -195,5 +201,15 @@ async def _body(receive: Receive) -> bytes:
 
 
 def decoder(type_: Any) -> Callable[[bytes], Any]:
-    """A decoder of one type, made once."""
-    return msgspec.json.Decoder(type_).decode
+    """A decoder of one type, made once; what it cannot read is a msgspec.DecodeError."""
+    decode = msgspec.json.Decoder(type_).decode
+
+    def decoded(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except UnicodeDecodeError:
+            raise msgspec.DecodeError("a text that is not UTF-8") from None
+        except RecursionError:
+            raise msgspec.DecodeError("it is nested too deeply") from None
+
+    return decoded

@@ -150,7 +150,8 @@ class ServerSettings:
             except OSError as error:
                 raise SettingsError(f"{error.filename}: {error.strerror}") from None
             credentials = grpc.ssl_server_credentials((pair,))
-        return GrpcAddress(f"{self.host}:{self.grpc_port}", credentials)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return GrpcAddress(f"{host}:{self.grpc_port}", credentials)
 
 
 def main() -> None:
@@ -192,6 +193,7 @@ def main() -> None:
     uvicorn.run(
         entrance(app),
         http=Protocol,
+        ws="none",
         proxy_headers=False,  # nothing is told by them
         host=settings.host,
         port=settings.port,

@@ -29,7 +29,7 @@ class Served:
 
 
 @contextmanager
-def served(folder, redis_url, **settings):
+def served(folder, redis_url, program="from api.server import main; main()", **settings):
     """`python -m api.server` over tests.test_api's shop, once it answers."""
     port = free_port()
     environ = os.environ | {
@@ -43,7 +43,7 @@ def served(folder, redis_url, **settings):
     log = folder / "api.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "api.server"],
+            [sys.executable, "-c", program],
             cwd=ROOT,
             env=environ,
             stdout=output,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,13 +14,18 @@ from tests.test_api import BADGE, NOW, RedisServer
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
+def server(tmp_path_factory):
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.write(BADGE, {"user": 7}, NOW, member=True)
-    with served(tmp_path_factory.mktemp("api"), server.url) as running:
-        yield running
+    yield server
     server.client.close()
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, server):
+    with served(tmp_path_factory.mktemp("api"), server.url) as running:
+        yield running
 
 
 def question(path="/v1/features", user=7):
@@ -28,6 +34,12 @@ def question(path="/v1/features", user=7):
     method = "POST" if body else "GET"
     head = f"{method} {path} HTTP/1.1\r\nhost: api\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body
+
+
+def posted(body, *headers):
+    """A lookup with more headers."""
+    lines = ["POST /v1/features HTTP/1.1", "Host: api", f"Content-Length: {len(body)}", *headers]
+    return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body
 
 
 def connected(running):
@@ -71,6 +83,60 @@ def test_questions_asked_ahead_are_answered_in_their_order(running):
     assert [status for status, _ in answers] == [200, 200, 400, 200]
     assert not left
     assert json.loads(answers[0][1])["rows"] == json.loads(answers[3][1])["rows"] == [[True]]
+
+
+ASKED = b'{"features": ["badge:member"], "entities": [{"user": 7}]}'
+OFFER = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
+
+
+def test_an_offer_of_another_protocol_is_passed_over(running):
+    """As Java's HttpClient makes it with every request in plain text."""
+    asked = posted(ASKED, *OFFER)
+    with connected(running) as one:
+        for pieces in ([asked], [asked[:-10], asked[-10:]], [asked, question()]):
+            for piece in pieces:
+                one.sendall(piece)
+                time.sleep(0.05)
+            wanted = 1 + pieces.count(question())
+            data = b""
+            while len(whole(data)[0]) < wanted:
+                received = one.recv(1 << 16)
+                assert received
+                data += received
+            answers, left = whole(data)
+            assert [json.loads(body)["rows"] for _, body in answers] == [[[True]]] * wanted
+            assert not left
+
+
+def test_an_offer_that_is_seen_too_late_is_refused_and_nothing_after_it_is_read(running):
+    asked = posted(ASKED, *OFFER)
+    cut = asked.index(b"pgrade: h2c")
+    with connected(running) as one:
+        one.sendall(asked[:cut])
+        time.sleep(0.1)
+        one.sendall(asked[cut:] + question(path="/health/live"))
+        data = b""
+        while received := one.recv(1 << 16):
+            data += received
+    answers, left = whole(data)
+    assert [status for status, _ in answers] == [400] and not left
+
+
+def test_a_connection_without_a_head_is_closed(tmp_path, server):
+    """Whoever sends none holds no place, and a slow body has its own limit."""
+    program = "import api.together as t; t.HEAD_SECONDS = 0.5; from api.server import main; main()"
+    with served(tmp_path, server.url, program=program) as running:
+        for beginning in (b"", b"\r\n", b"POST /v1/fea", question() + b"\r\n"):
+            with connected(running) as one:
+                one.sendall(beginning)
+                one.settimeout(10)
+                while one.recv(1 << 16):
+                    pass
+        with connected(running) as one:
+            for _ in range(4):  # kept alive, and asked again well after the limit
+                one.sendall(question())
+                assert whole(one.recv(1 << 16))[0][0][0] == 200
+                time.sleep(0.2)
 
 
 def test_a_client_that_goes_while_it_is_answered_leaves_the_others_alone(running):
