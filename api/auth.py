@@ -17,13 +17,14 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Set
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import jwt
 import msgspec
 
-from api.errors import Forbidden, TooMany, Unauthenticated
+from api.errors import Forbidden, StoreUnavailable, TooMany, Unauthenticated
 from schemas import SettingsError
 
 KEY_PREFIX = "hw_"
@@ -32,6 +33,17 @@ _ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA")
 _LEEWAY_SECONDS = 30
 _TOKENS = 10_000
 _REFRESH_SECONDS = 60.0
+_RETRY_SECONDS = 2.0
+_NO_KEYS = (
+    OSError,
+    HTTPException,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    jwt.PyJWTError,
+)
+"""What getting the issuer's documents raises, and reading what is none of them."""
 
 
 class PrincipalDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -167,12 +179,14 @@ class Tokens:
         self._audience = audience
         self._fetch = fetch
         self._keys: dict[str | None, jwt.PyJWK] = {}
-        self._fetched = -_REFRESH_SECONDS
+        self._next = -float("inf")
+        self._failure: str | None = None
         self._fetching = asyncio.Lock()
         self._verified: dict[bytes, tuple[float, str]] = {}
 
     async def subject(self, token: str) -> str:
-        """Whom it names; Unauthenticated if it does not hold."""
+        """Whom it names; Unauthenticated if it does not hold, StoreUnavailable if the issuer's keys
+        cannot be had to tell."""
         digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
         known = self._verified.get(digest)
         if known is not None and known[0] > time.time():
@@ -199,25 +213,30 @@ class Tokens:
     async def _key(self, kid: str | None) -> jwt.PyJWK:
         if kid not in self._keys:
             async with self._fetching:
-                if kid not in self._keys and time.monotonic() - self._fetched > _REFRESH_SECONDS:
+                if kid not in self._keys and time.monotonic() >= self._next:
                     await self._refresh()
         if kid not in self._keys:
+            if self._failure is not None:
+                raise StoreUnavailable("issuer", self._failure, _RETRY_SECONDS)
             raise Unauthenticated("the issuer has no key of the token's id")
         return self._keys[kid]
 
     async def _refresh(self) -> None:
+        """Get the keys, or note why they cannot be had, and when that is worth another try."""
         where = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
-        self._fetched = time.monotonic()
         try:
             about = await asyncio.to_thread(self._fetch, where)
             if about.get("issuer") != self._issuer:
-                raise Unauthenticated("the issuer's document names another issuer")
+                raise ValueError("it names another issuer")
             keys = await asyncio.to_thread(self._fetch, str(about["jwks_uri"]))
             self._keys = {key.key_id: key for key in jwt.PyJWKSet.from_dict(dict(keys)).keys}
-        except (OSError, ValueError, KeyError, jwt.PyJWTError) as error:
-            raise Unauthenticated(
-                f"the issuer's keys cannot be had: {type(error).__name__}"
-            ) from error
+        except _NO_KEYS as error:
+            told = error if type(error) is ValueError else type(error).__name__
+            self._failure = f"its keys cannot be had: {told}"
+        else:
+            self._failure = None
+        wait = _REFRESH_SECONDS if self._failure is None else _RETRY_SECONDS
+        self._next = time.monotonic() + wait
 
 
 def read_principals(path: Path, views: Iterable[str]) -> list[PrincipalDocument]:

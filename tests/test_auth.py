@@ -13,6 +13,7 @@ import time
 import urllib.request
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -26,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from litestar.testing import TestClient
 
-from api import create_app
+from api import auth, create_app
 from api.auth import (
     Guarded,
     Principal,
@@ -291,6 +292,31 @@ def test_a_token_that_does_not_hold_opens_nothing(client, issuer):
         assert answer.status_code == 401, why
         assert token not in answer.text
     assert ask(client, authorization=f"Bearer {issuer.token(sub='guest')}").status_code == 403
+
+
+@pytest.mark.parametrize("broken", [OSError("no route"), HTTPException(), ["a list"]])
+def test_a_token_is_not_refused_because_the_issuer_does_not_answer(
+    redis_server, issuer, monkeypatch, broken
+):
+    monkeypatch.setattr(auth, "_RETRY_SECONDS", 0.0)
+    answers = [broken]
+
+    def fetch(url):
+        told = answers.pop() if answers else fetch_json(url)
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    gatekeeper = Guarded(
+        [PrincipalDocument("trainer", ["*"], subject="trainer")],
+        Tokens(issuer.url, "headwater", fetch),
+    )
+    app = create_app(SHOP, connect(redis_server.url), lambda: NOW, gatekeeper=gatekeeper)
+    with TestClient(app) as client:
+        answer = ask(client, authorization=f"Bearer {issuer.token()}")
+        assert answer.status_code == 503
+        assert "issuer" in answer.json()["parts"]
+        assert ask(client, authorization=f"Bearer {issuer.token()}").status_code == 200
 
 
 def test_a_principal_may_ask_so_often_a_second():
