@@ -38,7 +38,7 @@ class FeatureAnswers:
     async def answer(self, body: bytes, query: bytes, trace: Trace, principal: Principal) -> bytes:
         """The answer to a LookupRequest; RequestError, msgspec.DecodeError, Forbidden or
         StoreUnavailable if there is none."""
-        shape = _shape(query) if query else _LEAN
+        metadata, by_column = shape = _shape(query) if query else _LEAN
         request: LookupRequest = _decode(body)
         selection = self._lookup.selection(request.service, request.features, principal)
         found = await self._lookup.find(selection, request.entities, trace)
@@ -46,15 +46,14 @@ class FeatureAnswers:
             return _computed(selection.computation, found, request, shape)
         if request.inputs is not None:
             raise RequestError("$.inputs", "none of the features takes any", len(request.inputs))
-        if shape is _LEAN:
-            return b'{"features":%b,"rows":%b}' % (selection.names_json, found.rows_json())
-        metadata, by_column = shape
-        if not metadata:
+        if metadata:
+            return _described(selection.names, found.with_metadata(), request.entities, by_column)
+        if by_column:
             return b'{"features":%b,"columns":%b}' % (
                 selection.names_json,
                 _encode(found.columns()),
             )
-        return _described(selection.names, found.with_metadata(), request.entities, by_column)
+        return b'{"features":%b,"rows":%b}' % (selection.names_json, found.rows_json())
 
 
 def _computed(

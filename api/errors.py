@@ -8,7 +8,7 @@ HeadwaterError
 ├── TooSlow            its body does not come in time                  -> 408
 ├── TooLarge           its body is larger than the API reads           -> 413
 ├── Overloaded         more at once than can be answered in good time  -> 503
-└── StoreUnavailable   Redis does not answer                           -> 503
+└── StoreUnavailable   Redis or an issuer of tokens does not answer     -> 503
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from schemas import HeadwaterError
+
+_LONGEST_NAME = 100
+_MOST_NAMES = 200
 
 
 class RequestError(HeadwaterError, ValueError):
@@ -27,9 +30,8 @@ class RequestError(HeadwaterError, ValueError):
         self.value = value
         self.choices = tuple(choices)
         text = f"{problem}, got {value!r} - at `{path}`"
-        near = get_close_matches(str(value), self.choices, n=1)
-        if near:
-            text += f"; did you mean {near[0]!r}?"
+        if near := _near(value, self.choices):
+            text += f"; did you mean {near!r}?"
         super().__init__(text)
 
 
@@ -88,3 +90,18 @@ class StoreUnavailable(HeadwaterError):
         self.retry_seconds = retry_seconds
         self.others: dict[str, str] = {}  # what else was asked, by part
         super().__init__(f"{part} does not answer: {reason}")
+
+
+def _near(value: object, choices: tuple[str, ...]) -> str | None:
+    """The choice that was probably meant.
+
+    Among many it would be sought for longer than a lookup takes, with everybody else waiting: then
+    among those of the same view, or of the same beginning.
+    """
+    if type(value) is not str or len(value) > _LONGEST_NAME:
+        return None
+    if len(choices) > _MOST_NAMES:
+        beginning = value.partition(":")[0] if ":" in value else value[:1]
+        choices = tuple(c for c in choices if c.startswith(beginning))[:_MOST_NAMES]
+    near = get_close_matches(value, choices, n=1)
+    return near[0] if near else None

@@ -16,9 +16,9 @@ import msgspec
 from api.auth import Principal
 from api.door import decoder
 from api.errors import RequestError
-from api.lookup import FeatureLookup, Part
+from api.lookup import FeatureLookup, Part, rows_of
 from api.messages import FeastColumn, FeastMetadata, FeastReply, FeastRequest
-from api.plan import Key, Selection, Slot
+from api.plan import Selection, Slot
 from api.telemetry import Trace
 from connectors.redis_codec import CodecError, Value, decode_event_time
 
@@ -43,7 +43,7 @@ class FeastAnswers:
         else:
             selection = self._lookup.stored(None, request.features, principal)
         names = _names(selection, request.full_feature_names)
-        rows = _rows(request.entities)
+        rows = rows_of(request.entities, "$.entities")
         found = await self._lookup.find(selection, rows, trace)
         there = ["PRESENT"] * len(rows)
         results: list[Any] = [
@@ -69,14 +69,6 @@ class FeastAnswers:
                 ),
             )
         )
-
-
-def _rows(entities: dict[str, list[Key]]) -> list[dict[str, Key]]:
-    sizes = {name: len(values) for name, values in entities.items()}
-    if len(set(sizes.values())) > 1:
-        raise RequestError("$.entities", "needs as many values of each key", sizes)
-    names = tuple(entities)
-    return [dict(zip(names, row, strict=True)) for row in zip(*entities.values(), strict=True)]
 
 
 def _names(selection: Selection, full: bool) -> list[str]:

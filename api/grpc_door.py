@@ -27,7 +27,7 @@ from api.errors import (
     TooMany,
     Unauthenticated,
 )
-from api.lookup import FeatureLookup, Found
+from api.lookup import FeatureLookup, Found, rows_of
 from api.messages import FeatureValue
 from api.plan import Key
 from api.protocol import features_pb2 as pb
@@ -175,10 +175,7 @@ def _rows(keys: Sequence[pb.KeyColumn]) -> list[dict[str, Key]]:
         if which is None:
             raise RequestError(f"{path}.values", "missing", None, ("texts", "integers"))
         columns[column.key] = getattr(column, which).values
-    sizes = {name: len(values) for name, values in columns.items()}
-    if len(set(sizes.values())) > 1:
-        raise RequestError("$.keys", "needs as many values of each key", sizes)
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return rows_of(columns, "$.keys")
 
 
 def _lean(found: Found) -> list[pb.Column]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from operator import itemgetter
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,6 +21,7 @@ from api.store import OnlineStore
 from api.switch import Switch
 from api.telemetry import Trace, link
 from api.texts import Reply
+from api.work import Work
 from connectors.redis_codec import CodecError, Value, count_older, decode_event_time
 from observability.metrics import ApiMetrics
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 Clock = Callable[[], float]  # seconds since 1970 UTC
 Bytes = tuple[bytes | None, ...]
+Read = tuple[list[Any], dict[Any, None]]
+"""What a group's `key_of` gave of each row, and the same, each once."""
 
 
 class Part:
@@ -146,20 +150,25 @@ class Found:
             return [[] for _ in columns]
         result: list[Any] = [None] * len(columns)
         for part in self.parts:
-            times = {v.time_at: self._times(part, v.time_at) for v in part.group.views}
+            times = {
+                v.time_at: list(map(event_time, part.by_field[v.time_at])) for v in part.group.views
+            }
             for slot in part.group.slots:
                 result[slot.at] = self._described(part, slot, columns[slot.at], times[slot.time_at])
         return result
 
-    def _times(self, part: Part, at: int) -> list[int | None]:
-        """Event times in milliseconds of each row."""
-        return list(part.rows([event_time(data) for data in part.by_field[at]]))
-
     def _described(
-        self, part: Part, slot: Slot, values: Sequence[Value], times: list[int | None]
+        self, part: Part, slot: Slot, values: Sequence[Value], found: list[int | None]
     ) -> list[FeatureValue]:
+        """Each row's value; `found` are the event times of each entity, in milliseconds."""
         raw = part.by_field[slot.value_at]
         bad: set[int] = set(self.bad.get(slot.at, ()))
+        if None in found:
+            stored = part.by_field[slot.time_at]
+            bad.update(
+                at for at, time in enumerate(found) if time is None and stored[at] is not None
+            )
+        times: Sequence[int | None] = part.rows(found)
         flags: Sequence[int] = [
             2 if place in bad else data is not None for place, data in enumerate(raw)
         ]
@@ -204,6 +213,7 @@ class FeatureLookup:
         self._clock = clock
         self._metrics = metrics
         self._log = log
+        self._work = Work()
 
     def stored(
         self, service: str | None, features: Sequence[str] | None, principal: Principal
@@ -240,14 +250,11 @@ class FeatureLookup:
         traced = trace.span is not None
         if traced:
             selection = selection.traced
-        if len(rows) > MAX_ENTITIES:
-            raise RequestError("$.entities", f"at most {MAX_ENTITIES} entities", len(rows))
+        _check_count("$.entities", len(rows))
         wanted = len(selection.keys)
         commands: list[bytes] = []
-        count = 0
-        reads: list[tuple[list[Any], dict[Any, None]]] = []
-        quiet = self._switch.is_quiet
-        found_keys: list[list[bytes]] = []
+        count = fields = 0
+        reads: list[Read] = []
         try:
             for row in rows:
                 if len(row) != wanted:
@@ -255,19 +262,18 @@ class FeatureLookup:
             for group in selection.groups:
                 keys = list(map(group.key_of, rows))
                 different = dict.fromkeys(keys)
-                if quiet:
-                    commands.append(group.commands(different))
-                    count += len(different)
-                else:
-                    found_keys.append(group.redis_keys(different))
+                commands.append(group.commands(different))
+                count += len(different)
+                fields += len(different) * group.fields
                 reads.append((keys, different))
         except BAD_ROW:
             selection.check(rows)
             raise
-        if quiet:
-            replies = await self._store.read(commands, count, traced)
-        else:
-            replies = await self._switch.read(selection.groups, found_keys, traced)
+        self._work.begin(fields)
+        try:
+            quiet, replies = await self._read(selection, commands, count, reads, traced)
+        finally:
+            self._work.end(fields)
         parts = []
         at = 0
         for group, (keys, entities) in zip(selection.groups, reads, strict=True):
@@ -281,6 +287,27 @@ class FeatureLookup:
         # When this task waits next, and so after the answer has left.
         asyncio.get_running_loop().call_soon(self._note, found, rows, trace.trace_id)
         return found
+
+    async def _read(
+        self,
+        selection: Selection,
+        commands: Sequence[bytes],
+        count: int,
+        reads: Sequence[Read],
+        traced: bool,
+    ) -> tuple[bool, list[Any]]:
+        """Whether nothing was being switched, and the replies to the `count` commands."""
+        quiet_until = self._switch.quiet_until
+        if quiet_until is not None:
+            replies = await self._store.read(commands, count, traced)
+            # Where the connection broke under the question it has been asked again, maybe too late.
+            if monotonic() < quiet_until:
+                return True, replies
+        keys = [
+            group.redis_keys(entities)
+            for group, (_, entities) in zip(selection.groups, reads, strict=True)
+        ]
+        return False, await self._switch.read(selection.groups, keys, traced)
 
     def _note(self, found: Found, rows: Sequence[Mapping[str, Key]], trace_id: str) -> None:
         self._count(found)
@@ -302,6 +329,22 @@ class FeatureLookup:
                 )
                 if (first := times[0]) is not None and (time := event_time(first)) is not None:
                     self._metrics.age(view.view, now - time / 1000)
+
+
+def rows_of(columns: Mapping[str, Sequence[Key]], path: str) -> list[dict[str, Key]]:
+    """The rows of columns of keys; RequestError at `path` if they differ in length, or are too
+    many."""
+    sizes = {name: len(values) for name, values in columns.items()}
+    if len(set(sizes.values())) > 1:
+        raise RequestError(path, "needs as many values of each key", sizes)
+    _check_count(path, max(sizes.values(), default=0))
+    names = tuple(columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _check_count(path: str, count: int) -> None:
+    if count > MAX_ENTITIES:
+        raise RequestError(path, f"at most {MAX_ENTITIES} entities", count)
 
 
 def _traces(parts: Iterable[Part]) -> Iterator[tuple[str, bytes]]:

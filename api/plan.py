@@ -223,6 +223,8 @@ class Plan:
         # Before anything is told of how they go together.
         principal.check(frozenset(known[name].view for name in asked))
         selection = self._select(dict.fromkeys(asked))
+        if len(asked) > len(known):  # some of them again and again
+            return selection
         if len(self._lists) >= _LISTS:  # whoever asks for another list each time gains nothing
             self._lists.clear()
         self._lists[asked] = selection
@@ -272,8 +274,8 @@ class Plan:
 
 _LISTS = 64
 _KEYS = 16_384
-_TEXTS = 32_768
-"""Some kilobyte each."""
+_TEXTS = 96 << 20
+"""Bytes."""
 
 Encoder = tuple[tuple[str, ...], Callable[[Any], bytes]]
 """The key columns in their order, and what makes a sized key of their values."""

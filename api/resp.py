@@ -40,15 +40,21 @@ _NONE = Preamble(b"", 0)
 
 
 class _Batch:
-    __slots__ = ("deadline", "future", "left", "preamble", "replies")
+    __slots__ = ("asked", "future", "left", "preamble", "replies", "seconds")
 
     def __init__(
-        self, future: asyncio.Future[Any], replies: int, deadline: float, preamble: Preamble
+        self,
+        future: asyncio.Future[Any],
+        replies: int,
+        asked: float,
+        seconds: float,
+        preamble: Preamble,
     ) -> None:
         self.future = future
         self.replies = replies
         self.left = replies
-        self.deadline = deadline
+        self.asked = asked
+        self.seconds = seconds
         self.preamble = preamble
 
 
@@ -62,6 +68,7 @@ class _Link(asyncio.Protocol):
         self._watch: asyncio.TimerHandle | None = None
         self._late: _Batch | None = None
         self._why = "the connection broke"
+        self._heard = 0.0
         self.open = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -77,7 +84,7 @@ class _Link(asyncio.Protocol):
         if not self.open:
             raise RedisLost(self._why)
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._due.append(_Batch(future, replies, self._loop.time() + seconds, preamble))
+        self._due.append(_Batch(future, replies, self._loop.time(), seconds, preamble))
         if self._watch is None:
             self._watch = self._loop.call_later(_TICK, self._look)
         self._transport.write(data)
@@ -85,6 +92,7 @@ class _Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader, due = self._reader, self._due
+        self._heard = self._loop.time()
         try:
             reader.feed(data, self._skip(data))
             while (reply := reader.gets()) is not False:
@@ -114,15 +122,16 @@ class _Link(asyncio.Protocol):
     def _look(self) -> None:
         """Replies come in order, so one that is late makes all after it late.
 
-        One that is seen to be late gets another tick: it may lie there already, unread since this
-        process itself stood still.
+        It has its time from when it was asked for or Redis was last heard of: while the replies
+        before it come, Redis is at work. One that is seen to be late gets another tick: it may lie
+        there already, unread since this process itself stood still.
         """
         self._watch = None
         if not self._due:
             self._late = None
             return
         first = self._due[0]
-        if first.deadline < self._loop.time():
+        if max(first.asked, self._heard) + first.seconds < self._loop.time():
             if self._late is first:
                 self.close("no reply in time")
                 return

@@ -38,9 +38,13 @@ class Switch(Watch):
         self._looked = -float("inf")
 
     @property
-    def is_quiet(self) -> bool:
-        """Whether nothing is being switched, and nothing can have begun since the last look."""
-        return not self._known and time.monotonic() - self._looked < _OVERDUE_SECONDS
+    def quiet_until(self) -> float | None:
+        """Until when what Redis answers of live keys alone is of one version, by the monotonic
+        clock; None if it may be of two: something is being switched, or the last look is too old
+        to tell."""
+        if self._known or time.monotonic() - self._looked >= _OVERDUE_SECONDS:
+            return None
+        return self._looked + NOTICE_SECONDS
 
     @property
     def views(self) -> frozenset[str]:
@@ -105,9 +109,12 @@ def _merged(
             *(slot.value_at for slot in group.slots if slot.column.view == name),
         ]
         for number in range(starts[place], starts[place] + len(keys[place])):
-            (live,), (other, until), values = next(rest), next(rest), next(rest)
+            told: list[Any] = [replies[number], next(rest), next(rest), next(rest)]
+            if any(type(one) is not list for one in told):
+                continue  # a key that holds something else than a hash
+            reply, (live,), (other, until), values = told
             if other_wins(live, other, until):
-                reply = list(replies[number])
+                reply = list(reply)
                 for field in taken:
                     reply[field] = values[field]
                 replies[number] = reply

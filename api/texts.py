@@ -11,6 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 from weakref import WeakSet
 
+_FIELD_BYTES = 48
+_ENTITY_BYTES = 256
+"""What Python needs for each field of a reply and for each entity, beside the values."""
+
 LONGEST_KEY = 256
 """Nothing is kept by a longer key, of characters or bytes: one may fill a request."""
 
@@ -22,7 +26,7 @@ Make = Callable[[Sequence[Reply]], tuple[Sequence[bytes], Collection[int]]]
 
 
 class Room:
-    """How many texts may be kept by all that share it; when it is full all of them are emptied."""
+    """How many bytes all that share it may keep; when it is full all of them are emptied."""
 
     __slots__ = ("_shared_by", "_size", "left")
 
@@ -35,9 +39,9 @@ class Room:
         """Have one more share it."""
         self._shared_by.add(texts)
 
-    def take(self, count: int) -> None:
-        """Room for so many more, which are emptied with the others if there is none."""
-        self.left -= count
+    def take(self, size: int) -> None:
+        """Room for so much more, which is emptied with the rest if there is none."""
+        self.left -= size
         if self.left < 0:
             self.left = self._size
             for texts in self._shared_by:
@@ -79,13 +83,22 @@ class Texts:
         changed = [at for at, text in enumerate(texts) if text is None]
         made, unkept = make([replies[at] for at in changed])
         names, known = list(entities), self._known
-        before = len(known)
+        more = 0
         for place, (at, text) in enumerate(zip(changed, made, strict=True)):
             texts[at] = text
             name = names[at]
-            if place not in unkept and (name in known or _is_short(name)):
+            if place in unkept:
+                continue
+            held = known.get(name)
+            if held is not None or _is_short(name):
+                more += _size(replies[at], text) - (0 if held is None else _size(*held))
                 known[name] = (replies[at], text)
-        self._room.take(len(known) - before)
+        self._room.take(more)
+
+
+def _size(reply: Reply, text: bytes) -> int:
+    """About how many bytes a text and its reply take, which has the same values."""
+    return 2 * len(text) + _FIELD_BYTES * len(reply) + _ENTITY_BYTES
 
 
 def _is_short(entity: Any) -> bool:

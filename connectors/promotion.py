@@ -26,6 +26,7 @@ NOTICE_SECONDS = 1.0
 """From the announcement of a switch to the switch."""
 
 _VERSION = re.compile(rb"\d+:(-?\d+)\Z")
+_TIME = re.compile(rb"-?\d+\Z")
 
 
 def switch_key(project: str) -> str:
@@ -49,7 +50,7 @@ def other_wins(live: bytes | None, other: bytes | None, until: bytes | None) -> 
     """
     if other is None:
         return False
-    limit = int(until) if until is not None else _time(other)
+    limit = int(until) if until is not None and _TIME.match(until) else _time(other)
     now = None if live is None else _time(live)
     return now is None or (limit is not None and now <= limit)
 

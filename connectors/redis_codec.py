@@ -30,6 +30,9 @@ Value = str | int | float | bool | None
 _STRING, _INT64 = 2, 4  # feast.types.ValueType
 _STRING_TAG, _INT64_TAG, _DOUBLE_TAG, _BOOL_TAG = b"\x12", b"\x20", b"\x29", b"\x38"
 _SECONDS_TAG, _NANOS_TAG = b"\x08", b"\x10"
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+"""Of the years 1 and 9999, which a `Timestamp` lies within."""
+
 _INT64_RANGE = range(-(2**63), 2**63)
 
 
@@ -150,7 +153,10 @@ def encode_event_time(milliseconds: int) -> bytes:
 
 
 def decode_event_time(data: bytes) -> int:
-    """Milliseconds since 1970 UTC from the bytes of a protobuf `Timestamp`, rounded down."""
+    """Milliseconds since 1970 UTC from the bytes of a protobuf `Timestamp`, rounded down.
+
+    CodecError if it is none, or outside the years 1 to 9999 that a `Timestamp` may hold.
+    """
     seconds = nanos = position = 0
     while position < len(data):
         tag = data[position : position + 1]
@@ -161,6 +167,8 @@ def decode_event_time(data: bytes) -> int:
             nanos = number
         else:
             raise _foreign(data)
+    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
+        raise _foreign(data)
     return seconds * 1000 + nanos // 1_000_000
 
 

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from api import create_app
+from api.errors import RequestError
 from api.plan import Plan
 from api.server import ServerSettings
 from api.store import FAILURES, connect
@@ -295,6 +296,50 @@ def test_a_key_that_holds_no_hash_is_unreadable_and_no_other_suffers(server, cli
     assert ask_lean(client, {"user": 8}, features=["badge:member"]).json()["rows"] == [[True]]
 
 
+def test_a_time_outside_the_calendar_is_unreadable_and_no_other_suffers(server, client):
+    names = ["badge:member", "spend:count_1h"]
+    server.write(SPEND, {"user": 7}, NOW, count_1h=2)
+    for foreign in (encode_event_time(253_402_300_800_000), b"\xff"):
+        server.write(BADGE, {"user": 7}, NOW, member=True)
+        key = entity_key("shop", (USER,), {"user": 7})
+        server.client.hset(key, timestamp_field("badge"), foreign)
+        answer = ask(client, {"user": 7}, features=names)
+        assert answer.status_code == 200, answer.text
+        (row,) = answer.json()["rows"]
+        statuses = {name: row["features"][name]["status"] for name in names}
+        assert statuses == {"badge:member": "unreadable", "spend:count_1h": "present"}
+        feast = {"features": names, "entities": {"user": [7]}}
+        assert client.post("/get-online-features", json=feast).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/v1/features", '{"features": ["Zürich"]}'.encode("latin-1"), "UTF-8"),
+        ("/get-online-features", '{"features": ["Zürich"]}'.encode("latin-1"), "UTF-8"),
+        ("/get-online-features", b'{"x": ' + b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_body_that_nobody_can_read_is_the_callers(client, path, body, told):
+    answer = client.post(path, content=body)
+    assert answer.status_code == 400, answer.text
+    assert told in answer.json()["detail"]
+
+
+def test_a_name_among_many_is_sought_among_those_of_its_view():
+    names = [f"view{view}:feature_{n}" for view in range(100) for n in range(10)]
+    error = RequestError("$", "unknown feature", "view7:faeture_3", names)
+    assert "did you mean 'view7:feature_3'?" in str(error)
+    assert "did you mean" not in str(RequestError("$", "unknown", "x" * 1_000_000, names))
+
+
+def test_a_lookup_says_what_it_can_be_asked_and_looks_nothing_up(client):
+    body = {"features": ["badge:member"], "entities": [{"user": 7}]}
+    answer = client.request("OPTIONS", "/v1/features", json=body)
+    assert answer.status_code == 204
+    assert "POST" in answer.headers["allow"]
+
+
 def test_an_answer_has_four_shapes_and_the_same_values(server, client):
     server.write(SPEND, {"user": 7}, NOW - 10, count_1h=3, price_mean_1h=12.5)
     server.write(BADGE, {"user": 7}, NOW - 61, member=False)
@@ -305,6 +350,8 @@ def test_an_answer_has_four_shapes_and_the_same_values(server, client):
         "features": names,
         "rows": [[12.5, False, 3], [None, None, None], [12.5, False, 3]],
     }
+    for same in ("?orient=rows", "?include=values", "?orient=rows&include=values"):
+        assert ask_lean(client, *entities, features=names, query=same).json() == rows
     columns = ask_lean(client, *entities, features=names, query="?orient=columns").json()
     assert columns == {
         "features": names,

@@ -65,10 +65,11 @@ def test_every_byte_alone():
 
 
 @asynccontextmanager
-async def connected(serve, user=""):
+async def connected(serve, user="", reply_seconds=2.0):
     """A client of a server that does `serve` with each connection."""
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    redis = Redis(f"redis://{user}127.0.0.1:{server.sockets[0].getsockname()[1]}", 1.0, 2.0)
+    port = server.sockets[0].getsockname()[1]
+    redis = Redis(f"redis://{user}127.0.0.1:{port}", 1.0, reply_seconds)
     try:
         yield redis
     finally:
@@ -113,6 +114,29 @@ def test_a_server_that_closes_what_it_accepts_is_lost_and_never_anything_else(ru
         return found
 
     assert {type(error) for error in run(asked())} == {RedisLost}
+
+
+@RUNS
+def test_a_reply_is_late_only_while_redis_says_nothing(run):
+    """One large question before it may take as long as a reply may."""
+
+    async def slowly(reader, writer):
+        for _ in range(4):
+            await reader.readuntil(b"PING\r\n")
+            await asyncio.sleep(0.2)
+            writer.write(b"+PONG\r\n")
+        await reader.readuntil(b"PING\r\n")
+        await asyncio.sleep(1.0)
+
+    async def asked():
+        async with connected(slowly, reply_seconds=0.3) as redis:
+            several = [redis.ask(command_bytes("PING"), 1) for _ in range(4)]
+            found = await asyncio.gather(*several)
+            with pytest.raises(RedisLost, match="no reply in time"):
+                await redis.ask(command_bytes("PING"), 1)
+        return found
+
+    assert run(asked()) == [b"PONG"] * 4
 
 
 @RUNS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from itertools import pairwise
 from threading import Thread
@@ -62,6 +63,41 @@ def answers(client, users=USERS, features=FEATURES):
     )
     assert reply.status_code == 200, reply.text
     return {tuple(row) for row in reply.json()["rows"]}
+
+
+def test_a_read_that_comes_to_redis_late_is_not_taken_for_one_of_before_the_switch(server):  # noqa: F811
+    """As one does that was asked again on another connection, which took its time."""
+    write(server, "shop", OLD)
+    write(server, "shop~0001", NEW)
+    redis = connect(server.url)
+    at_once, late = redis.ask, []
+
+    async def ask(data, replies, *more):
+        if late and data.startswith(b"*1\r\n$5\r\nMULTI"):
+            late.pop()
+            switch(server, SPEND, BADGE, to="shop")
+            await asyncio.sleep(NOTICE_SECONDS)
+            switch(server, SPEND, BADGE, to="shop~0001")
+            write(server, "shop", NEW, users=USERS[:100])
+        return await at_once(data, replies, *more)
+
+    redis.ask = ask
+    with TestClient(create_app(SHOP, redis, clock=lambda: NOW)) as client:
+        assert answers(client) == {OLD}
+        late.append(True)
+        assert answers(client) == {NEW}
+    assert not late
+
+
+def test_a_key_that_holds_no_hash_spoils_no_other_in_a_switch(server, client):  # noqa: F811
+    server.client.set(entity_key("shop", BADGE.entities, {"user": 7}), "text")
+    server.client.hset(
+        entity_key("shop~0001", BADGE.entities, {"user": 8}), until_field("badge"), "never"
+    )
+    switch(server, SPEND, BADGE, to="shop~0001")
+    time.sleep(NOTICE_SECONDS)
+    assert answers(client, users=[6, 8]) == {NEW}
+    assert answers(client, users=[6, 7]) == {NEW, (None, None)}
 
 
 def test_an_announced_switch_changes_nothing_and_a_set_one_all_values(server, client):  # noqa: F811
