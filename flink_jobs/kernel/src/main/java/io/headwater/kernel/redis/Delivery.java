@@ -239,6 +239,9 @@ final class Delivery implements AutoCloseable {
   /** Until nothing is under way, or until there is something to be sent within the window. */
   private void deliver(int window) throws IOException, InterruptedException {
     while (!underWay.isEmpty()) {
+      if (thread.isShutdown()) { // the interruption may have been swallowed
+        throw new InterruptedException();
+      }
       try {
         if (link == null) {
           link = RedisLink.open(config, script);

@@ -4,6 +4,7 @@ import static java.nio.charset.StandardCharsets.ISO_8859_1;
 
 import java.time.Duration;
 import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.Supplier;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -15,6 +16,7 @@ import redis.clients.jedis.Jedis;
 import redis.clients.jedis.JedisClientConfig;
 import redis.clients.jedis.Pipeline;
 import redis.clients.jedis.RedisClusterClient;
+import redis.clients.jedis.providers.ClusterConnectionProvider;
 
 /** One writer's connection to a Redis, or its connections to a cluster, with its script there. */
 final class RedisLink implements AutoCloseable {
@@ -45,7 +47,9 @@ final class RedisLink implements AutoCloseable {
     try {
       // Not closed, since that would close the connection.
       String name = new Jedis(connection).scriptLoad(script);
-      return new RedisLink(connection, () -> new Pipeline(connection, false), name);
+      // What has not left yet is not to be sent, which a server that hangs would not take.
+      return new RedisLink(
+          connection::forceDisconnect, () -> new Pipeline(connection, false), name);
     } catch (RuntimeException e) {
       close(connection);
       throw e;
@@ -62,14 +66,21 @@ final class RedisLink implements AutoCloseable {
     ConnectionPoolConfig pool = new ConnectionPoolConfig();
     pool.setJmxEnabled(false);
     pool.setTimeBetweenEvictionRuns(Duration.ofMillis(-1));
+    Nodes nodes = new Nodes(server, access(config), pool);
     RedisClusterClient cluster =
         RedisClusterClient.builder()
             .nodes(Set.of(server))
+            .connectionProvider(nodes)
             .clientConfig(access(config))
-            .poolConfig(pool)
             .build();
     try {
-      return new RedisLink(cluster, cluster::pipelined, cluster.scriptLoad(script));
+      return new RedisLink(
+          () -> {
+            nodes.cutOff();
+            cluster.close();
+          },
+          cluster::pipelined,
+          cluster.scriptLoad(script));
     } catch (RuntimeException e) {
       close(cluster);
       throw e;
@@ -87,6 +98,28 @@ final class RedisLink implements AutoCloseable {
   @Override
   public void close() {
     close(client);
+  }
+
+  /** The connections to a cluster's nodes; its pools know of none that is in use. */
+  private static final class Nodes extends ClusterConnectionProvider {
+
+    private final Set<Connection> given = ConcurrentHashMap.newKeySet();
+
+    Nodes(HostAndPort server, JedisClientConfig access, ConnectionPoolConfig pool) {
+      super(Set.of(server), access, pool);
+    }
+
+    @Override
+    public Connection getConnection(HostAndPort node) {
+      Connection connection = super.getConnection(node);
+      given.add(connection);
+      return connection;
+    }
+
+    /** Whoever writes to one, or reads from it, gets an error. */
+    void cutOff() {
+      given.forEach(connection -> RedisLink.close(connection::forceDisconnect));
+    }
   }
 
   /** Closes quietly. */

@@ -367,6 +367,13 @@ final class Engine {
       set(i, merged.w, merged.s);
     } else if (feature.op() == Spec.Op.DISTINCT) {
       setLong(i, fold.distinct(feature.sketch()));
+    } else if (feature.op() == Spec.Op.LAST_N) {
+      Newest newest = fold.newest(feature.sketch());
+      if (newest == null) {
+        setNull(i);
+      } else {
+        setObject(i, newest.json(feature.slot().type()));
+      }
     } else {
       setPercentile(i, fold.quantiles(feature.sketch()));
     }

@@ -1,6 +1,7 @@
 package io.headwater.kernel.rolling;
 
 import java.util.Arrays;
+import javax.annotation.Nullable;
 
 /**
  * One window of one key: where it begins among the tiles, and what of it is merged already.
@@ -19,6 +20,9 @@ final class Fold {
 
   /** So many tiles are merged anew for each value, rather than kept merged. */
   private static final int FEW = 4;
+
+  /** Of so many suffixes one has sketches: each is as large as all that it is made of. */
+  private static final int SPARSE = 16;
 
   private final Spec.Window window;
   private final Layout layout;
@@ -200,8 +204,8 @@ final class Fold {
   }
 
   /**
-   * The window merged, without the sketches of {@link #distinct} and {@link #percentile}; one of
-   * the two tiles given.
+   * The window merged, without the sketches of {@link #distinct}, {@link #newest} and {@link
+   * #quantiles}; one of the two tiles given.
    */
   Layout.Tile merge(Layout.Tile one, Layout.Tile other) {
     int last = tiles.end - 1;
@@ -279,21 +283,22 @@ final class Fold {
     suffixFirst = first;
     suffixes = new long[size * tiles.words];
     suffixObjects = new Object[size * tiles.objects];
+    Layout.Tile later = new Layout.Tile(layout);
     Layout.Tile suffix = new Layout.Tile(layout);
     for (int i = size - 1; i >= 0; i--) {
       setTile(window.kept(), suffix, first + i);
       if (i < size - 1) {
-        int later = i + 1;
-        layout.merge(
-            window.kept(),
-            suffix,
-            suffixes,
-            later * tiles.words,
-            suffixObjects,
-            later * tiles.objects);
+        mergeTile(window.kept(), suffix, later);
       }
       System.arraycopy(suffix.w, 0, suffixes, i * tiles.words, tiles.words);
-      System.arraycopy(suffix.s, 0, suffixObjects, i * tiles.objects, tiles.objects);
+      for (int object = 0; object < tiles.objects; object++) {
+        if (i % SPARSE == 0 || !(suffix.s[object] instanceof Sketch)) {
+          suffixObjects[i * tiles.objects + object] = suffix.s[object];
+        }
+      }
+      Layout.Tile made = suffix;
+      suffix = later;
+      later = made;
     }
   }
 
@@ -333,17 +338,33 @@ final class Fold {
       union.first = first;
       union.last = last;
       union.changes = changes;
-      union.answer = union(object, last);
+      Distinct all = (Distinct) all(object);
+      union.answer = all == null ? 0 : all.estimate();
     }
     return union.answer;
   }
 
-  private long union(int object, int last) {
-    Distinct all = null;
+  /** The newest values in the window, of the i-th such slot; null if there are none. */
+  @Nullable
+  Newest newest(int i) {
+    return (Newest) all(layout.slot(window.newest()[i]).object());
+  }
+
+  /** All sketches of one kind in the window as one, in their order; null if there are none. */
+  @Nullable
+  private Sketch all(int object) {
+    Sketch all = null;
+    int last = tiles.end - 1;
     int tile = first;
     if (suffixes != null && first < middle) {
-      all = add(all, suffixObjects[(first - suffixFirst) * tiles.objects + object]);
-      tile = middle;
+      int sparse = suffixFirst + (first - suffixFirst + SPARSE - 1) / SPARSE * SPARSE;
+      for (; tile < Math.min(sparse, middle); tile++) {
+        all = add(all, tiles.s[tile * tiles.objects + object]);
+      }
+      if (tile < middle) {
+        all = add(all, suffixObjects[(tile - suffixFirst) * tiles.objects + object]);
+        tile = middle;
+      }
     }
     for (; tile < middle; tile++) {
       all = add(all, tiles.s[tile * tiles.objects + object]);
@@ -355,17 +376,17 @@ final class Fold {
     for (; tile <= last; tile++) {
       all = add(all, tiles.s[tile * tiles.objects + object]);
     }
-    return all == null ? 0 : all.estimate();
+    return all;
   }
 
-  private static Distinct add(Distinct all, Object more) {
+  private static Sketch add(@Nullable Sketch all, @Nullable Object more) {
     if (more == null) {
       return all;
     }
     if (all == null) {
-      return ((Distinct) more).copy();
+      return ((Sketch) more).copy();
     }
-    all.merge((Distinct) more);
+    all.merge((Sketch) more);
     return all;
   }
 }

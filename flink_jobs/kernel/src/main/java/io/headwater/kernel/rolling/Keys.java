@@ -57,6 +57,9 @@ final class Keys {
    * @return whether it came in time; if not, it has no effect
    */
   boolean add(Shard shard, RowData input, long time, LongConsumer timer) {
+    if (time <= shard.advanced) {
+      return false;
+    }
     key.write(input, out);
     int slot = shard.find(out.getSharedBuffer(), out.length());
     KeyState state;
@@ -95,7 +98,7 @@ final class Keys {
   boolean isHandled(Shard shard, RowData input, long time) {
     key.write(input, out);
     int slot = shard.find(out.getSharedBuffer(), out.length());
-    return slot >= 0 && time <= shard.load(slot, in).handled;
+    return time <= shard.advanced || slot >= 0 && time <= shard.load(slot, in).handled;
   }
 
   /** Writes a row with its key, for {@link #add(Shard, byte[])}. */
@@ -138,6 +141,7 @@ final class Keys {
   void advance(Shard shard, long watermark, Consumer<RowData> emit, LongConsumer timer) {
     long next = KeyState.NEVER_DUE;
     boolean writes = shard.size() > few;
+    shard.advanced = Math.max(shard.advanced, watermark);
     for (int slot = 0; slot < shard.size(); ) {
       if (shard.due(slot) <= watermark) {
         KeyState state = shard.load(slot, in);

@@ -38,9 +38,18 @@ final class Newest implements Sketch {
   @Override
   public void merge(Sketch later) {
     Newest other = (Newest) later;
-    for (int i = 0; i < other.size; i++) {
-      add(other.words[i], other.strings[i]);
-    }
+    int taken = Math.min(other.size, most);
+    int left = Math.min(size, most - taken);
+    int room = left + taken > words.length ? Math.min(most, 2 * (left + taken)) : words.length;
+    long[] toWords = room > words.length ? new long[room] : words;
+    StringData[] toStrings = room > words.length ? new StringData[room] : strings;
+    System.arraycopy(words, size - left, toWords, 0, left);
+    System.arraycopy(strings, size - left, toStrings, 0, left);
+    System.arraycopy(other.words, other.size - taken, toWords, left, taken);
+    System.arraycopy(other.strings, other.size - taken, toStrings, left, taken);
+    words = toWords;
+    strings = toStrings;
+    size = left + taken;
   }
 
   /** A JSON array: SQL's arrays have no like in Feast's Redis format for every type. */

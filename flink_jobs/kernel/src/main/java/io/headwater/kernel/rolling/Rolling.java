@@ -210,7 +210,8 @@ public final class Rolling extends ProcessTableFunction<RowData> implements Spec
     Shard shard = stored.shard();
     keys.check(shard);
     keys.advance(shard, clock.currentWatermark(), this::emit, clock::registerOnTime);
-    if (shard.size() == 0) {
+    // An empty one of many still says which rows are late.
+    if (shard.size() == 0 && !isSharded()) {
       states.clear();
     } else {
       states.put(one, stored);

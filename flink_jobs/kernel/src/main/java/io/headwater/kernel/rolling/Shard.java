@@ -30,8 +30,16 @@ import org.apache.flink.util.MathUtils;
 final class Shard {
 
   private static final int NONE = -1;
-  private static final int VERSION = 5;
-  private static final int HEAD = 17;
+
+  /** 6 is what {@link io.headwater.kernel.state.Waiting} puts in a shard's place. */
+  private static final int VERSION = 7;
+
+  private static final int HEAD = 25;
+
+  /** The first version of a shard, which did not say how far it was. */
+  private static final int FIRST = 5;
+
+  private static final int FIRST_HEAD = 17;
   private static final int LINKED = 8;
 
   private static final int SLOT = 4;
@@ -47,6 +55,12 @@ final class Shard {
 
   /** The earliest timer that is set with Flink. */
   long timer = KeyState.NEVER_DUE;
+
+  /**
+   * The watermark that the keys were last advanced to. Rows at or before it are late also after a
+   * restart, where the watermark begins anew, and also of a key that has been forgotten.
+   */
+  long advanced = KeyState.NEVER;
 
   private int size;
 
@@ -86,9 +100,9 @@ final class Shard {
     return size;
   }
 
-  /** The last instant that was handled for any key. */
+  /** The last instant that was handled, for any key. */
   long handled() {
-    long handled = KeyState.NEVER;
+    long handled = advanced;
     for (int slot = 0; slot < size; slot++) {
       int state = at[slot] + KEY + word(at[slot] + KEY_LENGTH);
       handled =
@@ -319,13 +333,17 @@ final class Shard {
     WORD.set(records, position, word);
   }
 
-  /** Writes what {@link #read} reads: a version, the timer, how many keys, and their records. */
+  /**
+   * Writes what {@link #read} reads: a version, over how many shards the keys are spread, the
+   * timer, how far they are advanced, how many keys, and their records.
+   */
   byte[] write() {
     DataOutputSerializer out = new DataOutputSerializer(HEAD + end - begin - garbage + 64);
     try {
       out.writeByte(VERSION);
       out.writeInt(of);
       out.writeLong(timer);
+      out.writeLong(advanced);
       out.writeInt(size);
       for (int slot = 0; slot < size; slot++) {
         int key = word(at[slot] + KEY_LENGTH);
@@ -353,7 +371,7 @@ final class Shard {
    * shards.
    */
   static Shard read(byte[] written) {
-    if (written[0] < VERSION) {
+    if (written[0] < FIRST) {
       Shard shard = new Shard(Shards.OF_ONE_KEY);
       KeyState state = KeyStateCodec.decode(written);
       if (state.timer == KeyState.NEVER_DUE) {
@@ -362,15 +380,18 @@ final class Shard {
       shard.add(new byte[0], 0, state);
       return shard;
     }
-    if (written[0] > VERSION) {
+    if (written[0] != FIRST && written[0] != VERSION) {
       throw new FlinkRuntimeException(
-          "rolling: state of version " + written[0] + ", this kernel reads 1 to " + VERSION);
+          "rolling: state of version %d, this kernel reads 1 to %d and %d"
+              .formatted(written[0], FIRST, VERSION));
     }
     try {
-      DataInputDeserializer in = new DataInputDeserializer(written, 1, HEAD - 1);
-      Shard shard = new Shard(in.readInt(), written, HEAD, written.length);
+      int head = written[0] == FIRST ? FIRST_HEAD : HEAD;
+      DataInputDeserializer in = new DataInputDeserializer(written, 1, head - 1);
+      Shard shard = new Shard(in.readInt(), written, head, written.length);
       shard.timer = in.readLong();
-      int position = HEAD;
+      shard.advanced = written[0] == FIRST ? KeyState.NEVER : in.readLong();
+      int position = head;
       for (int i = in.readInt(); i > 0; i--) {
         int slot = shard.newSlot();
         int state = position + KEY + shard.word(position + KEY_LENGTH);

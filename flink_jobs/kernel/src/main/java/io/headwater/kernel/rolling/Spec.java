@@ -62,7 +62,7 @@ final class Spec implements Serializable {
   /**
    * A feature: {@code window} is an index into {@link #windows}, or -1 for the lifetime; {@code
    * parameter} is the q of a percentile in millionths; {@code sketch} is an index into the window's
-   * distincts or quantiles, or -1.
+   * distincts, newest or quantiles, or -1.
    */
   record Feature(
       String name, Op op, ColumnType type, int window, Layout.Slot slot, int parameter, int sketch)
@@ -73,8 +73,8 @@ final class Spec implements Serializable {
 
   /**
    * A window over a lane. Of the accumulators that its features need, {@code merged} are merged for
-   * each value, {@code kept} also between values, {@code distincts} and {@code quantiles} have ways
-   * of their own. {@code countsRows}: one is the count of all rows.
+   * each value, {@code kept} between values, {@code distincts}, {@code newest} and {@code
+   * quantiles} have ways of their own. {@code countsRows}: one is the count of all rows.
    */
   record Window(
       int lane,
@@ -82,22 +82,23 @@ final class Spec implements Serializable {
       int[] merged,
       int[] kept,
       int[] distincts,
+      int[] newest,
       int[] quantiles,
       boolean countsRows)
       implements Serializable {
 
     /** This window, with a feature of {@code slot} at that index. */
     Window with(int index, Layout.Slot slot) {
-      boolean distinct = slot.kind() == Layout.Kind.DISTINCT;
-      boolean quantile = slot.kind() == Layout.Kind.QUANTILES;
+      Layout.Kind kind = slot.kind();
       return new Window(
           lane,
           size,
-          distinct || quantile ? merged : add(merged, index),
-          quantile ? kept : add(kept, index),
-          distinct ? add(distincts, index) : distincts,
-          quantile ? add(quantiles, index) : quantiles,
-          countsRows || slot.kind() == Layout.Kind.COUNT && slot.column() < 0 && slot.filter() < 0);
+          kind.isSketch() ? merged : add(merged, index),
+          kind == Layout.Kind.QUANTILES ? kept : add(kept, index),
+          kind == Layout.Kind.DISTINCT ? add(distincts, index) : distincts,
+          kind == Layout.Kind.NEWEST ? add(newest, index) : newest,
+          kind == Layout.Kind.QUANTILES ? add(quantiles, index) : quantiles,
+          countsRows || kind == Layout.Kind.COUNT && slot.column() < 0 && slot.filter() < 0);
     }
 
     private static int[] add(int[] to, int index) {
@@ -107,9 +108,12 @@ final class Spec implements Serializable {
     /** Where a slot's sketch stands among its like, -1 if it has none. */
     int sketch(int index, Layout.Slot slot) {
       int[] all =
-          slot.kind() == Layout.Kind.DISTINCT
-              ? distincts
-              : slot.kind() == Layout.Kind.QUANTILES ? quantiles : new int[0];
+          switch (slot.kind()) {
+            case DISTINCT -> distincts;
+            case NEWEST -> newest;
+            case QUANTILES -> quantiles;
+            default -> new int[0];
+          };
       return IntStream.range(0, all.length).filter(i -> all[i] == index).findFirst().orElse(-1);
     }
   }
@@ -438,7 +442,7 @@ final class Spec implements Serializable {
       return find(
           windows,
           w -> w.lane == lane && w.size == size,
-          () -> new Window(lane, size, NONE, NONE, NONE, NONE, false));
+          () -> new Window(lane, size, NONE, NONE, NONE, NONE, NONE, false));
     }
 
     private static <T> int find(List<T> list, Function<T, Boolean> test, Supplier<T> make) {

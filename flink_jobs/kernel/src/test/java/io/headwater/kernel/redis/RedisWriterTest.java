@@ -44,6 +44,8 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import redis.clients.jedis.Jedis;
 import redis.clients.jedis.Protocol;
 
@@ -482,13 +484,19 @@ class RedisWriterTest {
     assertEquals(2, metrics.count("redisRetries"));
   }
 
-  /** What fits the sockets' buffers is written to it all the same; more than that would wait. */
-  @Test
-  void aServerThatHangsWhileMuchIsWrittenIsTriedAgainAndThenFailsTheJob() throws Exception {
-    try (RedisServer hanging = new RedisServer()) {
+  /**
+   * What fits the sockets' buffers is written to it all the same; more than that would wait, long
+   * keys in a write of their own and short ones in the client's buffer.
+   */
+  @ParameterizedTest
+  @CsvSource({"false, 2000, 10000", "false, 200000, 60", "true, 2000, 10000", "true, 200000, 60"})
+  void aServerThatHangsWhileMuchIsWrittenIsTriedAgainAndThenFailsTheJob(
+      boolean cluster, int rows, int length) throws Exception {
+    try (RedisServer hanging = cluster ? alone() : new RedisServer()) {
       RedisSinkConfig config =
-          Fixture.connecting(Fixture.config(hanging.port, 0L), null, null, false, 1);
-      try (RedisWriter writer = writer(config)) {
+          Fixture.connecting(Fixture.config(hanging.port, rows), null, null, cluster, 1);
+      RedisWriter writer = writer(config);
+      try {
         writer.write(row("JFK", 1, 1d), null);
         writer.flush(false);
         hanging.hangs();
@@ -499,17 +507,32 @@ class RedisWriterTest {
                     assertThrows(
                         IOException.class,
                         () -> {
-                          for (int i = 0; i < 2000; i++) {
-                            writer.write(row("x".repeat(10_000) + i, 1, 1d), null);
+                          for (int i = 0; i < rows; i++) {
+                            writer.write(row("x".repeat(length) + i, 1, 1d), null);
                           }
                           writer.flush(false);
                         }));
         assertTrue(failure.getMessage().contains("after 1 retries"), failure.getMessage());
         assertEquals(1, metrics.count("redisRetries"));
+        assertTimeoutPreemptively(Duration.ofMinutes(1), writer::close);
       } finally {
         hanging.goesOn();
       }
     }
+  }
+
+  /** A cluster of one node. */
+  private static RedisServer alone() throws Exception {
+    RedisServer server = new RedisServer("--cluster-enabled", "yes");
+    try (Jedis admin = server.client()) {
+      for (int start = 0; start < 16384; start += 512) {
+        admin.clusterAddSlots(IntStream.range(start, start + 512).toArray());
+      }
+      for (int i = 0; i < 100 && !info(admin).contains("cluster_state:ok"); i++) {
+        Thread.sleep(50);
+      }
+    }
+    return server;
   }
 
   @Test
@@ -620,8 +643,12 @@ class RedisWriterTest {
     }
   }
 
+  private static String info(Jedis node) {
+    return new String((byte[]) node.sendCommand(Protocol.Command.CLUSTER, "INFO"), UTF_8);
+  }
+
   private static boolean isUp(Jedis node) {
-    String info = new String((byte[]) node.sendCommand(Protocol.Command.CLUSTER, "INFO"), UTF_8);
+    String info = info(node);
     return info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:2");
   }
 

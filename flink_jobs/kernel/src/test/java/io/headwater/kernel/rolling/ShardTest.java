@@ -1,6 +1,7 @@
 package io.headwater.kernel.rolling;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -91,8 +92,10 @@ class ShardTest {
       }
       if (random.nextInt(2_000) == 0) {
         shard.timer = random.nextLong();
+        shard.advanced = random.nextLong();
         Shard copy = Shard.read(shard.write());
         assertEquals(shard.timer, copy.timer);
+        assertEquals(shard.advanced, copy.advanced);
         assertEquals(shard.of, copy.of);
         shard = copy;
       }
@@ -187,12 +190,49 @@ class ShardTest {
     assertEquals(0, shard.size());
   }
 
+  private static GenericRowData row(String key, long time) {
+    return GenericRowData.of(
+        StringData.fromString(key), null, null, null, TimestampData.fromEpochMillis(time));
+  }
+
+  /** After a restart the watermark begins anew, and all of the key may be forgotten. */
+  @Test
+  void whatIsLateStaysLateThoughItsKeyIsForgotten() {
+    Keys keys = new Keys(spec("\"s\""), Shards.ON_HEAP, 0);
+    Shard shard = keys.newShard();
+    assertTrue(keys.add(shard, row("a", 5), 5, timer -> {}));
+    keys.advance(shard, 1000, out -> {}, timer -> {});
+    assertEquals(0, shard.size());
+    Shard restored = Shard.read(shard.write());
+    assertFalse(keys.add(restored, row("a", 7), 7, timer -> {}));
+    assertFalse(keys.add(restored, row("b", 1000), 1000, timer -> {}));
+    assertTrue(keys.add(restored, row("b", 1001), 1001, timer -> {}));
+  }
+
+  @Test
+  void stateOfAShardThatDidNotSayHowFarItWasIsRead() {
+    Keys keys = new Keys(spec("\"s\""), Shards.ON_HEAP, 0);
+    Shard shard = keys.newShard();
+    assertTrue(keys.add(shard, row("a", 5), 5, timer -> {}));
+    byte[] now = shard.write();
+    byte[] then = new byte[now.length - 8];
+    System.arraycopy(now, 0, then, 0, 13);
+    System.arraycopy(now, 21, then, 13, now.length - 21);
+    then[0] = 5;
+    Shard read = Shard.read(then);
+    assertEquals(5, read.timer);
+    assertTrue(keys.add(read, row("a", 6), 6, timer -> {}));
+    List<Long> counts = new ArrayList<>();
+    keys.advance(read, 6, out -> counts.add(out.getLong(0)), timer -> {});
+    assertEquals(List.of(1L, 2L), counts);
+  }
+
   @Test
   void stateOfALaterVersionIsRefused() {
     byte[] written = new Shard(Shards.ON_HEAP).write();
     written[0]++;
     String told = assertThrows(FlinkRuntimeException.class, () -> Shard.read(written)).getMessage();
-    assertTrue(told.contains("state of version 6, this kernel reads 1 to 5"), told);
+    assertTrue(told.contains("state of version 8, this kernel reads 1 to 5 and 7"), told);
   }
 
   @Test
