@@ -273,12 +273,13 @@ class Settings:
         return Path(elsewhere or self.state / "secrets" / "postgres.properties")
 
     def postgres_password(self) -> str:
-        """PostgreSQL's password; SettingsError if the platform never ran."""
+        """PostgreSQL's password; SettingsError if the platform never ran, or its file is lost."""
         try:
             return _password(self.password_file)
         except FileNotFoundError:
             raise SettingsError(
-                f"{self.password_file} is not there: run `headwater up` first"
+                f"{self.password_file} is not there: run `headwater up` first; where PostgreSQL has"
+                " run already, put it back or set HEADWATER_POSTGRES_PASSWORD_FILE right"
             ) from None
 
     def postgres_url(self, database: str, scheme: str = "postgresql") -> str:

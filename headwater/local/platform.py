@@ -140,7 +140,10 @@ class Platform:
         report(f"{part.name} is up, run by somebody else: {part.address}")
 
     def _wait(self, part: Part, process: Process, began: float) -> None:
-        while problem := _problem(part):
+        while error := _error(part):
+            if isinstance(error, SettingsError):  # by waiting it does not become right
+                raise PartFailed(f"{part.name} runs and cannot be asked: {error}") from error
+            problem = _first_line(error)
             late = time.monotonic() - began > part.seconds
             if process.find() is None or late:
                 what = f"did not answer in {part.seconds:.0f} s ({problem})" if late else "stopped"
@@ -213,12 +216,21 @@ def _levels(parts: list[Part]) -> list[list[Part]]:
 
 def _problem(part: Part) -> str:
     """Why the part does not answer; empty when it does."""
+    error = _error(part)
+    return _first_line(error) if error else ""
+
+
+def _error(part: Part) -> Exception | None:
     try:
         part.check()
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        return lines[0] if lines else type(error).__name__
-    return ""
+        return error
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _check_ports(part: Part) -> None:

@@ -18,12 +18,14 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from headwater.files import write_whole
 from headwater.local.part import Part, PartFailed
 from headwater.settings import Settings
 
 DATABASES = ("headwater", "flights")
 _UNPRIVILEGED = "nobody"
 _BIN = Path("pginstall") / "bin"
+_PARTIAL = "postgres.new."
 _ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
@@ -90,26 +92,48 @@ def _connect(settings: Settings, database: str) -> psycopg.Connection:
 
 
 def _initialize(settings: Settings, home: _Home, user: str | None) -> None:
+    """Programs, password and data; PartFailed where there is data and its password is lost."""
     if home.copied and not home.binaries.exists():
         for folder in (_package(), _package().with_name(f"{_package().name}.libs")):
             shutil.copytree(folder, home.data.parent / folder.name)
         home.data.parent.chmod(0o711)
-    if (home.data / "PG_VERSION").exists() and settings.password_file.exists():
+    if home.data.exists() and any(home.data.iterdir()):
+        if not settings.password_file.exists():
+            raise PartFailed(
+                f"postgres: {settings.password_file} is not there, and it is the password of the"
+                f" data in {home.data}: set HEADWATER_POSTGRES_PASSWORD_FILE right or put the file"
+                " back; only to begin without that data, remove its folder"
+            )
         return
-    # What an interrupted start left behind is of no use to anyone.
-    shutil.rmtree(home.data, ignore_errors=True)
-    password = secrets.token_urlsafe(24)
-    home.data.mkdir(parents=True, mode=0o700)
+    _make_data(home, user, _password(settings))
+
+
+def _password(settings: Settings) -> str:
+    """What the file says; a random one is put there first if there is none."""
+    file = settings.password_file
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_whole(file, f"password={secrets.token_urlsafe(24)}\n", mode=0o600)
+    return settings.postgres_password()
+
+
+def _make_data(home: _Home, user: str | None, password: str) -> None:
+    """The data has its name once it is whole; of what was interrupted nothing stays."""
+    home.data.parent.mkdir(parents=True, exist_ok=True)
+    for interrupted in home.data.parent.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(interrupted, ignore_errors=True)
+    # Of a name of its own: an initdb whose command was killed clears up behind it by name.
+    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=home.data.parent))
     account = None if user is None else pwd.getpwnam(user)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8") as handed:
         handed.write(password)
         handed.flush()
         if account is not None:
-            for path in (home.data, handed.name):
+            for path in (partial, handed.name):
                 os.chown(path, account.pw_uid, account.pw_gid)
         result = subprocess.run(
             [
-                *(str(home.binaries / "initdb"), "-D", str(home.data), "-U", "headwater"),
+                *(str(home.binaries / "initdb"), "-D", str(partial), "-U", "headwater"),
                 *("--auth=scram-sha-256", f"--pwfile={handed.name}", "--encoding=UTF8"),
                 *("--no-locale", "--no-sync"),
             ],
@@ -122,12 +146,9 @@ def _initialize(settings: Settings, home: _Home, user: str | None) -> None:
             cwd=home.data.parent,
         )
     if result.returncode:
-        shutil.rmtree(home.data, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         raise PartFailed(f"postgres: initdb failed:\n{result.stderr}")
-    settings.password_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    opener = os.open(settings.password_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(opener, "w", encoding="utf-8") as file:
-        file.write(f"password={password}\n")
+    partial.replace(home.data)
 
 
 def _create_databases(settings: Settings) -> None:

@@ -1,0 +1,92 @@
+"""Single parts of the local platform: what a lost file, a kill or a clock does to them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import psycopg
+import pytest
+
+from headwater.local.part import PartFailed
+from headwater.local.platform import Platform
+from headwater.settings import Settings
+from tests.conftest import ROOT, eventually
+from tests.ports import free_ports
+
+
+@pytest.fixture
+def environ():
+    """That of a platform of its own, where PostgreSQL can run as somebody else than root."""
+    state = ROOT / "build" / f"test-local-{os.getpid()}-{time.monotonic_ns()}"
+    yield free_ports() | {"HEADWATER_STATE": str(state)}
+    shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.fixture
+def settings(environ):
+    """Of that platform; its PostgreSQL is stopped at the end."""
+    settings = Settings.read(environ)
+    yield settings
+    Platform(settings).down(["postgres"], print)
+
+
+def up(settings):
+    """PostgreSQL, and what is said of it."""
+    said = []
+    Platform(settings).up(["postgres"], said.append)
+    return said
+
+
+def query(settings, statement, database="headwater"):
+    """The rows of one statement, which is committed."""
+    with psycopg.connect(settings.postgres_url(database), autocommit=True) as connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def test_data_stays_where_its_password_is_lost_or_mistyped(environ, settings, tmp_path):
+    up(settings)
+    query(settings, "CREATE TABLE kept AS SELECT 7 AS found")
+    mistyped = Settings.read(environ | {"HEADWATER_POSTGRES_PASSWORD_FILE": f"{tmp_path}/typo"})
+    for _ in ("while it runs", "and after"):
+        with pytest.raises(PartFailed, match=r"/typo is not there.* HEADWATER_POSTGRES_PASSWORD"):
+            up(mistyped)
+        Platform(settings).down(["postgres"], print)
+    assert not mistyped.password_file.exists()
+    lost = settings.password_file.with_suffix(".lost")
+    settings.password_file.rename(lost)
+    with pytest.raises(PartFailed, match=r"/postgres.properties is not there.* put the file back"):
+        up(settings)
+    lost.rename(settings.password_file)
+    up(settings)
+    assert query(settings, "SELECT found FROM kept") == [(7,)]
+
+
+def test_a_first_start_that_was_killed_leaves_nothing(environ, settings):
+    command = [sys.executable, "-m", "headwater", "up", "postgres"]
+    first = subprocess.Popen(command, cwd=ROOT, env=os.environ | environ, start_new_session=True)
+    try:
+        assert eventually(lambda: list(settings.state.glob("postgres.new.*/PG_VERSION")), 30)
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    assert not (settings.state / "postgres").exists()
+    up(settings)
+    assert query(settings, "SELECT 1") == [(1,)]
+    assert not list(settings.state.glob("postgres.new.*"))
+    assert stat.S_IMODE(settings.password_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(settings.password_file.parent.stat().st_mode) == 0o700
+
+
+def test_a_password_that_is_there_is_the_one(settings):
+    settings.password_file.parent.mkdir(parents=True)
+    settings.password_file.write_text("password=chosen\n", "utf-8")
+    up(settings)
+    assert settings.postgres_password() == "chosen"
+    assert query(settings, "SELECT 1") == [(1,)]
