@@ -90,3 +90,14 @@ def test_a_password_that_is_there_is_the_one(settings):
     up(settings)
     assert settings.postgres_password() == "chosen"
     assert query(settings, "SELECT 1") == [(1,)]
+
+
+def test_databases_that_an_interrupted_start_did_not_make_are_made_by_the_next(settings):
+    up(settings)
+    query(settings, "DROP DATABASE headwater", "postgres")
+    query(settings, "ALTER DATABASE template1 RENAME TO other", "postgres")
+    with pytest.raises(PartFailed, match=r"postgres answers and .*: template database .*template1"):
+        up(settings)
+    query(settings, "ALTER DATABASE other RENAME TO template1", "postgres")
+    assert up(settings) == ["postgres is up already"]
+    assert query(settings, "SELECT 1") == [(1,)]

@@ -43,7 +43,7 @@ class Part:
     """Before each start: configuration files, and formatting the first time."""
 
     finish: Callable[[], None] = _nothing
-    """After each start, once `check` passes."""
+    """Whenever it is to be up and `check` passes, also where it is up already; soon done."""
 
     seconds: float = 180
     """How long it may take until `check` passes: some seconds, but for a machine that is busy."""

@@ -23,7 +23,7 @@ from headwater.local.process import Process
 from headwater.local.redis import redis_server
 from headwater.local.submitter import submitter
 from headwater.settings import Settings
-from schemas import SettingsError
+from schemas import HeadwaterError, SettingsError
 
 _FACTORIES = (
     *(postgres, redis_server, kafka, connect, jobmanager, taskmanager, submitter, api),
@@ -127,16 +127,17 @@ class Platform:
             part.prepare()
             process.start(part.command, part.env, part.cwd, part.user, part.gives_way)
         elif _problem(part) == "":
+            _finish(part)  # who started it may have been killed before
             report(f"{part.name} is up already")
             return
         self._wait(part, process, began)
-        part.finish()
+        _finish(part)
         report(f"{part.name} is up after {time.monotonic() - began:.1f} s: {part.address}")
 
     def _await_external(self, part: Part, report: Report) -> None:
         if problem := _problem(part):
             raise PartFailed(f"{part.name} is run by somebody else, and does not answer: {problem}")
-        part.finish()
+        _finish(part)
         report(f"{part.name} is up, run by somebody else: {part.address}")
 
     def _wait(self, part: Part, process: Process, began: float) -> None:
@@ -231,6 +232,18 @@ def _error(part: Part) -> Exception | None:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def _finish(part: Part) -> None:
+    try:
+        part.finish()
+    except HeadwaterError:
+        raise
+    except Exception as error:
+        raise PartFailed(
+            f"{part.name} answers and cannot be made ready, which the next `headwater up` tries"
+            f" again: {_first_line(error)}"
+        ) from error
 
 
 def _check_ports(part: Part) -> None:
