@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,12 +10,15 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
+import psutil
 import psycopg
 import pytest
 
 from headwater.local.part import PartFailed
 from headwater.local.platform import Platform
+from headwater.local.process import Process
 from headwater.settings import Settings
 from tests.conftest import ROOT, eventually
 from tests.ports import free_ports
@@ -101,3 +105,52 @@ def test_databases_that_an_interrupted_start_did_not_make_are_made_by_the_next(s
     query(settings, "ALTER DATABASE other RENAME TO template1", "postgres")
     assert up(settings) == ["postgres is up already"]
     assert query(settings, "SELECT 1") == [(1,)]
+
+
+@pytest.fixture
+def sleeper(tmp_path):
+    """A process that was started, and how it is known."""
+    process = Process(tmp_path / "pids" / "sleeper.json", tmp_path / "sleeper.log")
+    process.start(["sleep", "60"], os.environ, tmp_path)
+    child = process.find()
+    yield process
+    with suppress(psutil.NoSuchProcess):
+        child.kill()
+        child.wait(10)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts from the boot")
+def test_a_clock_that_is_set_loses_no_process(sleeper, monkeypatch):
+    found, told = sleeper.find(), psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda one: told(one) + 3600)
+    assert sleeper.find() == found
+    sleeper.stop()
+    assert not found.is_running()
+    assert not sleeper.was_started
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"boot": "another"}, {"ticks": 1}, {"created": 1.0}], ids=lambda one: next(iter(one))
+)
+def test_a_process_of_another_start_is_not_ours(sleeper, wrong):
+    known = json.loads(sleeper.pid_file.read_text("utf-8"))
+    sleeper.pid_file.write_text(json.dumps(known | wrong), "utf-8")
+    assert sleeper.find() is None
+
+
+def test_a_process_is_known_by_the_time_of_day_as_before(sleeper):
+    found = sleeper.find()
+    known = {"pid": found.pid, "created": found.create_time() + 0.5}
+    sleeper.pid_file.write_text(json.dumps(known), "utf-8")
+    assert sleeper.find() == found
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"created": 1}', "\udcff"])
+def test_a_pid_file_that_cannot_be_read_is_of_a_part_that_crashed(settings, text):
+    platform = Platform(settings)
+    file = platform.process(platform.parts["postgres"]).pid_file
+    file.parent.mkdir(parents=True)
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert [part.state for part in platform.status(["postgres"])] == ["crashed"]
+    platform.down(["postgres"], print)
+    assert [part.state for part in platform.status(["postgres"])] == ["down"]

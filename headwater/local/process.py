@@ -9,10 +9,14 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from headwater.files import write_whole
+
 _NICE = "10"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def giving_way(command: Sequence[str]) -> tuple[str, ...]:
@@ -34,7 +38,8 @@ class Process:
     """A process that outlives the command that started it.
 
     `pid_file` keeps the id together with the start time, so that an id which the system has given
-    to another process since is never taken for ours.
+    to another process since is never taken for ours. Where Linux tells it, that time is counted
+    from the boot: the clock may be set while a process runs, and moves all times of day.
     """
 
     def __init__(self, pid_file: Path, log: Path) -> None:
@@ -51,7 +56,6 @@ class Process:
     ) -> None:
         """Start `command` in a session of its own, its output going to the log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.pid_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             child = subprocess.Popen(
                 giving_way(command) if gives_way else command,
@@ -67,20 +71,17 @@ class Process:
             )
         if gives_way:
             _session_gives_way(child.pid)
-        created = psutil.Process(child.pid).create_time()
-        partial = self.pid_file.with_suffix(".new")
-        partial.write_text(json.dumps({"pid": child.pid, "created": created}), "utf-8")
-        partial.replace(self.pid_file)
+        write_whole(self.pid_file, json.dumps({"pid": child.pid, **_started(child.pid)}))
 
     def find(self) -> psutil.Process | None:
-        """The running process, or None."""
+        """The running process; None also where the file that names it cannot be read."""
         try:
             known = json.loads(self.pid_file.read_text("utf-8"))
             process = psutil.Process(known["pid"])
-            if abs(process.create_time() - known["created"]) > 1:
+            if not _is_of(process, known):
                 return None
             return None if process.status() == psutil.STATUS_ZOMBIE else process
-        except (FileNotFoundError, psutil.NoSuchProcess):
+        except (OSError, ValueError, LookupError, TypeError, psutil.NoSuchProcess):
             return None
 
     @property
@@ -129,6 +130,26 @@ class Process:
                 return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-count:])
         except FileNotFoundError:
             return "(no log)"
+
+
+def _started(pid: int) -> dict[str, str | int | float]:
+    """When the process started, as nothing but itself did: in which boot, and how late in it."""
+    try:
+        return {"boot": _BOOT.read_text("ascii").strip(), "ticks": _ticks(pid)}
+    except OSError:  # not Linux, or a part of it
+        return {"created": psutil.Process(pid).create_time()}
+
+
+def _is_of(process: psutil.Process, known: dict[str, Any]) -> bool:
+    if "created" in known:  # all that was kept once, and all that there is elsewhere
+        return bool(abs(process.create_time() - known["created"]) <= 1)
+    return _started(process.pid) == {"boot": known["boot"], "ticks": known["ticks"]}
+
+
+def _ticks(pid: int) -> int:
+    """Of the clock since the boot, field 22 of proc(5); the second is a name that may hold any."""
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    return int(fields[22 - 3])
 
 
 def _group_of(user: str) -> int:
