@@ -389,8 +389,8 @@ def campaign(running: Running, seed: int, seconds: float, faults: int) -> dict[s
     """Everything, on a running platform; the report."""
     began = time.monotonic()
     dice = random.Random(seed)
-    prepare(running)
     storm = Faults(running, dice)
+    prepare(storm)
     for arguments in (("apply",), ("jobs", "submit")):
         storm.must(*arguments)
     load = Load(running, seed)
@@ -430,11 +430,11 @@ def campaign(running: Running, seed: int, seconds: float, faults: int) -> dict[s
     return report
 
 
-def prepare(running: Running) -> None:
+def prepare(storm: Faults) -> None:
     """The campaign's database and its table."""
-    with psycopg.connect(running.settings.postgres_url("postgres"), autocommit=True) as connection:
-        connection.execute("CREATE DATABASE storm")
-    with psycopg.connect(running.settings.postgres_url("storm"), autocommit=True) as connection:
+    storm.must("up", "postgres")
+    url = storm.running.settings.postgres_url("storm")
+    with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(SENSORS)
 
 

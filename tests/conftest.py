@@ -281,10 +281,8 @@ class Shop:
 @pytest.fixture(scope="session")
 def shop(running):
     """The shop's database, topics, tables, connector and jobs, with one customer."""
-    url = running.settings.postgres_url("postgres")
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE shop")
     shop = Shop(running)
+    shop.must("up", "postgres")
     shop.sql(CUSTOMERS)
     shop.sql(
         "INSERT INTO customers (customer, points)"

@@ -119,8 +119,8 @@ def main() -> None:
     samples: list[dict[str, float]] = []
     try:
         running.up()
-        chaos.prepare(running)
         faults = chaos.Faults(running, random.Random(1))
+        chaos.prepare(faults)
         for command in (("apply",), ("jobs", "submit")):
             faults.must(*command)
         load = chaos.Load(running, 1, keep=False)

@@ -20,6 +20,7 @@ from headwater.local.part import PartFailed
 from headwater.local.platform import Platform
 from headwater.local.process import Process
 from headwater.settings import Settings
+from schemas import SettingsError
 from tests.conftest import ROOT, eventually
 from tests.ports import free_ports
 
@@ -105,6 +106,31 @@ def test_databases_that_an_interrupted_start_did_not_make_are_made_by_the_next(s
     query(settings, "ALTER DATABASE other RENAME TO template1", "postgres")
     assert up(settings) == ["postgres is up already"]
     assert query(settings, "SELECT 1") == [(1,)]
+
+
+def databases(settings):
+    """Those of us, and of nobody else."""
+    found = {name for (name,) in query(settings, "SELECT datname FROM pg_database", "postgres")}
+    return found - {"postgres", "template0", "template1"}
+
+
+def test_each_repository_has_the_database_of_its_name(environ):
+    shop, storm, lost = (
+        Settings.read(environ | {"HEADWATER_REPOSITORY": f"tests.{name}:repository"})
+        for name in ("shop", "storm", "stom")
+    )
+    with pytest.raises(SettingsError, match=r"HEADWATER_REPOSITORY: cannot load 'tests.stom:"):
+        up(lost)
+    assert not (lost.state / "secrets").exists()
+    try:
+        up(shop)
+        assert databases(shop) == {"headwater", "shop"}
+        assert up(storm) == ["postgres is up already"]
+        assert databases(shop) == {"headwater", "shop", "storm"}
+        with pytest.raises(SettingsError, match=r"HEADWATER_REPOSITORY: cannot load 'tests.stom:"):
+            up(lost)
+    finally:
+        Platform(shop).down(["postgres"], print)
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from psycopg import sql
 from headwater.files import write_whole
 from headwater.local.part import Part, PartFailed
 from headwater.settings import Settings
+from schemas.loading import load_repository
 
-DATABASES = ("headwater", "flights")
 _UNPRIVILEGED = "nobody"
 _BIN = Path("pginstall") / "bin"
 _PARTIAL = "postgres.new."
@@ -51,7 +51,7 @@ def postgres(settings: Settings) -> Part:
             *("-c", "max_replication_slots=10", "-c", "max_wal_senders=10"),
         ),
         env=_ENVIRONMENT,
-        prepare=lambda: _initialize(settings, home, user),
+        prepare=lambda: _prepare(settings, home, user),
         check=lambda: _connect(settings, "postgres").close(),
         finish=lambda: _create_databases(settings),
         stop_by=signal.SIGINT,
@@ -91,8 +91,20 @@ def _connect(settings: Settings, database: str) -> psycopg.Connection:
     return psycopg.connect(settings.postgres_url(database), connect_timeout=2, autocommit=True)
 
 
-def _initialize(settings: Settings, home: _Home, user: str | None) -> None:
-    """Programs, password and data; PartFailed where there is data and its password is lost."""
+def _databases(settings: Settings) -> set[str]:
+    """That of catalog and registry, and that of the captured tables, called as their repository.
+
+    SettingsError if there is no such repository.
+    """
+    return {"headwater", load_repository(settings.repository).name}
+
+
+def _prepare(settings: Settings, home: _Home, user: str | None) -> None:
+    """Programs, password and data; PartFailed where there is data and its password is lost.
+
+    SettingsError before that, where no repository says which databases there are to be.
+    """
+    _databases(settings)
     if home.copied and not home.binaries.exists():
         for folder in (_package(), _package().with_name(f"{_package().name}.libs")):
             shutil.copytree(folder, home.data.parent / folder.name)
@@ -154,6 +166,5 @@ def _make_data(home: _Home, user: str | None, password: str) -> None:
 def _create_databases(settings: Settings) -> None:
     with _connect(settings, "postgres") as connection:
         known = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
-        for name in DATABASES:
-            if name not in known:
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        for name in _databases(settings) - known:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
