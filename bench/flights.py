@@ -78,7 +78,6 @@ def seconds(job: dict[str, Any]) -> float:
 def bench(*parts: str, memory: str = "3000m") -> Iterator[Bench]:
     """Those parts, started on free ports in a folder of their own, and stopped again."""
     state = Path("build/bench-state").absolute()
-    shutil.rmtree(state, ignore_errors=True)
     with ExitStack() as stack:
         environ = {"HEADWATER_STATE": str(state), "HEADWATER_TASKMANAGER_MEMORY": memory}
         for port in fields(Ports):
@@ -87,6 +86,7 @@ def bench(*parts: str, memory: str = "3000m") -> Iterator[Bench]:
             environ[f"HEADWATER_{port.name.upper()}_PORT"] = str(probe.getsockname()[1])
     settings = Settings.read(environ | {"HEADWATER_BUILD": os.environ.get("HEADWATER_BUILD", "")})
     platform = Platform(settings)
+    platform.erase()
     stop_when_told()
     try:
         platform.up(parts, print)

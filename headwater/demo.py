@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -120,7 +119,7 @@ class Demo:
                 "another folder (and the ports, if it runs), or remove it yourself."
             )
         self.platform.down([], self._detail)
-        shutil.rmtree(state, ignore_errors=True)
+        self.platform.erase()
         state.mkdir(parents=True)
         marker.write_text("made by the demo, and removed by the next\n", "utf-8")
 

@@ -642,7 +642,7 @@ def main() -> None:
         shutil.rmtree(REPORT.parent / "logs", ignore_errors=True)
         if (state / "logs").exists():
             shutil.copytree(state / "logs", REPORT.parent / "logs")
-        shutil.rmtree(state, ignore_errors=True)
+        running.platform.erase()
     write(report)
     print(json.dumps(report, indent=2))
     sys.exit(0 if well(report) else 1)

@@ -185,7 +185,7 @@ def platform_of(name, **environ):
         shutil.rmtree(logs, ignore_errors=True)
         if (state / "logs").exists():
             shutil.copytree(state / "logs", logs)
-        shutil.rmtree(state, ignore_errors=True)
+        platform.platform.erase()
 
 
 @pytest.fixture(scope="session")

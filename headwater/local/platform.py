@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -106,6 +107,13 @@ class Platform:
                 with ThreadPoolExecutor(len(level)) as pool:
                     for _ in pool.map(lambda part: self._stop(part, report), level):
                         pass
+
+    def erase(self) -> None:
+        """Remove all that the parts wrote, wherever it is; none of them may run."""
+        for part in self.parts.values():
+            for folder in part.elsewhere:
+                shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self.settings.state, ignore_errors=True)
 
     def status(self, names: Iterable[str] = ()) -> list[PartStatus]:
         """What each part is doing."""

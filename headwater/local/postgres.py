@@ -56,6 +56,7 @@ def postgres(settings: Settings) -> Part:
         finish=lambda: _create_databases(settings),
         stop_by=signal.SIGINT,
         user=user,
+        elsewhere=(data.parent,) if home.copied else (),
         cwd=data.parent,
     )
 

@@ -70,6 +70,7 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("postgres")
     settings = Settings.read(free_ports() | {"HEADWATER_STATE": str(folder)})
     platform = Platform(settings)
+    platform.erase()
     try:
         platform.up(["postgres"], print)
         with psycopg.connect(settings.postgres_url("postgres"), autocommit=True) as connection:
@@ -77,6 +78,7 @@ def server(tmp_path_factory):
         yield settings
     finally:
         platform.down(["postgres"], print)
+        platform.erase()
 
 
 def test_the_connector_finds_its_tables(objects, server, tmp_path):
