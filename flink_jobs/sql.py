@@ -10,6 +10,7 @@ where the rows go that came too late, `checked` what becomes of a view's expecta
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -49,6 +50,9 @@ from schemas import (
 
 _DATABASES = ("sources", "dead", "inputs", "rolled", "computed", "online", "late")
 _TEMPORAL_JOIN = "io.headwater.kernel.joins.TemporalJoin"
+_LONGEST_NAME = 256
+"""UTF-16 units of a quoted name: Flink parses none that is longer."""
+
 SHARD = "_shard"
 """The column that a view is partitioned by."""
 _AVAILABLE_AT = "available_at"
@@ -333,24 +337,33 @@ def _rolling_feature(feature: Feature) -> dict[str, object]:
     spec: dict[str, object] = {
         "name": feature.name,
         "op": how.op.value,
-        "column": how.column if how.condition is None else condition_text(how.condition),
+        "column": how.column if how.condition is None else condition_column(how.condition),
         "window_ms": window.size.seconds * 1000 if window else None,
         "tile_ms": window.resolution.seconds * 1000 if window else None,
     }
     # Only where used, so that what was declared before them stays as it is, in plan and state.
     if how.where is not None:
-        spec["filter"] = condition_text(how.where)
+        spec["filter"] = condition_column(how.where)
     if how.parameter is not None:
         spec["q" if how.op is Op.PERCENTILE else "n"] = how.parameter
     return spec
 
 
 def condition_text(condition: Condition) -> str:
-    """A condition as SQL, which is also the name of the BOOLEAN column that `rolling` reads.
+    """A condition as SQL."""
+    return " AND ".join(_comparison(c) for c in condition.comparisons)
+
+
+def condition_column(condition: Condition) -> str:
+    """The name of the BOOLEAN column that `rolling` reads: its SQL, or a digest of that if long.
 
     So a changed condition is another column, and the kernel refuses the state of the old one.
     """
-    return " AND ".join(_comparison(c) for c in condition.comparisons)
+    text = condition_text(condition)
+    if len(text.encode("utf-16-le")) // 2 <= _LONGEST_NAME:
+        return text
+    # No declared name begins so.
+    return f"_condition_{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _comparison(comparison: Comparison) -> str:
@@ -403,14 +416,18 @@ def _input(view: FeatureView) -> str:
     """Only the columns the view needs cross the network to the operator of their key."""
     read = dict.fromkeys((*view.keys, *(f.aggregation.column for f in view.features)))
     columns = [name for name in read if name is not None]
-    texts = dict.fromkeys(
-        condition_text(c) for f in view.features for c in f.aggregation.conditions
-    )
+    texts = {
+        condition_column(c): condition_text(c)
+        for f in view.features
+        for c in f.aggregation.conditions
+    }
     source = "joined" if isinstance(view.source, JoinedStream) else "sources"
     needed = [f"{identifier(REASON)} IS NULL"] if source == "sources" else []
     needed += [f"{identifier(key)} IS NOT NULL" for key in view.optional_keys]
     whole = f"\nWHERE {' AND '.join(needed)}" if needed else ""
-    conditions = "".join(f",\n  ({text}) IS TRUE AS {identifier(text)}" for text in texts)
+    conditions = "".join(
+        f",\n  ({text}) IS TRUE AS {identifier(name)}" for name, text in texts.items()
+    )
     return (
         f"CREATE VIEW inputs.{identifier(view.name)} AS\n"
         f"SELECT {_list((*columns, *_traceparent(view.stream)))}, `rowtime`{conditions},\n"

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.ddl import REASON, create_table, identifier, sql_type
-from flink_jobs.sql import condition_text, job_sql, jobs, rolling_spec
+from flink_jobs.sql import condition_column, job_sql, jobs, rolling_spec
 from headwater.local.flink import environment, jobmanager
 from headwater.recompute import holds, instants, matches, recompute
 from headwater.settings import Settings
@@ -172,7 +172,7 @@ class Kernel:
     def run(self, of: FeatureView, commands, traced=None):
         """The rows emitted, by key, the events that were not late, and the rest of the answer."""
         names = {c.name: sql_type(c.type) for c in VISITS.columns if c.name != "user"}
-        conditions = {condition_text(c): c for f in of.features for c in f.aggregation.conditions}
+        conditions = {condition_column(c): c for f in of.features for c in f.aggregation.conditions}
         columns = [*names.items(), *((text, "BOOLEAN") for text in conditions)]
         spec = json.loads(rolling_spec(of))
         if traced is not None:

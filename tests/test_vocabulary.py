@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from connectors.ddl import NO_RECORD
-from flink_jobs.sql import rolling_spec
+from connectors.ddl import NO_RECORD, identifier
+from flink_jobs.sql import condition_column, condition_text, rolling_spec, view_sql
 from schemas import (
     EVENT_TIME,
     CdcTable,
@@ -102,6 +102,30 @@ def test_a_condition_is_data_that_names_the_feature_and_becomes_a_column_of_the_
     assert spec[1]["filter"] == "`price` IS NULL"
     assert spec[2]["q"] == 0.995
     assert not {"filter", "q", "n"} & spec[3].keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("x" * 248, True),
+        ("x" * 249, False),
+        ("\N{GRINNING FACE}" * 124, True),
+        ("\N{GRINNING FACE}" * 125, False),
+    ],
+)
+def test_a_condition_is_a_column_of_its_own_text_up_to_what_flink_parses(text, fits):
+    """256 UTF-16 units, eight of which are not the literal's."""
+    where = (col("p") == text).called("long")
+    source = replace(CLICKS, columns=(*CLICKS.columns, Column("p", Type.STRING)))
+    of = view(*over([hours(1)], count(where=where), share(where)), source=source)
+    counted, part = json.loads(rolling_spec(of))["features"]
+    name = part["column"]
+    assert counted["filter"] == name
+    assert (name == condition_text(where)) is fits
+    inputs, *_ = view_sql(of)
+    assert inputs.count(f"({condition_text(where)}) IS TRUE AS {identifier(name)},\n") == 1
+    other = condition_column(col("p") != text)
+    assert other != name and len(other) <= 256
 
 
 def test_literals_that_read_alike_have_labels_of_their_own():
