@@ -13,10 +13,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
-from math import isfinite
 
 from schemas.errors import DeclarationError
-from schemas.types import Column, Type, check_column, check_name, check_text
+from schemas.types import Column, Type, check_column, check_name, check_number, check_text
 
 Literal = str | int | float | bool
 
@@ -63,10 +62,10 @@ class Comparison:
             raise DeclarationError(
                 path, f"{self.operator.value} needs a literal, or must have none", self.literal
             )
-        if isinstance(self.literal, float) and not isfinite(self.literal):
-            raise DeclarationError(path, "needs a finite number", self.literal)
         if isinstance(self.literal, str):
             check_text(path, self.literal)
+        elif isinstance(self.literal, int | float):
+            check_number(path, self.literal)
 
     @property
     def label(self) -> str:

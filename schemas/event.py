@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.errors import EventError
 from schemas.sources import EVENT_TIME, EventStream
-from schemas.types import Column, Type
+from schemas.types import INT64, Column, Type
 
 _JSON = {
     Type.STRING: "string",
@@ -16,7 +16,6 @@ _JSON = {
     Type.BOOL: "boolean",
     Type.TIMESTAMP: "integer",
 }
-_INT64 = range(-(2**63), 2**63)
 _TIME = Column(EVENT_TIME, Type.TIMESTAMP, description="When it happened")
 
 
@@ -61,7 +60,7 @@ def _fits(type_: Type, value: object) -> bool:
         case Type.BOOL:
             return isinstance(value, bool)
         case Type.INT64 | Type.TIMESTAMP:
-            return type(value) is int and value in _INT64
+            return type(value) is int and value in INT64
         case Type.FLOAT64:
             # JSON has no NaN and no infinity.
             return type(value) is int or (type(value) is float and abs(value) < float("inf"))

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from math import isfinite
 
 from schemas.errors import DeclarationError
-from schemas.types import Column, Duration, Type, check_column, check_name, check_text, check_unique
+from schemas.types import (
+    Column,
+    Duration,
+    Type,
+    check_column,
+    check_name,
+    check_number,
+    check_text,
+    check_unique,
+)
 
 
 @dataclass(frozen=True)
@@ -30,9 +39,7 @@ class Expectation:
 
     def __post_init__(self) -> None:
         path = f"expectation.{self.name}"
-        for bound in (self.low, self.high):
-            if bound is not None and not isfinite(bound):
-                raise DeclarationError(path, "needs a finite number: None is open", bound)
+        _check_bounds(path, self.low, self.high)
         for value in self.values:
             check_text(path, value)
 
@@ -80,6 +87,9 @@ class WindowExpectation:
     max_age: Duration | None = None
     low: int | None = None
     high: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_bounds(f"expectation.{self.name}", self.low, self.high)
 
 
 def unique(*columns: str) -> WindowExpectation:
@@ -138,6 +148,14 @@ def check_expectations(
             raise DeclarationError(where, "low must not be above high", bounds)
         if bounds == (None, None) and not says:
             raise DeclarationError(where, "expects nothing", told)
+
+
+def _check_bounds(path: str, *bounds: float | None) -> None:
+    for bound in bounds:
+        if isinstance(bound, float) and not isfinite(bound):
+            raise DeclarationError(path, "needs a finite number: None is open", bound)
+        if bound is not None:
+            check_number(path, bound)
 
 
 def _check_type(where: str, expectation: Expectation, type_: Type) -> None:

@@ -6,8 +6,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from math import isfinite
 
 from schemas.errors import DeclarationError
+
+INT64 = range(-(2**63), 2**63)
+"""The whole numbers that columns, and literals of Flink SQL, can be."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 
@@ -99,6 +103,20 @@ def check_text(path: str, text: str) -> None:
     """Raise DeclarationError for a text that would have a meaning of its own in a job's script."""
     if "${" in text or (text and not text.isprintable()):
         raise DeclarationError(path, "must be printable, without `${`", text)
+
+
+def check_number(path: str, number: float) -> None:
+    """Raise DeclarationError for a number that SQL does not take: not finite, or beyond int64.
+
+    A whole one beyond int64 is refused where float64 is meant, too: with a point it is one.
+    """
+    if isinstance(number, int):
+        if number not in INT64:
+            raise DeclarationError(
+                path, "a whole number is from -2^63 to 2^63 - 1; a float64 may be larger", number
+            )
+    elif not isfinite(number):
+        raise DeclarationError(path, "needs a finite number", number)
 
 
 def check_unique(path: str, names: Iterable[str]) -> None:

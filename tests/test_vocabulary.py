@@ -241,6 +241,15 @@ def test_literals_that_read_alike_have_labels_of_their_own():
             lambda: view(*(Feature(f"f{n}", count(where=col("price") > n)) for n in range(65))),
             ("view.spend.features", "at most 64", "two views", "65"),
         ),
+        *(
+            (lambda make=make, n=n: make(n), (path, "from -2^63 to 2^63 - 1", str(n)))
+            for n in (2**63, -(2**63) - 1, 10**400)
+            for make, path in (
+                (lambda n: col("price") > n, "condition.price"),
+                (lambda n: within("price", None, n), "expectation.price_within"),
+                (rate, "expectation.rate"),
+            )
+        ),
         (lambda: within("price", 0, float("inf")), ("expectation.price_within", "None", "inf")),
         (lambda: within("price", float("nan"), 1), ("expectation.price_within", "None", "nan")),
         (lambda: among("page", "a", "${usd}"), ("expectation.page_among", "${usd}")),
