@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import isfinite
 
 from schemas.errors import DeclarationError
-from schemas.types import Column, Type, check_name, check_unique
+from schemas.types import Column, Type, check_name, check_number, check_unique
 
 Constant = str | float | bool
 
+_CONSTANTS = (str, bool, int, float)
 _ARITHMETIC = ("+", "-", "*", "/")
 _COMPARISONS = ("=", "<>", "<", "<=", ">", ">=")
 _INSIDE = {Type.INT64: Type.FLOAT64}
@@ -75,13 +75,16 @@ class Expression:
 
 @dataclass(frozen=True, eq=False)
 class Fixed(Expression):
-    """A constant: a number, a text or a truth value."""
+    """A constant: a number, a text or a truth value; there is no null of its own."""
 
     value: Constant
 
     def __post_init__(self) -> None:
-        if isinstance(self.value, float) and not isfinite(self.value):
-            raise DeclarationError("expression", "needs a finite number", self.value)
+        if type(self.value) not in _CONSTANTS:
+            choices = [kind.__name__ for kind in _CONSTANTS]
+            raise DeclarationError("expression", "a constant cannot be this", self.value, choices)
+        if not isinstance(self.value, str):
+            check_number("expression", self.value)
 
 
 @dataclass(frozen=True, eq=False)

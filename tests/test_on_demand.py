@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cache
 
+import msgspec
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -261,6 +265,18 @@ def test_an_expression_that_does_not_hold_together_is_refused_where_it_is_declar
         Repository("shop", (SPEND, BADGE), (), (view,))
     with pytest.raises(DeclarationError, match="no truth value"):
         bool(stored("spend:count_1h") > 1)
+
+
+@pytest.mark.parametrize("value", [None, (1,), Decimal(1), 2**63, -(2**63) - 1, math.inf, math.nan])
+def test_what_is_no_constant_is_refused_where_it_is_declared(value):
+    with pytest.raises(DeclarationError, match=rf"^expression: .*{re.escape(repr(value))}"):
+        when(stored("spend:count_1h") > 1, 1.0, value)
+
+
+def test_each_constant_is_read_as_it_was_written():
+    for value in ("", "é", True, False, 0, -(2**63), 2**63 - 1, 0.5, -0.0, 1e300):
+        found = read(msgspec.json.decode(msgspec.json.encode(document(Fixed(value)))))
+        assert (type(found.value), repr(found.value)) == (type(value), repr(value))
 
 
 def test_a_training_set_through_feast_has_the_features_as_a_request_would(world):  # noqa: F811
