@@ -19,7 +19,7 @@ from connectors.registered import DIGEST, DOCUMENT, encode, registered_key, serv
 from connectors.topics import create_topics, topics
 from headwater.settings import Settings
 from headwater.stores import catalog, registry
-from iceberg.catalog import create_archive, create_quality, create_tables
+from iceberg.catalog import create_quality, create_tables
 from schemas import Repository, SettingsError
 
 Report = Callable[[str], None]
@@ -60,7 +60,7 @@ def apply_topics(settings: Settings, repository: Repository, report: Report) -> 
 def apply_tables(settings: Settings, repository: Repository, report: Report) -> None:
     """The Iceberg tables of the views, of the streams' archive and of what is expected of them."""
     tables = catalog(settings)
-    made = create_tables(tables, repository.views) + create_archive(tables, repository.archived)
+    made = create_tables(tables, repository.views, repository.archived)
     if repository.checked:
         made += create_quality(tables, repository.name)
     report(f"Iceberg tables: {', '.join(made)} created" if made else "Iceberg tables: all there")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from urllib.parse import urlsplit
 
 from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, SortOrder
+from pyiceberg.types import NestedField
 from requests import RequestException
 
 from iceberg.commits import commit_beside_others, expire_snapshots
@@ -101,52 +106,23 @@ def table_names(catalog: Catalog) -> list[str]:
     )
 
 
-def create_tables(catalog: Catalog, views: Iterable[FeatureView]) -> list[str]:
-    """Create missing tables and add missing features; the names of tables that changed.
+def create_tables(
+    catalog: Catalog, views: Iterable[FeatureView], archived: Iterable[EventStream] = ()
+) -> list[str]:
+    """Create missing tables and add missing columns; the names of tables that changed.
 
-    TableMismatch if a column is there with another type, or is there and no longer declared.
+    Those of views, and of the raw events of `archived`. An event's column that is declared no more
+    stays, null from then on: a field may come and go. TableMismatch, before any table is changed,
+    if a column is there with another type; if a feature is there and declared no more; or if events
+    are of another topic than their stream is on now.
     """
-    catalog.create_namespace_if_not_exists(NAMESPACE)
-    changed = []
-    for view in views:
-        name = f"{NAMESPACE}.{view.name}"
-        schema = table_schema(view)
-        if not catalog.table_exists(name):
-            table = catalog.create_table(
-                name, schema, partition_spec=partition_spec(schema), properties=_PROPERTIES
-            )
-            changed.append(name)
-        elif _add_columns(table := catalog.load_table(name), schema, name):
-            changed.append(name)
-        _begin(table)  # whoever made it may have been killed before
-    return changed
-
-
-def create_archive(catalog: Catalog, streams: Iterable[EventStream]) -> list[str]:
-    """Create missing tables of raw events and add missing columns; the tables that changed.
-
-    TableMismatch if a column is there with another type, or is there and no longer declared; or if
-    the events are of another topic than the stream is on now.
-    """
-    catalog.create_namespace_if_not_exists(ARCHIVE)
-    changed = []
-    for stream in streams:
-        name, schema = f"{ARCHIVE}.{stream.name}", archive_schema(stream)
-        if not catalog.table_exists(name):
-            catalog.create_table(
-                name,
-                schema,
-                partition_spec=archive_partitions(schema),
-                sort_order=archive_order(schema),
-                properties=_PROPERTIES,
-            )
-            changed.append(name)
-            continue
-        table = catalog.load_table(name)
-        check_topic(table, stream, name)
-        if _add_columns(table, schema, name):
-            changed.append(name)
-    return changed
+    wanted = [*map(_of_view, views), *map(_of_events, archived)]
+    found = [_found(catalog, one) for one in wanted]
+    for namespace in dict.fromkeys(one.namespace for one in wanted):
+        catalog.create_namespace_if_not_exists(namespace)
+    return [
+        one.name for one, there in zip(wanted, found, strict=True) if _follow(catalog, one, there)
+    ]
 
 
 def create_quality(catalog: Catalog, repository: str) -> list[str]:
@@ -255,28 +231,95 @@ def check_topic(table: Table, stream: EventStream, name: str) -> None:
         )
 
 
-def _add_columns(table: Table, wanted: Schema, name: str) -> bool:
+@dataclass(frozen=True)
+class _Wanted:
+    """A table as it is declared."""
+
+    namespace: str
+    own_name: str
+    schema: Schema
+    partitions: PartitionSpec
+    order: SortOrder = UNSORTED_SORT_ORDER
+    stream: EventStream | None = None
+    """Whose raw events it holds; None for a view's."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.namespace}.{self.own_name}"
+
+
+@dataclass(frozen=True)
+class _There:
+    """A table as it is, and the columns it lacks."""
+
+    table: Table
+    missing: list[NestedField]
+
+
+def _of_view(view: FeatureView) -> _Wanted:
+    schema = table_schema(view)
+    return _Wanted(NAMESPACE, view.name, schema, partition_spec(schema))
+
+
+def _of_events(stream: EventStream) -> _Wanted:
+    schema = archive_schema(stream)
+    partitions, order = archive_partitions(schema), archive_order(schema)
+    return _Wanted(ARCHIVE, stream.name, schema, partitions, order, stream)
+
+
+def _found(catalog: Catalog, wanted: _Wanted) -> _There | None:
+    """What there is of a table; TableMismatch if it cannot become what is wanted."""
+    try:
+        table = catalog.load_table(wanted.name)
+    except NoSuchTableError:
+        return None
+    if wanted.stream is not None:
+        check_topic(table, wanted.stream, wanted.name)
+    return _There(table, _missing(table, wanted))
+
+
+def _missing(table: Table, wanted: _Wanted) -> list[NestedField]:
     there = {field.name: field for field in table.schema().fields}
-    declared = {field.name: field for field in wanted.fields}
-    for column in there:
-        if column not in declared:
-            raise TableMismatch(
-                f"{name}.{column}: in the table and no longer declared; keep it, or give what "
-                "changed a new name"
-            )
-    missing = [field for column, field in declared.items() if column not in there]
+    declared = {field.name: field for field in wanted.schema.fields}
     for column, field in there.items():
+        if column not in declared:
+            if wanted.stream is not None:
+                continue
+            raise TableMismatch(
+                f"{wanted.name}.{column}: in the table and no longer declared; keep it, or give"
+                " what changed a new name"
+            )
         if field.field_type != declared[column].field_type:
             raise TableMismatch(
-                f"{name}.{column}: {field.field_type} in the table,"
+                f"{wanted.name}.{column}: {field.field_type} in the table,"
                 f" {declared[column].field_type} declared; give it a new name"
             )
+    return [field for column, field in declared.items() if column not in there]
 
+
+def _follow(catalog: Catalog, wanted: _Wanted, there: _There | None) -> bool:
+    """Make a table what is wanted; whether that changed it."""
+    if there is None:
+        table = catalog.create_table(
+            wanted.name,
+            wanted.schema,
+            partition_spec=wanted.partitions,
+            sort_order=wanted.order,
+            properties=_PROPERTIES,
+        )
+    else:
+        table = there.table
+        if there.missing:
+            _add_columns(table, there.missing)
+    if wanted.stream is None:
+        _begin(table)  # whoever made it may have been killed before
+    return there is None or bool(there.missing)
+
+
+def _add_columns(table: Table, missing: Iterable[NestedField]) -> None:
     def change() -> None:
         with table.refresh().update_schema() as update:
             for field in missing:
                 update.add_column(field.name, field.field_type)
 
-    if missing:
-        _commit(table, change)
-    return bool(missing)
+    _commit(table, change)

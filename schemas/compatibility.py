@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
+from schemas.event import MILLISECONDS
+
 Schema = Mapping[str, Any]
 
 
@@ -29,7 +31,8 @@ def incompatibilities(old: Schema, new: Schema, level: Level) -> list[str]:
     """Why `new` cannot follow `old`, each with the path of the field; none if it can.
 
     Both are schemas as `schemas.event.json_schema` makes them. Readers pass over fields they do
-    not know, so that a field may come and go as long as nobody requires it.
+    not know, so that a field may come and go as long as nobody requires it; its column in the
+    archive stays. That column has one type: a whole number is no float64, nor a time.
     """
     found = []
     if level in (Level.BACKWARD, Level.FULL):
@@ -50,8 +53,6 @@ def _refusals(written: Schema, read: Schema) -> Iterator[str]:
             yield f"$.{name}: required by readers, {what} in the events"
         elif there is not None:
             refused = _types(there) - _types(wanted)
-            if "integer" in refused and "number" in _types(wanted):
-                refused -= {"integer"}
             if refused:
                 yield (
                     f"$.{name}: {' or '.join(sorted(refused))} in the events,"
@@ -61,4 +62,7 @@ def _refusals(written: Schema, read: Schema) -> Iterator[str]:
 
 def _types(field: Schema) -> set[str]:
     kind = field["type"]
-    return {kind} if isinstance(kind, str) else set(kind)
+    kinds = {kind} if isinstance(kind, str) else set(kind)
+    if field.get("description", "").endswith(MILLISECONDS):
+        kinds = {"timestamp" if one == "integer" else one for one in kinds}
+    return kinds

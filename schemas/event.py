@@ -16,6 +16,9 @@ _JSON = {
     Type.BOOL: "boolean",
     Type.TIMESTAMP: "integer",
 }
+MILLISECONDS = "milliseconds since 1970 UTC"
+"""Ends the description of a timestamp, which JSON has no type for."""
+
 _TIME = Column(EVENT_TIME, Type.TIMESTAMP, description="When it happened")
 
 
@@ -71,7 +74,7 @@ def _property(column: Column) -> dict[str, Any]:
     result: dict[str, Any] = {"type": name if column.required else [name, "null"]}
     description = column.description
     if column.type is Type.TIMESTAMP:
-        description = f"{description}; milliseconds since 1970 UTC".removeprefix("; ")
+        description = f"{description}; {MILLISECONDS}".removeprefix("; ")
     if description:
         result["description"] = description
     return result

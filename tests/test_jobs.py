@@ -25,7 +25,7 @@ from headwater.replays.handover import Handover
 from headwater.replays.journal import Replay
 from headwater.replays.plan import Planner, SourcePlan
 from headwater.settings import Settings
-from iceberg.catalog import TableMismatch, create_archive, create_tables, open_catalog
+from iceberg.catalog import TableMismatch, create_tables, open_catalog
 from schemas import Feature, count
 from tests.flink import Flink, listening
 from tests.ports import free_ports
@@ -367,8 +367,11 @@ def test_an_upgrade_widens_every_table_that_its_jobs_write_before_it_stops_any(w
     tables = Context(world.settings, repository).tables
     other = next(view for view in world.job.views if view.name != VIEW and view.schema[1:])
     stream = world.job.sources[0]
-    create_tables(tables, [other.only(other.schema[0].name)])
-    create_archive(tables, [replace(stream, columns=stream.columns[:-1], expectations=())])
+    create_tables(
+        tables,
+        [other.only(other.schema[0].name)],
+        [replace(stream, columns=stream.columns[:-1], expectations=())],
+    )
     found = []
 
     def stop(jobs, names, report):

@@ -18,11 +18,12 @@ from pyiceberg.table import StaticTable
 from feature_repo.flights import history
 from feature_repo.flights.repository import repository
 from feature_repo.flights.views.origin_delays import origin_delays
+from feature_repo.flights.views.origin_weather import origin_weather
 from flink_jobs.replay import Isolation, Reading, Span, replay_sql
 from flink_jobs.sql import job_sql, jobs
 from headwater.plan import derive, difference, upgrades, write
 from iceberg.catalog import create_tables, open_catalog
-from iceberg.tables import partition_spec, table_schema
+from iceberg.tables import archive_schema, partition_spec, table_schema
 from schemas import EventError, Repository, days, hours, mean, over
 from schemas.event import check_event
 from tests.pyflink import run_pyflink
@@ -113,13 +114,27 @@ told = json.load(sys.stdin)
 table = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
 table.execute_sql("CREATE CATALOG headwater WITH ('type' = 'iceberg', 'catalog-type' = 'hadoop',"
                   f" 'warehouse' = '{told['warehouse']}')")
-table.execute_sql("CREATE DATABASE headwater.features")
-table.execute_sql(f"CREATE TABLE headwater.features.origin_delays ({told['columns']})")
-table.execute_sql("CREATE DATABASE computed")
-table.create_temporary_view("computed.origin_delays", table.sql_query(told["computed"]))
+table.execute_sql(f"CREATE DATABASE headwater.{told['table'].partition('.')[0]}")
+table.execute_sql(f"CREATE TABLE headwater.{told['table']} ({told['columns']})")
+table.execute_sql(f"CREATE DATABASE {told['read'].partition('.')[0]}")
+table.create_temporary_view(told["read"], table.sql_query(told["rows"]))
 for insert in told["inserts"]:
     table.execute_sql(insert).wait()
 """
+
+
+FLINK = {
+    "string": "STRING",
+    "timestamptz": "TIMESTAMP_LTZ(6)",
+    "double": "DOUBLE",
+    "int": "INT",
+    "long": "BIGINT",
+}
+
+
+def written_table(folder, name):
+    newest = max((folder / "hadoop" / name / "metadata").glob("v*.metadata.json"))
+    return StaticTable.from_metadata(f"file://{newest}")
 
 
 def test_a_feature_declared_between_others_is_written_to_its_own_column(tmp_path):
@@ -130,7 +145,6 @@ def test_a_feature_declared_between_others_is_written_to_its_own_column(tmp_path
     create_tables(catalog, [replace(view, features=(features[0], features[2]))])
     create_tables(catalog, [view])
     fields = catalog.load_table("features.origin_delays").schema().fields
-    types = {"string": "STRING", "timestamptz": "TIMESTAMP_LTZ(6)", "double": "DOUBLE"}
     (job,) = (one for one in jobs(Repository("flights", (view,), ())) if one.views)
     apart = Isolation("replay", "apart", "flights~r", "pace")
     readings = {source.name: Reading("t", {0: (0, 9)}) for source in job.sources}
@@ -141,8 +155,10 @@ def test_a_feature_declared_between_others_is_written_to_its_own_column(tmp_path
         WRITES,
         {
             "warehouse": f"file://{tmp_path}/hadoop",
-            "columns": ", ".join(f"{f.name} {types[str(f.field_type)]}" for f in fields),
-            "computed": f"SELECT 'JFK' AS origin, TO_TIMESTAMP_LTZ(5, 3) AS event_time, {put}",
+            "table": "features.origin_delays",
+            "columns": ", ".join(f"{f.name} {FLINK[str(f.field_type)]}" for f in fields),
+            "read": "computed.origin_delays",
+            "rows": f"SELECT 'JFK' AS origin, TO_TIMESTAMP_LTZ(5, 3) AS event_time, {put}",
             "inserts": [
                 re.search(r"INSERT INTO headwater\.features\.[^;]*", script)[0]
                 for script in scripts
@@ -150,11 +166,45 @@ def test_a_feature_declared_between_others_is_written_to_its_own_column(tmp_path
         },
         tmp_path,
     )
-    newest = max(tmp_path.glob("hadoop/features/origin_delays/metadata/v*.metadata.json"))
-    table = StaticTable.from_metadata(f"file://{newest}")
+    table = written_table(tmp_path, "features/origin_delays")
     for branch in ("main", "apart"):
         written = table.scan(snapshot_id=table.refs()[branch].snapshot_id)
         assert written.select(*wanted).to_arrow().to_pylist() == [wanted]
+
+
+def test_the_archive_goes_on_without_a_column_that_is_declared_no_more(tmp_path):
+    """In the middle of the table, which keeps it."""
+    stream = origin_weather.source
+    gone = next(column for column in stream.columns if column.name == "dewp")
+    without = replace(
+        stream, columns=tuple(c for c in stream.columns if c != gone), expectations=()
+    )
+    view = replace(origin_weather.only("temp"), source=without)
+    (archive,) = (one for one in jobs(Repository("flights", (view,), ())) if not one.views)
+    (insert,) = re.findall(r"INSERT INTO headwater\.`raw`\.`weather`[^;]*", job_sql(archive))
+    given = [f"CAST({n} AS DOUBLE) AS `{c.name}`" for n, c in enumerate(without.columns[1:])]
+    run_pyflink(
+        WRITES,
+        {
+            "warehouse": f"file://{tmp_path}/hadoop",
+            "table": "`raw`.weather",
+            "columns": ", ".join(
+                f"`{f.name}` {FLINK[str(f.field_type)]}" for f in archive_schema(stream).fields
+            ),
+            "read": "sources.weather",
+            "rows": (
+                f"SELECT 'JFK' AS origin, {', '.join(given)}, TO_TIMESTAMP_LTZ(5, 3) AS rowtime,"
+                " 0 AS kafka_partition, CAST(7 AS BIGINT) AS kafka_offset,"
+                " CAST(NULL AS STRING) AS dead_reason"
+            ),
+            "inserts": [insert],
+        },
+        tmp_path,
+    )
+    (row,) = written_table(tmp_path, "raw/weather").scan().to_arrow().to_pylist()
+    expected = {c.name: float(n) for n, c in enumerate(without.columns[1:])}
+    known = {"origin": "JFK", "_topic": stream.topic, "_offset": 7, "dewp": None} | expected
+    assert {name: row[name] for name in known} == known
 
 
 def test_iceberg_creates_the_tables_and_reads_back_what_was_appended(tmp_path):

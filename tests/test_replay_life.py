@@ -30,7 +30,7 @@ from headwater.replays.run import Replays
 from headwater.replays.values import PromotionError, Values
 from headwater.settings import Settings
 from iceberg.archive import SnapshotGone
-from iceberg.catalog import TableMismatch, create_archive, empty_branch
+from iceberg.catalog import TableMismatch, create_tables, empty_branch
 from iceberg.maintenance import Care, expire
 from iceberg.together import CommitError
 from schemas import SettingsError
@@ -630,7 +630,7 @@ class Archive:
     def __init__(self, world, monkeypatch):
         stream = next(one for one in repository.streams if one.name == "arrivals")
         self.stream, self.catalog = stream.name, world.catalog
-        create_archive(world.catalog, [stream])
+        create_tables(world.catalog, [], [stream])
         monkeypatch.setattr(Planner, "sources", lambda *_: self.sources)
         monkeypatch.setattr(ReplayJobs, "launch", lambda _, replay, __: replay)
         monkeypatch.setattr(run, "replay_sql", lambda *_: "")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
 from feature_repo.flights.sources import departures, weather
+from iceberg.catalog import TableMismatch, create_tables, open_catalog
 from schemas import Column, Type
 from schemas.compatibility import Level, incompatibilities
 from schemas.event import json_schema
@@ -58,7 +60,12 @@ def more(stream, column):
         (
             changed(weather, "visib", type=Type.INT64),
             ["$.visib: number in the events, integer or null for readers"],
-            [],
+            ["$.visib: integer in the events, null or number for readers"],
+        ),
+        (
+            changed(weather, "visib", type=Type.TIMESTAMP),
+            ["$.visib: number in the events, null or timestamp for readers"],
+            ["$.visib: timestamp in the events, null or number for readers"],
         ),
     ],
 )
@@ -69,6 +76,22 @@ def test_a_change_is_held_against_the_last_release(new, backward, forward):
     assert incompatibilities(old, new, Level.BACKWARD) == backward
     assert incompatibilities(old, new, Level.FORWARD) == forward
     assert incompatibilities(old, new, Level.FULL) == backward + forward
+
+
+@pytest.mark.parametrize("new", Type)
+@pytest.mark.parametrize("old", Type)
+@pytest.mark.parametrize("described", ["", "When"])
+def test_a_change_is_compatible_where_the_archive_can_follow_it(tmp_path, old, new, described):
+    catalog = open_catalog(f"sqlite:///{tmp_path}/catalog.db", f"file://{tmp_path}")
+    first, second = (
+        more(weather, Column("x", type_, required=False, description=described))
+        for type_ in (old, new)
+    )
+    create_tables(catalog, [], [first])
+    found = incompatibilities(json_schema(first), json_schema(second), Level.BACKWARD)
+    with nullcontext() if not found else pytest.raises(TableMismatch, match=r"weather\.x: "):
+        create_tables(catalog, [], [second])
+    assert (not found) is (old is new)
 
 
 def check(*arguments):

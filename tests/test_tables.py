@@ -12,12 +12,12 @@ from feature_repo.flights.views.origin_weather import origin_weather
 from iceberg.archive import StreamArchive
 from iceberg.catalog import (
     TableMismatch,
-    create_archive,
     create_tables,
     empty_branch,
     open_catalog,
+    table_names,
 )
-from schemas import latest
+from schemas import Type, latest
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -81,20 +81,47 @@ def test_an_archive_takes_and_gives_no_events_of_another_topic(catalog):
     """They would stand at offsets that are taken, or that nothing is known of."""
     stream = origin_weather.source
     moved = replace(stream, topic="flights.weather.v2", version=2)
-    create_archive(catalog, [stream])
-    assert create_archive(catalog, [moved]) == [], "it holds none yet"
+    create_tables(catalog, [], [stream])
+    assert create_tables(catalog, [], [moved]) == [], "it holds none yet"
     table = catalog.load_table(f"raw.{stream.name}")
     now = datetime.now(UTC)
     known = {"_topic": stream.topic, "_schema_version": 1, "event_time": now, "_archived_at": now}
     rows = [known | {"_partition": 0, "_offset": offset} for offset in range(2)]
     table.append(pa.Table.from_pylist(rows, table.schema().as_arrow()))
-    assert create_archive(catalog, [stream]) == []
+    assert create_tables(catalog, [], [stream]) == []
     assert StreamArchive.open(catalog, stream).kept()[0].rows == 2
     refused = r"of the topic flights\.weather, .*v2: .* a new name"
     with pytest.raises(TableMismatch, match=refused):
-        create_archive(catalog, [moved])
+        create_tables(catalog, [], [moved])
     with pytest.raises(TableMismatch, match=refused):
         StreamArchive.open(catalog, moved)
+
+
+def test_a_column_that_is_declared_no_more_stays_in_the_archive_and_is_there_when_it_comes_back(
+    catalog,
+):
+    stream = origin_weather.source
+    without = replace(stream, columns=stream.columns[:-1])
+    name = f"raw.{stream.name}"
+    assert create_tables(catalog, [], [stream]) == [name]
+    fields = catalog.load_table(name).schema().fields
+    assert create_tables(catalog, [], [without]) == []
+    assert create_tables(catalog, [], [stream]) == []
+    assert catalog.load_table(name).schema().fields == fields
+    as_text = (*without.columns, replace(stream.columns[-1], type=Type.STRING))
+    with pytest.raises(TableMismatch, match="visib: double in the table, string declared"):
+        create_tables(catalog, [], [replace(stream, columns=as_text)])
+
+
+def test_no_table_is_changed_where_one_does_not_fit(catalog):
+    stream = origin_weather.source
+    create_tables(catalog, [origin_weather.only("temp")], [stream])
+    other = tuple(replace(c, type=Type.STRING) if c.name == "visib" else c for c in stream.columns)
+    wanted = [origin_weather, replace(origin_weather.only("temp"), name="another")]
+    with pytest.raises(TableMismatch, match="visib"):
+        create_tables(catalog, wanted, [replace(stream, columns=other)])
+    assert table_names(catalog) == ["features.origin_weather", "raw.weather"]
+    assert columns(catalog)[-1] == "temp"
 
 
 def test_a_feature_of_another_type_is_named(catalog):

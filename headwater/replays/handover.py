@@ -18,7 +18,6 @@ from headwater.replays.progress import Gauges
 from headwater.replays.values import Values
 from iceberg.catalog import (
     NAMESPACE,
-    create_archive,
     create_quality,
     create_tables,
     cut_branch,
@@ -178,8 +177,7 @@ class Handover:
     def _create(self, jobs_: Iterable[Job]) -> None:
         """What those jobs write to, where a table or a column of it is not there yet."""
         tables, repository = self._context.tables, self._context.repository
-        create_tables(tables, [view for job in jobs_ for view in job.views])
-        create_archive(tables, repository.archived)
+        create_tables(tables, [view for job in jobs_ for view in job.views], repository.archived)
         if repository.checked:
             create_quality(tables, repository.name)
 
