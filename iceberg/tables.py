@@ -20,6 +20,7 @@ from pyiceberg.types import (
 )
 
 from schemas import EVENT_TIME, EventStream, FeatureView, Type
+from schemas.sources import EVENT_DAY
 
 AVAILABLE_AT = "available_at"
 TOPIC = "_topic"
@@ -85,7 +86,7 @@ def archive_partitions(schema: Schema) -> PartitionSpec:
     """By day of event time, and by Kafka's partition: so a file holds one partition in order."""
     day, partition = (schema.find_field(name).field_id for name in (EVENT_TIME, PARTITION))
     return PartitionSpec(
-        PartitionField(day, 1000, DayTransform(), f"{EVENT_TIME}_day"),
+        PartitionField(day, 1000, DayTransform(), EVENT_DAY),
         PartitionField(partition, 1001, IdentityTransform(), PARTITION),
     )
 
@@ -98,7 +99,7 @@ def archive_order(schema: Schema) -> SortOrder:
 def partition_spec(schema: Schema) -> PartitionSpec:
     """By day of event time, hidden: a reader filters on `event_time` and needs to know nothing."""
     source = schema.find_field(EVENT_TIME).field_id
-    return PartitionSpec(PartitionField(source, 1000, DayTransform(), f"{EVENT_TIME}_day"))
+    return PartitionSpec(PartitionField(source, 1000, DayTransform(), EVENT_DAY))
 
 
 def describe(view: FeatureView) -> str:

@@ -14,7 +14,7 @@ from schemas.expectations import Expectation, WindowExpectation, check_expectati
 from schemas.expressions import OnDemandView
 from schemas.joins import JoinedStream, Source, parts
 from schemas.served import served_stream
-from schemas.sources import EVENT_TIME, OF_WINDOWS, CdcTable, Entity, EventStream
+from schemas.sources import EVENT_DAY, EVENT_TIME, OF_WINDOWS, CdcTable, Entity, EventStream
 from schemas.types import Column, Duration, Type, check_column, check_free, check_name, check_unique
 
 _Value = TypeVar("_Value")
@@ -303,6 +303,7 @@ class FeatureView:
         keys = [entity.key for entity in self.entities]
         names = [feature.name for feature in self.features]
         check_unique(f"{path}.features", (*_TAKEN, *keys, *names))
+        check_free(f"{path}.features", (*keys, *names), (EVENT_DAY,))
         if self.checked:
             check_free(f"{path}.features", (*keys, *names), OF_WINDOWS)
         for entity in self.entities:

@@ -9,6 +9,9 @@ from schemas.expectations import Expectation, WindowExpectation, check_expectati
 from schemas.types import Column, Duration, Type, check_column, check_free, check_name, check_unique
 
 EVENT_TIME = "event_time"
+EVENT_DAY = f"{EVENT_TIME}_day"
+"""What Iceberg's tables are partitioned by: none has a column of that name."""
+
 ROWTIME = "rowtime"
 OF_RECORDS = ("dead_reason", "dead_payload", "kafka_partition", "kafka_offset", "kafka_time")
 """What a job's source has beside a stream's columns, of the record; `connectors.ddl` reads them."""
@@ -81,7 +84,9 @@ class EventStream:
         names = [column.name for column in self.columns]
         check_unique(f"{path}.columns", names)
         windows = OF_WINDOWS if self.checked else ()
-        check_free(f"{path}.columns", names, (EVENT_TIME, ROWTIME, *OF_RECORDS, *windows))
+        check_free(
+            f"{path}.columns", names, (EVENT_TIME, EVENT_DAY, ROWTIME, *OF_RECORDS, *windows)
+        )
         check_column(f"{path}.partition_by", self.columns, self.partition_by)
         check_expectations(f"{path}.expectations", self.expectations, self.columns)
         for one in self.expectations:

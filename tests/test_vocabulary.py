@@ -221,7 +221,11 @@ def test_literals_that_read_alike_have_labels_of_their_own():
                 lambda name=name: clicks(name),
                 ("stream.clicks.columns", "choose another", f"'{name}'"),
             )
-            for name in (EVENT_TIME, "rowtime", *NO_RECORD)
+            for name in (EVENT_TIME, "event_time_day", "rowtime", *NO_RECORD)
+        ),
+        (
+            lambda: view(Feature("event_time_day", count())),
+            ("view.spend.features", "choose another", "'event_time_day'"),
         ),
         (
             lambda: clicks("window_start", checked=minutes(1)),
