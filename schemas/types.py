@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 from math import isfinite
 
 from schemas.errors import DeclarationError
@@ -38,6 +39,8 @@ class Duration:
     seconds: int
 
     def __post_init__(self) -> None:
+        if type(self.seconds) is not int:
+            raise DeclarationError("duration", "must be whole seconds", self.seconds)
         if self.seconds <= 0:
             raise DeclarationError("duration", "must be positive, in seconds", self.seconds)
 
@@ -48,24 +51,33 @@ class Duration:
         return f"{self.seconds}s"
 
 
-def seconds(count: int) -> Duration:
+def seconds(count: float) -> Duration:
     """`count` seconds."""
-    return Duration(count)
+    return _whole(count, 1)
 
 
-def minutes(count: int) -> Duration:
-    """`count` minutes."""
-    return Duration(count * 60)
+def minutes(count: float) -> Duration:
+    """`count` minutes: whole seconds, as 1.5 minutes are."""
+    return _whole(count, 60)
 
 
-def hours(count: int) -> Duration:
-    """`count` hours."""
-    return Duration(count * 3_600)
+def hours(count: float) -> Duration:
+    """`count` hours: whole seconds, as half an hour is."""
+    return _whole(count, 3_600)
 
 
-def days(count: int) -> Duration:
-    """`count` days of 24 hours."""
-    return Duration(count * 86_400)
+def days(count: float) -> Duration:
+    """`count` days of 24 hours: whole seconds, as half a day is."""
+    return _whole(count, 86_400)
+
+
+def _whole(count: float, unit: int) -> Duration:
+    check_number("duration", count)
+    # Of its decimals: 1.1 hours are 3960 seconds, and a float times 3600 is a little more.
+    exact = Fraction(str(count)) * unit
+    if exact.denominator != 1:
+        raise DeclarationError("duration", "must come to whole seconds", count)
+    return Duration(int(exact))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from schemas import (
     CdcTable,
     Column,
     DeclarationError,
+    Duration,
     Entity,
     EventStream,
     Feature,
@@ -78,6 +79,17 @@ def expecting(*expectations):
 def test_over_names_a_feature_by_column_op_and_window():
     names = [f.name for f in over([minutes(15), days(7)], count(), mean("price"))]
     assert names == ["count_15m", "count_7d", "price_mean_15m", "price_mean_7d"]
+
+
+def test_a_length_of_whole_seconds_may_be_told_in_parts_of_a_unit():
+    for length, whole in (
+        (hours(0.5), 1_800),
+        (hours(1.1), 3_960),
+        (minutes(1.5), 90),
+        (days(0.5), 43_200),
+        (seconds(2.0), 2),
+    ):
+        assert (type(length.seconds), length) == (int, seconds(whole))
 
 
 def test_types_follow_the_aggregation():
@@ -260,6 +272,10 @@ def test_literals_that_read_alike_have_labels_of_their_own():
         (lambda: among("page", "a;\nEND"), ("expectation.page_among", "printable")),
         (lambda: Entity("User", "user"), ("entity.name", "'User'", "lower_snake_case")),
         (lambda: minutes(0), ("duration", "positive", "0")),
+        (lambda: minutes(0.025), ("duration", "come to whole seconds", "0.025")),
+        (lambda: seconds(1.5), ("duration", "whole seconds", "1.5")),
+        (lambda: hours(float("nan")), ("duration", "finite", "nan")),
+        (lambda: Duration(1800.0), ("duration", "whole seconds", "1800.0")),
     ],
 )
 def test_an_error_names_path_value_and_choices(make, parts):
