@@ -20,20 +20,14 @@ from confluent_kafka import Producer
 from bench.engine import script
 from bench.flights import FOREVER, Bench, bench, departures, fill, seconds
 from bench.report import publish
-from connectors.ddl import (
-    captured_topic,
-    create_table,
-    identifier,
-    literal,
-    sql_type,
-    versions_ddl,
-)
+from connectors.ddl import create_table, identifier, literal, sql_type, versions_ddl
 from connectors.producer import Event
 from connectors.topics import Topic, create_topics
 from flink_jobs.sql import joins_sql
 from schemas import CdcTable, Column, EventStream, JoinedStream, TemporalJoin
 from schemas.history import History
 from schemas.loading import load_history
+from schemas.topics import captured_topic
 
 _GOALS = {"join_vs_flink": "≥ 1"}
 _LIMIT = 300

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from schemas import EVENT_TIME, CdcTable, Column, Duration, EventStream, Expectation, Type
 from schemas.sources import OF_RECORDS
+from schemas.topics import captured_topic, dead_topic, late_topic, source_topic
 
 REASON, _PAYLOAD, PARTITION, OFFSET, _WRITTEN = OF_RECORDS
 """Why a record is a dead letter, null for every row that a view may see, and its bytes then; where
@@ -222,16 +223,6 @@ def _expect(expectations: Iterable[Expectation], prefix: str) -> dict[str, str]:
     return {"headwater-json.expect": json.dumps(told, separators=(",", ":"), ensure_ascii=False)}
 
 
-def source_topic(source: EventStream | CdcTable, prefix: str) -> str:
-    """The topic a source is read from; `prefix` begins that of a captured table."""
-    return source.topic if isinstance(source, EventStream) else captured_topic(source, prefix)
-
-
-def dead_topic(topic: str) -> str:
-    """Where the records of `topic` go that cannot be read."""
-    return f"{topic}.dead"
-
-
 def dead_ddl(source: EventStream | CdcTable, prefix: str) -> str:
     """CREATE TABLE for the dead letters of a source.
 
@@ -274,16 +265,6 @@ def dead_insert(source: EventStream | CdcTable, prefix: str) -> str:
         f"FROM sources.{identifier(source.name)}\n"
         f"WHERE `{REASON}` <> {literal(HEARTBEAT)};\n"
     )
-
-
-def captured_topic(table: CdcTable, prefix: str) -> str:
-    """The topic Debezium writes a table's changes to."""
-    return f"{prefix}.{table.schema}.{table.table}"
-
-
-def late_topic(stream: EventStream) -> str:
-    """The topic of the rows that came too late to count in a view."""
-    return f"{stream.topic}.late"
 
 
 def late_ddl(stream: EventStream) -> str:

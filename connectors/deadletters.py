@@ -23,10 +23,11 @@ from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from connectors.access import KafkaAccess
-from connectors.ddl import DEAD_MESSAGE_BYTES, dead_topic
+from connectors.ddl import DEAD_MESSAGE_BYTES
 from connectors.log import Log
 from connectors.topics import KafkaUnavailable
 from schemas import HeadwaterError
+from schemas.topics import dead_topic
 
 AGAIN = "headwater.dead"
 """The header of a record that was a dead letter: the letter's id."""

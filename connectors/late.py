@@ -10,9 +10,9 @@ from datetime import datetime
 import msgspec
 
 from connectors.access import KafkaAccess
-from connectors.ddl import late_topic
 from connectors.log import Log
 from schemas import EventStream, FeatureView, Type
+from schemas.topics import late_topic
 
 
 @dataclass(frozen=True)

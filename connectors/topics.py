@@ -8,14 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from connectors.access import KafkaAccess
-from connectors.ddl import (
-    DEAD_MESSAGE_BYTES,
-    LATE_MESSAGE_BYTES,
-    captured_topic,
-    dead_topic,
-    late_topic,
-)
+from connectors.ddl import DEAD_MESSAGE_BYTES, LATE_MESSAGE_BYTES
 from schemas import HeadwaterError, Repository
+from schemas.topics import captured_topic, dead_topic, late_topic
 
 if TYPE_CHECKING:
     from kafka import KafkaAdminClient

@@ -19,7 +19,6 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from connectors.access import KafkaAccess
 from connectors.changes import change_of
-from connectors.ddl import source_topic
 from connectors.deadletters import DeadLetters
 from connectors.heartbeat import is_heartbeat
 from connectors.late import LateRow, aborted_rows, late_counts
@@ -29,6 +28,7 @@ from iceberg.filters import between, of_keys
 from iceberg.reading import batches
 from iceberg.tables import OFFSET, PARTITION
 from schemas import EVENT_TIME, CdcTable, EventStream, FeatureView, Repository
+from schemas.topics import source_topic
 
 Bounds = dict[int, tuple[int, int]]
 """The first offset, and one more than the last, of each partition."""

@@ -13,7 +13,6 @@ from uuid import uuid4
 
 import msgspec
 
-from connectors.ddl import late_topic
 from connectors.topics import check_transactions
 from flink_jobs.replay import Reading, restart_sql, resumed_sql
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
@@ -32,6 +31,7 @@ from headwater.stores import catalog
 from headwater.unarchived import unarchived
 from iceberg.catalog import ARCHIVE, NAMESPACE
 from schemas import Repository, SettingsError
+from schemas.topics import late_topic
 
 Report = Callable[[str], None]
 

@@ -15,7 +15,18 @@ from schemas.expressions import OnDemandView
 from schemas.joins import JoinedStream, Source, parts
 from schemas.served import served_stream
 from schemas.sources import EVENT_DAY, EVENT_TIME, OF_WINDOWS, CdcTable, Entity, EventStream
-from schemas.types import Column, Duration, Type, check_column, check_free, check_name, check_unique
+from schemas.topics import captured_topic, dead_topic, late_topic
+from schemas.types import (
+    Column,
+    Duration,
+    Type,
+    check_apart,
+    check_column,
+    check_free,
+    check_name,
+    check_topic,
+    check_unique,
+)
 
 _Value = TypeVar("_Value")
 
@@ -482,7 +493,7 @@ class Repository:
         everything = dict.fromkeys((*self.sources, *self.read))
         names = [source.name for source in everything]
         check_unique("repository.sources", (*names, served_stream(self.name).name))
-        check_unique("repository.topics", (stream.topic for stream in self.streams))
+        self._check_topics()
         # What jobs are called after that are of no stream.
         own = {"archive", *("tables" for view in self.views if view.stream is None)}
         for stream in {view.stream for view in self.views if view.stream is not None}:
@@ -508,6 +519,16 @@ class Repository:
                         "differs from the view declared under the same name",
                         view.name,
                     )
+
+    def _check_topics(self) -> None:
+        # Of two declarations of one captured table each reads its topic.
+        captured = {captured_topic(table, self.name): table.name for table in self.tables}
+        for topic, name in captured.items():
+            check_topic(f"table.{name}.table", topic)
+        read = [*((one.topic, one.name) for one in self.archived), *captured.items()]
+        made = [(name, [topic, dead_topic(topic)]) for topic, name in read]
+        made += [(stream.name, [late_topic(stream)]) for stream in self.streams]
+        check_apart("repository.topics", "there is a topic", made)
 
     def named(self, names: Iterable[str]) -> list[FeatureView]:
         """The views of those names, in that order; SettingsError for an unknown one."""

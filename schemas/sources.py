@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 from schemas.errors import DeclarationError
 from schemas.expectations import Expectation, WindowExpectation, check_expectations
-from schemas.types import Column, Duration, Type, check_column, check_free, check_name, check_unique
+from schemas.types import (
+    Column,
+    Duration,
+    Type,
+    check_column,
+    check_free,
+    check_name,
+    check_topic,
+    check_unique,
+)
 
 EVENT_TIME = "event_time"
 EVENT_DAY = f"{EVENT_TIME}_day"
@@ -81,6 +90,7 @@ class EventStream:
     def __post_init__(self) -> None:
         check_name("stream", self.name)
         path = f"stream.{self.name}"
+        check_topic(f"{path}.topic", self.topic)
         names = [column.name for column in self.columns]
         check_unique(f"{path}.columns", names)
         windows = OF_WINDOWS if self.checked else ()

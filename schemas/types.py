@@ -15,6 +15,7 @@ INT64 = range(-(2**63), 2**63)
 """The whole numbers that columns, and literals of Flink SQL, can be."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,244}\Z")
 
 
 class Type(Enum):
@@ -100,6 +101,32 @@ def check_name(path: str, name: str) -> None:
     """
     if not _NAME.match(name):
         raise DeclarationError(f"{path}.name", "must be lower_snake_case, 1 to 63 characters", name)
+
+
+def check_topic(path: str, topic: str) -> None:
+    """Raise DeclarationError unless Kafka has topics of that name, and of it with what is added.
+
+    249 characters at most, of which `.dead` and `.late` take five.
+    """
+    if topic in (".", "..") or not _TOPIC.match(topic):
+        raise DeclarationError(
+            path, "must be 1 to 244 of the characters a-z A-Z 0-9 . _ - and not . or ..", topic
+        )
+
+
+def check_apart(path: str, problem: str, made: Iterable[tuple[str, Iterable[str]]]) -> None:
+    """Raise DeclarationError for the first name that is made of two declarations.
+
+    `made` are declared names, each with the names that are made of it.
+    """
+    owners: dict[str, str] = {}
+    for owner, names in made:
+        for name in names:
+            if name in owners:
+                raise DeclarationError(
+                    path, f"{problem} of that name for {owners[name]} and for {owner}", name
+                )
+            owners[name] = owner
 
 
 def check_free(path: str, names: Iterable[str], taken: Iterable[str]) -> None:

@@ -13,7 +13,6 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from pyiceberg.catalog.sql import SqlCatalog
 
-from connectors.ddl import captured_topic
 from connectors.heartbeat import payload
 from headwater.replays import context
 from headwater.replays.arrivals import check_whole, planned_ends
@@ -34,6 +33,7 @@ from schemas import (
     minutes,
     over,
 )
+from schemas.topics import captured_topic
 
 MINUTE = 60_000
 START = 1_600_000_020_000

@@ -12,7 +12,6 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Producer
 
-from connectors.ddl import dead_topic
 from connectors.deadletters import AGAIN, DeadLetters, Replayed, UnknownLetter
 from connectors.late import late_rows
 from connectors.topics import Topic, create_topics
@@ -24,6 +23,7 @@ from headwater.commands import deadletters as commands
 from headwater.locks import Busy
 from schemas import JoinedStream
 from schemas.served import served_stream
+from schemas.topics import dead_topic
 from tests.conftest import eventually
 from tests.corpus import NOON, cases, equal
 from tests.shop import last_purchase, purchases

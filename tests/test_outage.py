@@ -16,7 +16,6 @@ import pytest
 import requests
 from confluent_kafka import Producer
 
-from connectors.ddl import late_topic
 from connectors.late import late_rows
 from connectors.log import Log
 from connectors.topics import ShortTransactions, check_transactions
@@ -24,6 +23,7 @@ from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import job_sql, jobs
 from headwater.jobs import RECOVERY, Jobs
 from headwater.savepoints import checkpoint_time, newest_left
+from schemas.topics import late_topic
 from tests.conftest import command, eventually
 from tests.tides import levels, repository
 

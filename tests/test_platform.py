@@ -19,7 +19,6 @@ import redis
 import requests
 from confluent_kafka import Consumer
 
-from connectors.ddl import late_topic
 from connectors.producer import produce
 from feature_repo.flights.history import history
 from feature_repo.flights.repository import repository
@@ -28,6 +27,7 @@ from headwater.agreement import Places, agree
 from headwater.local.redis import redis_server
 from headwater.settings import Settings
 from headwater.stores import registry
+from schemas.topics import late_topic
 from tests.conftest import ROOT, catalog, eventually
 from tests.ports import free_ports
 from tests.recorded import DAY, FIRST, STREAMS, of_days

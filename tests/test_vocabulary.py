@@ -332,6 +332,40 @@ def test_a_repository_refuses_streams_that_could_not_be_told_apart():
             Repository("shop", (called,), ())  # there is no other
 
 
+@pytest.mark.parametrize(
+    "topic", ["", ".", "..", "a/b", "my topic", "übung", "clicks\n", "x" * 245, "${kafka}"]
+)
+def test_a_topic_is_called_as_kafka_takes_it_and_what_is_added(topic):
+    with pytest.raises(DeclarationError, match=r"stream\.clicks\.topic: .* a-z A-Z 0-9 \. _ -"):
+        replace(CLICKS, topic=topic)
+    replace(CLICKS, topic="Clicks-2._" + "x" * 234)
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "shop.clicks.dead",
+        "shop.clicks.late",
+        "shop.served",
+        "shop.served.dead",
+        "shop.public.customers",
+        "shop.public.customers.dead",
+    ],
+)
+def test_a_repository_refuses_a_topic_that_is_there_for_something_else(topic):
+    first = view(*latest("page"))
+    other = replace(CLICKS, name="others", topic=topic)
+    views = (first, replace(first, name="other", source=other), customer_facts)
+    with pytest.raises(DeclarationError, match=rf"repository\.topics: .* others.*'{topic}'"):
+        Repository("shop", views, ())
+
+
+def test_a_repository_refuses_a_captured_table_whose_topic_kafka_does_not_take():
+    users = replace(USERS, table="my users")
+    with pytest.raises(DeclarationError, match=r"table\.users\.table: .*'shop\.public\.my users'"):
+        Repository("shop", (view(*latest("city"), source=users),), ())
+
+
 def test_a_service_may_narrow_a_view_but_not_redefine_it():
     whole = view(*latest("page", "price"))
     Repository("shop", (whole,), (FeatureService("rank", (whole.only("page"),)),))

@@ -14,13 +14,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from connectors.ddl import source_topic
 from connectors.deadletters import DeadLetters, Letter
 from headwater.commands.options import moment
 from headwater.locks import locked
 from headwater.settings import Settings
 from schemas import CdcTable, EventStream, SettingsError
 from schemas.loading import load_repository
+from schemas.topics import source_topic
 
 _WAIT_SECONDS = 10
 """For another command that works on the same letters."""

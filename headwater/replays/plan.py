@@ -11,7 +11,6 @@ from confluent_kafka import Consumer
 from pyiceberg.catalog import Catalog
 
 from connectors.access import KafkaAccess
-from connectors.ddl import captured_topic
 from flink_jobs.replay import Offsets, Reading, warm_up
 from flink_jobs.sql import Job, Part, jobs
 from headwater.replays.topic import Topic, looking
@@ -26,6 +25,7 @@ from schemas import (
     Type,
     parts,
 )
+from schemas.topics import captured_topic
 
 SOURCES = ("auto", "kafka", "archive")
 _FOLLOWED = 1000
