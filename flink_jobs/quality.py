@@ -21,6 +21,7 @@ from schemas import (
     WindowExpectation,
 )
 from schemas.expectations import of_view
+from schemas.sources import CHECKED
 
 TIMED = "io.headwater.kernel.quality.Timed"
 _ROW = "_row"
@@ -66,7 +67,7 @@ def checked_sql(stream: EventStream, repository: str) -> tuple[str, str]:
     return _summed(
         _Rows(
             source=stream.name,
-            view=f"sources.{identifier(f'{stream.name}_checked')}",
+            view=f"sources.{identifier(f'{stream.name}_{CHECKED}')}",
             rows=(
                 f"SELECT * FROM sources.{identifier(stream.name)}\n"
                 f"   WHERE {is_event} OR {identifier(REASON)} = {literal(HEARTBEAT)}"

@@ -28,6 +28,7 @@ from schemas import (
     SettingsError,
     parts,
 )
+from schemas.sources import ARCHIVE, LOG
 
 _FORMAT = re.compile(r"'format' = '([^']+)'")
 _ALIGNMENT = re.compile(r"'(scan\.watermark\.[^']+)' = '([^']*)'")
@@ -210,7 +211,7 @@ def _read(source: Part, ddl: str, reading: Reading, span: Span, pace: str | None
     if not isinstance(source, EventStream) or not reading.archive:
         return log
     name = f"sources.{identifier(source.name)}"
-    first, then = (f"sources.{identifier(f'{source.name}_{part}')}" for part in ("archive", "log"))
+    first, then = (f"sources.{identifier(f'{source.name}_{part}')}" for part in (ARCHIVE, LOG))
     columns = ", ".join(
         map(
             identifier,

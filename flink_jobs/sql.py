@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from connectors.ddl import (
     OFFSET,
@@ -256,30 +257,27 @@ def joins_sql(joined: Iterable[JoinedStream]) -> Iterable[str]:
 def _joined(joined: JoinedStream) -> Iterable[str]:
     """One `temporal_join` after the other, since each needs its own key."""
     names = [column.name for column in joined.stream.columns] + _traceparent(joined.stream)
-    events = f"joined.{identifier(f'{joined.name}_0')}"
+    steps = joined.steps
     yield (
-        f"CREATE VIEW {events} AS\n"
+        f"CREATE VIEW joined.{identifier(steps[0])} AS\n"
         f"SELECT {_list(names)}, `rowtime`\n"
         f"FROM sources.{identifier(joined.stream.name)}\n"
         f"WHERE {identifier(REASON)} IS NULL;\n"
     )
-    for number, join in enumerate(joined.joins, 1):
-        uid = f"{joined.name}_{join.source.name}_by_{join.on}"
+    for join, (events, result) in zip(joined.joins, pairwise(steps), strict=True):
+        uid = joined.versions(join)
         versions = f"joined.{identifier(uid)}"
         yield f"CREATE VIEW {versions} AS\n{_versions(join)}"
         names += [column.name for column in join.joined]
-        last = number == len(joined.joins)
-        result = f"joined.{identifier(joined.name if last else f'{joined.name}_{number}')}"
         yield (
-            f"CREATE VIEW {result} AS\n"
+            f"CREATE VIEW joined.{identifier(result)} AS\n"
             f"SELECT {_list(names)}, `rowtime`\n"
             "FROM temporal_join(\n"
-            f"  events => TABLE {events} PARTITION BY {identifier(join.on)},\n"
+            f"  events => TABLE joined.{identifier(events)} PARTITION BY {identifier(join.on)},\n"
             f"  versions => TABLE {versions} PARTITION BY {identifier(join.on)},\n"
             f"  uid => {literal(uid)}\n"
             ");\n"
         )
-        events = result
 
 
 def _versions(join: TemporalJoin) -> str:

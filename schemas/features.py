@@ -14,7 +14,17 @@ from schemas.expectations import Expectation, WindowExpectation, check_expectati
 from schemas.expressions import OnDemandView
 from schemas.joins import JoinedStream, Source, parts
 from schemas.served import served_stream
-from schemas.sources import EVENT_DAY, EVENT_TIME, OF_WINDOWS, CdcTable, Entity, EventStream
+from schemas.sources import (
+    ARCHIVE,
+    CHECKED,
+    EVENT_DAY,
+    EVENT_TIME,
+    LOG,
+    OF_WINDOWS,
+    CdcTable,
+    Entity,
+    EventStream,
+)
 from schemas.topics import captured_topic, dead_topic, late_topic
 from schemas.types import (
     Column,
@@ -494,6 +504,7 @@ class Repository:
         names = [source.name for source in everything]
         check_unique("repository.sources", (*names, served_stream(self.name).name))
         self._check_topics()
+        self._check_jobs()
         # What jobs are called after that are of no stream.
         own = {"archive", *("tables" for view in self.views if view.stream is None)}
         for stream in {view.stream for view in self.views if view.stream is not None}:
@@ -529,6 +540,24 @@ class Repository:
         made = [(name, [topic, dead_topic(topic)]) for topic, name in read]
         made += [(stream.name, [late_topic(stream)]) for stream in self.streams]
         check_apart("repository.topics", "there is a topic", made)
+
+    def _check_jobs(self) -> None:
+        """No job makes two tables, or two operators, of one name."""
+        path, table = "repository.sources", "a job has a table"
+        for stream in self.streams:
+            views = [view for view in self.views if view.stream == stream]
+            sources = dict.fromkeys(view.source for view in views)
+            read = dict.fromkeys(part for source in sources for part in parts(source))
+            joined = [source for source in sources if isinstance(source, JoinedStream)]
+            joins = [(one.name, [one.versions(join) for join in one.joins]) for one in joined]
+            check_apart(path, table, ((one.name, _replayed(one)) for one in read))
+            check_apart(path, table, [*((one.name, one.steps) for one in joined), *joins])
+            operators = [*((view.name, [view.name]) for view in views), *joins]
+            check_apart("repository.views", "a job has an operator", operators)
+        # Of captured tables the archive's job has those that no view is of.
+        others = (source for source in self.tables if source not in self.sources)
+        kept: tuple[EventStream | CdcTable, ...] = (*self.archived, *others)
+        check_apart(path, table, ((one.name, _summed_up(one)) for one in kept))
 
     def named(self, names: Iterable[str]) -> list[FeatureView]:
         """The views of those names, in that order; SettingsError for an unknown one."""
@@ -579,3 +608,15 @@ class Repository:
     def entities(self) -> tuple[Entity, ...]:
         """The different entities of all views, in order of first use."""
         return tuple(dict.fromkeys(e for view in self.views for e in view.entities))
+
+
+def _replayed(source: EventStream | CdcTable) -> list[str]:
+    """The tables of a source in the job of a replay."""
+    beside = (ARCHIVE, LOG) if isinstance(source, EventStream) else ()
+    return [source.name, *(f"{source.name}_{part}" for part in beside)]
+
+
+def _summed_up(source: EventStream | CdcTable) -> list[str]:
+    """The tables of a source in the job of the archive."""
+    is_checked = isinstance(source, EventStream) and source.checked is not None
+    return [source.name, *([f"{source.name}_{CHECKED}"] if is_checked else [])]

@@ -114,6 +114,15 @@ class JoinedStream:
         return (*self.stream.columns, *(column for j in self.joins for column in j.joined))
 
     @property
+    def steps(self) -> tuple[str, ...]:
+        """What a job calls its events: before the first join, and after each."""
+        return (*(f"{self.name}_{number}" for number in range(len(self.joins))), self.name)
+
+    def versions(self, join: TemporalJoin) -> str:
+        """What a job calls the rows that its events are joined with, and the join."""
+        return f"{self.name}_{join.source.name}_by_{join.on}"
+
+    @property
     def others(self) -> tuple[CdcTable | EventStream, ...]:
         """What the stream is joined with."""
         return tuple(dict.fromkeys(join.source for join in self.joins))

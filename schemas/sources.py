@@ -25,6 +25,10 @@ ROWTIME = "rowtime"
 OF_RECORDS = ("dead_reason", "dead_payload", "kafka_partition", "kafka_offset", "kafka_time")
 """What a job's source has beside a stream's columns, of the record; `connectors.ddl` reads them."""
 
+ARCHIVE, LOG, CHECKED = "archive", "log", "checked"
+"""What is made of a stream beside it in a job, called `STREAM_archive`: what a replay reads of the
+archive and of the topic, and the windows of its expectations."""
+
 OF_WINDOWS = ("window_start", "window_end")
 """What expectations that are summed up have beside the columns they are of."""
 

@@ -20,7 +20,9 @@ from schemas import (
     Feature,
     FeatureService,
     FeatureView,
+    JoinedStream,
     Repository,
+    TemporalJoin,
     Type,
     Window,
     among,
@@ -364,6 +366,69 @@ def test_a_repository_refuses_a_captured_table_whose_topic_kafka_does_not_take()
     users = replace(USERS, table="my users")
     with pytest.raises(DeclarationError, match=r"table\.users\.table: .*'shop\.public\.my users'"):
         Repository("shop", (view(*latest("city"), source=users),), ())
+
+
+def joined_views(*joined):
+    return tuple(view(*latest("page"), name=f"v{n}", source=j) for n, j in enumerate(joined))
+
+
+def test_a_repository_refuses_two_tables_or_operators_of_one_name_in_a_job():
+    """What it makes of a declaration has a name that another may be declared with."""
+    moods = EventStream("moods", "moods", (Column("user", Type.STRING),), "user")
+    city = TemporalJoin(USERS, "user", ("city",))
+    mood = TemporalJoin(moods, "user", ("user",), within=hours(1), prefix="mood_")
+    checked = replace(CLICKS, expectations=(rate(1),), checked=minutes(1))
+    pairs = {
+        "enriched_1": joined_views(
+            JoinedStream("enriched", CLICKS, (city, mood)),
+            JoinedStream("enriched_1", CLICKS, (city,)),
+        ),
+        "enriched_users_by_user": joined_views(
+            JoinedStream("enriched", CLICKS, (city,)),
+            JoinedStream("enriched_users_by_user", CLICKS, (mood,)),
+        ),
+        "clicks_checked": joined_views(
+            checked, replace(moods, name="clicks_checked", columns=CLICKS.columns)
+        ),
+        **{
+            f"clicks_{part}": joined_views(
+                JoinedStream(
+                    "enriched",
+                    CLICKS,
+                    (replace(mood, source=replace(moods, name=f"clicks_{part}")),),
+                )
+            )
+            for part in ("archive", "log")
+        },
+    }
+    for name, views in pairs.items():
+        refused = rf"repository\.sources: a job has a table of that name for .* and .*'{name}'"
+        with pytest.raises(DeclarationError, match=refused):
+            Repository("shop", views, ())
+    (one,) = joined_views(JoinedStream("enriched", CLICKS, (city,)))
+    called = replace(one, name="enriched_users_by_user")
+    with pytest.raises(DeclarationError, match=r"repository\.views: a job has an operator .*"):
+        Repository("shop", (called,), ())
+
+
+def test_names_that_two_jobs_have_can_be_chosen():
+    """A stream's job and another's, a job of the archive that sums nothing up, and a table's."""
+    others = replace(CLICKS, name="clicks_log", topic="log")
+    checked = replace(CLICKS, expectations=(rate(1),), checked=minutes(1))
+    city = TemporalJoin(USERS, "user", ("city",))
+    Repository(
+        "shop", joined_views(CLICKS, others, replace(others, name="clicks_checked", topic="c")), ()
+    )
+    Repository(
+        "shop",
+        joined_views(
+            JoinedStream("enriched", CLICKS, (city, replace(city, on="page", prefix="page_"))),
+            JoinedStream("enriched_1", others, (city,)),
+        ),
+        (),
+    )
+    captured = view(*latest("city"), name="w", source=replace(USERS, name="clicks_checked"))
+    Repository("shop", (*joined_views(checked), captured), ())
 
 
 def test_a_service_may_narrow_a_view_but_not_redefine_it():
