@@ -57,6 +57,12 @@ def between(events: Sequence[Event], start: int | None, end: int | None) -> list
     ]
 
 
+def record_key(stream: EventStream, event: Event) -> bytes | None:
+    """What keys an event's record; None, which is any partition, where it has no such value."""
+    value = event.get(stream.partition_by)
+    return None if value is None else str(value).encode()
+
+
 def produce(
     access: KafkaAccess,
     recorded: Mapping[EventStream, Sequence[Event]],
@@ -106,14 +112,13 @@ def produce(
     try:
         for stream, event in _paced(_merged(recorded), speed, producer):
             check_event(stream, event)
-            key = str(event[stream.partition_by]).encode()
             sending = sample(stream.topic) if sample is not None and stream.traced else None
             while True:
                 try:
                     producer.produce(
                         stream.topic,
                         encode(event),
-                        key,
+                        record_key(stream, event),
                         timestamp=_time(event),
                         on_delivery=delivered if sending is None else told(sending),
                         headers=None if sending is None else sending.headers,

@@ -68,7 +68,8 @@ class EventStream:
     refuses records whose timestamp is more than an hour ahead, unless it is told otherwise.
     `heartbeat` is how often `headwater heartbeat` tells each partition what time it is, so that
     features move while no event comes; it is for streams whose events are of the present.
-    `partition_by` is the column that keys the Kafka record.
+    `partition_by` is the column that keys the Kafka record; an event without a value in it, where
+    the column is optional, has no key and comes to any partition.
     `checked` is the length of the windows of event time that expectations are summed up for, a
     row each in Iceberg; `unique`, `fresh` and `rate` need it.
     `drift` is how far, in event time, a job may read one partition ahead of another while it
