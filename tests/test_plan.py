@@ -8,6 +8,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import reduce
+from operator import and_
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,11 +22,11 @@ from feature_repo.flights.repository import repository
 from feature_repo.flights.views.origin_delays import origin_delays
 from feature_repo.flights.views.origin_weather import origin_weather
 from flink_jobs.replay import Isolation, Reading, Span, replay_sql
-from flink_jobs.sql import job_sql, jobs
+from flink_jobs.sql import condition_text, job_sql, jobs
 from headwater.plan import derive, difference, upgrades, write
 from iceberg.catalog import create_tables, open_catalog
 from iceberg.tables import archive_schema, partition_spec, table_schema
-from schemas import EventError, Repository, days, hours, mean, over
+from schemas import EventError, Repository, col, count, days, hours, mean, over
 from schemas.event import check_event
 from tests.pyflink import run_pyflink
 
@@ -121,6 +123,43 @@ table.create_temporary_view(told["read"], table.sql_query(told["rows"]))
 for insert in told["inserts"]:
     table.execute_sql(insert).wait()
 """
+
+
+def test_flink_plans_the_longest_names_and_the_largest_numbers_of_conditions(tmp_path):
+    pages = [col("dest") != f"/health/check/number/{n}" for n in range(12)]
+    whole = [col("flight") > -(2**63), col("flight") < 2**63 - 1]
+    parts = [col("distance") < 1e308, col("distance") >= 5e-324, col("distance") > 2**63 - 1]
+    fits = col("dest") == "x" * 245
+    assert len(condition_text(fits)) == 256
+    wheres = [
+        reduce(and_, many).called(name)
+        for name, many in (("pages", pages), ("whole", whole), ("parts", parts), ("fits", [fits]))
+    ]
+    features = over([hours(1)], *(count(where=where) for where in wheres))
+    view = replace(origin_delays, features=features, expectations=(), checked=None)
+    job, *_ = jobs(Repository("flights", (view,), ()))
+    script = (
+        "import json, sys\n"
+        "from pyflink.table import EnvironmentSettings, TableEnvironment\n"
+        "from flink_jobs.runner import statement_set\n"
+        "table = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())\n"
+        "told = json.load(sys.stdin)\n"
+        "print(statement_set(table, told['sql'], told['values']).explain())\n"
+    )
+    kept = [
+        statement
+        for statement in job_sql(job).split(";\n")
+        if "CATALOG" not in statement and "INTO headwater." not in statement
+    ]
+    values = {
+        "kafka": "k",
+        "group": "g",
+        "epoch": "0",
+        "outage_ms": "900000",
+        "redis": "redis://127.0.0.1:1",
+    }
+    told = run_pyflink(script, {"sql": ";\n".join(kept), "values": values}, tmp_path)
+    assert f"default_catalog.online.{view.name}" in told
 
 
 FLINK = {
