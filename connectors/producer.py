@@ -36,6 +36,12 @@ Sample = Callable[[str], Sending | None]
 """Asked for each event of a traced stream, by its topic; None of those that are not sampled."""
 
 _EVERY = 2000
+_SECONDS = 60
+_WAKING = 1000
+"""Events among which each partition has its first, if it gets any."""
+
+_NOTICED_SECONDS = 0.5
+"""Until a job has read an event, and let the time of its partition count."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +75,16 @@ def produce(
     speed: float | None = None,
     progress: Progress = lambda _: None,
     sample: Sample | None = None,
+    wakes: bool = False,
 ) -> Sent:
     """Send the events of all streams, merged by event time, and wait until Kafka has them.
 
     `speed` is event time over wall time: 1 as it happened, 60 an hour a minute, None as fast as
-    Kafka takes them. `sample` begins the traces of events, of streams that are traced. An event
-    that does not fit its stream raises EventError, before which everything up to it has been sent.
+    Kafka takes them. With `wakes` that is not before each partition has an event and a job has
+    noticed: one that is silent counts as idle, and what it got in a burst would be late by the
+    partitions that are read first. `sample` begins the traces of events, of streams that are
+    traced. An event that does not fit its stream raises EventError, before which everything up to
+    it has been sent.
     KafkaUnavailable if Kafka does not take an event in time.
     """
     failed: list[KafkaError] = []
@@ -92,9 +102,13 @@ def produce(
         }
     )
 
-    def delivered(error: KafkaError | None, _: Message) -> None:
+    waking = _Waking(producer, access, recorded) if wakes and not speed else None
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
         if error is not None:
             failed.append(error)
+        elif waking is not None:
+            waking.reached(message)
 
     def told(sending: Sending) -> Callable[[KafkaError | None, Message], None]:
         def tell(error: KafkaError | None, message: Message) -> None:
@@ -128,13 +142,15 @@ def produce(
                     producer.poll(0.1)
             counts[stream.name] += 1
             number += 1
+            if waking is not None and not waking.is_done:
+                waking.wait()
             if number % _EVERY == 0:
                 producer.poll(0)
                 progress(number)
                 if failed:
                     break
     finally:
-        left = producer.flush(60)
+        left = producer.flush(_SECONDS)
     if failed or left:
         reason = failed[0].str() if failed else f"{left} events were not acknowledged"
         raise KafkaUnavailable(f"Kafka at {access.bootstrap}: {reason}") from (
@@ -156,6 +172,44 @@ def _merged(
         *(labelled(stream, events) for stream, events in recorded.items()),
         key=lambda pair: _time(pair[1]),
     )
+
+
+class _Waking:
+    """Which partitions have no event yet; those that get one are given time to be noticed."""
+
+    def __init__(
+        self, producer: Producer, access: KafkaAccess, streams: Iterable[EventStream]
+    ) -> None:
+        self._producer = producer
+        self._silent: set[tuple[str, int]] = set()
+        self._left = _WAKING
+        self._woken = False
+        try:
+            for topic in [stream.topic for stream in streams]:
+                told = producer.list_topics(topic, _SECONDS).topics[topic]
+                self._silent.update((topic, partition) for partition in told.partitions)
+        except KafkaException as error:
+            raise KafkaUnavailable(f"Kafka at {access.bootstrap}: {error}") from error
+
+    @property
+    def is_done(self) -> bool:
+        """Whether each has one, or gets none."""
+        return not self._silent or self._left <= 0
+
+    def reached(self, message: Message) -> None:
+        """An event is there."""
+        where = (message.topic() or "", message.partition() or 0)
+        if where in self._silent:
+            self._silent.discard(where)
+            self._woken = True
+
+    def wait(self) -> None:
+        """Until the last event is there, and longer where it is the first of its partition."""
+        self._left -= 1
+        self._producer.flush(_SECONDS)
+        if self._woken:
+            self._woken = False
+            time.sleep(_NOTICED_SECONDS)
 
 
 def _paced(

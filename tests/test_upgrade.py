@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from connectors.deadletters import DeadLetters
+from connectors.late import late_rows
 from connectors.log import Log
 from tests import stricter
 from tests.conftest import eventually
@@ -71,6 +72,34 @@ def submitted(running, shop):
     for job in ("shop-purchases", "shop-archive"):
         shop.must("jobs", "stop", job)
         shop.must("jobs", "submit", job)
+
+
+def test_what_live_was_late_for_is_in_the_state_of_a_job_that_begins_anew(running, shop, submitted):
+    """An idle partition holds nothing back; a replay waits for what it has."""
+
+    def missed():
+        return (shop.values(last_purchase, "missed") or {}).get("count_1d")
+
+    def late():
+        rows = late_rows(running.settings.kafka_access, purchases)
+        return [row for row in rows if row.entity == {"customer": "missed"}]
+
+    shop.must("jobs", "stop", "shop-purchases")
+    shop.must("jobs", "submit", "shop-purchases", HEADWATER_IDLE_SECONDS="1")
+    buy(running, "hurried", 14, 1, partition=0)
+    buy(running, "hurried", 16, 1, partition=0)
+    assert eventually(lambda: shop.values(last_purchase, "hurried"))
+    buy(running, "missed", 12, 1, partition=1)
+    assert eventually(late)
+    assert missed() is None
+    done = shop.must("replay", "run", "last_purchase", "--from", FROM, "--json")
+    replay = json.loads(done.stdout)["id"]
+    told = shop.must("replay", "promote", replay, "--anew").stderr
+    assert "shop-purchases cannot go on from its state: it is to begin anew" in told
+    assert missed() == 1
+    buy(running, "missed", 17, 1, partition=1)
+    close(running, 19)
+    assert eventually(lambda: missed() == 2), missed()
 
 
 def test_a_changed_expectation_is_promoted_and_the_job_goes_on_from_its_state(

@@ -90,7 +90,7 @@ def produce_(
         for name, stream in declared.items()
         if not streams or name in streams
     }
-    sent = send(settings, recorded, speed, quiet=as_json)
+    sent = send(settings, recorded, speed, quiet=as_json, wakes=True)
     if as_json:
         click.echo(json.dumps({"sent": sent[0], "seconds": round(sent[1], 3)}))
 
@@ -100,6 +100,7 @@ def send(
     recorded: dict[EventStream, list[Event]],
     speed: float | None,
     quiet: bool = False,
+    wakes: bool = False,
 ) -> tuple[dict[str, int], float]:
     """Produce with a progress bar; events by stream, and seconds."""
     total = sum(len(events) for events in recorded.values())
@@ -122,7 +123,7 @@ def send(
         traces = tracer_provider(PRODUCER, os.environ) if settings.otlp_endpoint else None
         sample = Sends(traces.get_tracer("headwater"), settings.traced_events) if traces else None
         try:
-            sent = produce(settings.kafka_access, recorded, speed, show, sample)
+            sent = produce(settings.kafka_access, recorded, speed, show, sample, wakes)
         finally:
             if traces:
                 traces.shutdown()

@@ -316,16 +316,17 @@ def _freed(freed: list[Freed], as_json: bool, what: str) -> None:
 @replay.command()
 @_id
 @click.option("--upgrade", is_flag=True, help="Then bring the live jobs to the declarations.")
+@click.option("--anew", is_flag=True, help="The same, with no state: theirs lacks what came late.")
 @_json
-def promote(replay_id: str, upgrade: bool, as_json: bool) -> None:
+def promote(replay_id: str, upgrade: bool, anew: bool, as_json: bool) -> None:
     """Put a replay's values in the place of live ones, offline and online.
 
     Killed on the way, it is finished by the same command.
     """
     replays = _replays()
     moved = replays.promote(replays.journal.find(replay_id), _note)
-    if upgrade:
-        replays.upgrade(replays.journal.find(replay_id), _note)
+    if upgrade or anew:
+        replays.upgrade(replays.journal.find(replay_id), _note, anew)
     _moved(replay_id, "promoted", moved, as_json)
 
 

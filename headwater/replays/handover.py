@@ -128,8 +128,10 @@ class Handover:
             ends |= {view.name: min(marks) + 1 for view in job.views}
         return ends
 
-    def upgrade(self, replay: Replay, report: Report) -> list[str]:
+    def upgrade(self, replay: Replay, report: Report, anew: bool = False) -> list[str]:
         """Bring the live jobs of its views to the declarations as they are; the jobs' names.
+
+        With `anew` those of the views start with no state in any case: theirs lacks what came late.
 
         A job whose state fits goes on from a savepoint. Another starts with no state, reads its
         windows' length of the log and writes from the end of the replay on; that of captured tables
@@ -146,12 +148,12 @@ class Handover:
         upgraded = []
         for narrowed in wanted_jobs:
             job = known[narrowed.name]
-            if not platform.is_changed(job):
+            if not platform.is_changed(job) and not (anew and job.views):
                 if platform.was_submitted(job) and job.name not in running:
                     upgraded.append(job.name)
                     platform.submit([job.name], report)
                 continue
-            reasons = platform.changes(job)
+            reasons = ["it is to begin anew"] if anew else platform.changes(job)
             upgraded.append(job.name)
             if not reasons or not job.views:
                 platform.stop([job.name], report)

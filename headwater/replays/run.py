@@ -297,9 +297,12 @@ class Replays:
         """Why its jobs failed, the first line of each; empty if none did."""
         return self._jobs.failure(replay)
 
-    def upgrade(self, replay: Replay, report: Report) -> list[str]:
-        """Bring the live jobs of its views to the declarations as they are; the jobs' names."""
-        return self._handover.upgrade(replay, report)
+    def upgrade(self, replay: Replay, report: Report, anew: bool = False) -> list[str]:
+        """Bring the live jobs of its views to the declarations as they are; the jobs' names.
+
+        With `anew` those of the views start with no state in any case.
+        """
+        return self._handover.upgrade(replay, report, anew)
 
     def _ended(self, replay: Replay, state: str) -> Replay:
         wait = STOP_SECONDS * (len(replay.jobs) + 1)  # they are stopped one after the other
