@@ -15,12 +15,11 @@ from typing import Any
 
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
-from opentelemetry.trace import use_span
 
 from api.auth import Gatekeeper, Principal
 from api.errors import Overloaded, TooLarge, TooSlow
 from api.problems import MEDIA_TYPE, problem_of
-from api.telemetry import Trace, Traces
+from api.telemetry import Trace, Traces, current
 from api.together import TOGETHER, WHOLE
 from observability.logs import TRACE_ID
 from observability.metrics import ApiMetrics
@@ -132,7 +131,7 @@ class Door:
                 if trace.span is None:
                     body = await self._answer(data, query, trace, principal)
                 else:
-                    with use_span(trace.span):
+                    with current(trace.span):
                         body = await self._answer(data, query, trace, principal)
             finally:
                 self._gate.leave()

@@ -15,7 +15,6 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from opentelemetry.trace import use_span
 
 from api.auth import Gatekeeper, Principal
 from api.door import MAX_BODY, Gate
@@ -32,7 +31,7 @@ from api.messages import FeatureValue
 from api.plan import Key
 from api.protocol import features_pb2 as pb
 from api.store import OnlineStore
-from api.telemetry import Trace, Traces
+from api.telemetry import Trace, Traces, current
 from connectors.redis_codec import Value
 from observability.logs import TRACE_ID
 from observability.metrics import ApiMetrics
@@ -57,6 +56,9 @@ _FILLING: dict[Type, Value] = {
     Type.STRING: "",
     Type.BOOL: False,
 }
+
+_AS_HTTP = {grpc.StatusCode.INTERNAL: 500, grpc.StatusCode.UNAVAILABLE: 503}
+"""Of the codes that are our fault: the status that a span of the other doors has."""
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +135,7 @@ class GrpcDoor:
                 if trace.span is None:
                     reply = await self._answer(data, trace, principal)
                 else:
-                    with use_span(trace.span):
+                    with current(trace.span):
                         reply = await self._answer(data, trace, principal)
             finally:
                 self._gate.leave()
@@ -145,7 +147,7 @@ class GrpcDoor:
                 _log.error("unexpected error", exc_info=error, extra={TRACE_ID: trace.trace_id})
         self._metrics.requests.labels("gRPC", _METHOD, code.name).inc()
         self._metrics.request_seconds.labels("gRPC", _METHOD).observe(time.perf_counter() - started)
-        self._traces.end(trace, 500 if code is grpc.StatusCode.INTERNAL else 200)
+        self._traces.end(trace, _AS_HTTP.get(code, 200))
         context.set_trailing_metadata(tuple(trailing))
         if code is not grpc.StatusCode.OK:
             await context.abort(code, text, tuple(trailing))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, get_current_span
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, get_current_span, use_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from connectors.redis_codec import CodecError, decode_trace
@@ -38,6 +39,15 @@ class Trace:
             (b"x-trace-id", trace_id.encode()),
             (b"traceparent", f"00-{trace_id}-{span_id}-{flags}".encode()),
         ]
+
+
+def current(span: Span) -> AbstractContextManager[Span]:
+    """Makes a request's span the current one; no exception leaves its text in it.
+
+    The text says which value was wrong, and that may be an entity's key. Whether it is an error is
+    for `Traces.end` to say: what the caller did wrong is none.
+    """
+    return use_span(span, record_exception=False, set_status_on_exception=False)
 
 
 class Traces:

@@ -18,6 +18,7 @@ from litestar.testing import TestClient
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from api import create_app
 from api.errors import RequestError
@@ -514,6 +515,24 @@ def test_a_lookup_of_a_thousand_entities_has_few_links(server, client, spans):
         server.client.hset(key, trace_field("spend"), traced_by(user + 1, NOW))
     ask(client, *({"user": user} for user in range(1000)), features=["spend:count_1h"])
     assert len(spans.get_finished_spans()[-1].links) == 32
+
+
+def told_of(span):
+    """All that a span says: its attributes, its events and its status."""
+    events = [(event.name, dict(event.attributes)) for event in span.events]
+    return str([dict(span.attributes), events, span.status.description])
+
+
+def test_no_span_of_an_error_says_whom_it_was_of(client, spans):
+    """What a caller does wrong is an error of the caller's alone."""
+    key = 4_111_111_111_111_111
+    for entity in ({"user": str(key)}, {"user": [key]}, {"user": 7, str(key): 7}):
+        answer = ask(client, entity, features=["badge:member"])
+        assert answer.status_code == 400
+    found = spans.get_finished_spans()
+    assert [span.attributes["http.response.status_code"] for span in found] == [400] * 3
+    assert {span.status.status_code for span in found} == {StatusCode.UNSET}
+    assert not [told for span in found if str(key) in (told := told_of(span)) or span.events]
 
 
 def test_an_error_too_has_a_trace_id(client):

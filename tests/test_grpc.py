@@ -15,6 +15,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 from litestar.testing import TestClient
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from api import create_app
 from api.auth import Guarded, PrincipalDocument, key_hash, new_key
@@ -23,7 +27,7 @@ from api.protocol import features_pb2 as pb
 from api.store import connect
 from connectors.redis_codec import entity_key, feature_field
 from tests.ports import free_port
-from tests.test_api import BADGE, NAMED, NOW, ROW, SPEND, USER, VISITS, RedisServer
+from tests.test_api import BADGE, NAMED, NOW, ROW, SPEND, USER, VISITS, RedisServer, told_of
 from tests.test_api import MIXED as SHOP
 
 ROOT = Path(__file__).parent.parent
@@ -145,6 +149,23 @@ def test_the_trace_goes_on_and_comes_back(running):
     request = pb.LookUpRequest(features=["badge:member"]).SerializeToString()
     _, done = call.with_call(request, metadata=(("traceparent", caller),), timeout=10)
     assert ("x-trace-id", caller[3:35]) in [(k, v) for k, v in done.trailing_metadata()]
+
+
+def test_no_span_of_an_error_says_whom_it_was_of(redis_server):
+    address, spans = f"127.0.0.1:{free_port()}", InMemorySpanExporter()
+    traces = TracerProvider()
+    traces.add_span_processor(SimpleSpanProcessor(spans))
+    app = create_app(
+        SHOP, connect(redis_server.url), lambda: NOW, traces, grpc=GrpcAddress(address)
+    )
+    whose = pb.KeyColumn(key="user", texts=pb.Texts(values=["whose"]))
+    with TestClient(app), grpc.insecure_channel(address) as channel:
+        with pytest.raises(grpc.RpcError) as refused:
+            look_up(channel, pb.LookUpRequest(features=["badge:member"], keys=[whose]))
+        assert "whose" in refused.value.details()
+    (span,) = spans.get_finished_spans()
+    assert span.status.status_code is StatusCode.UNSET
+    assert (span.events, "whose" in told_of(span)) == ((), False)
 
 
 def test_health_and_reflection_are_the_standard_ones(running):
