@@ -57,7 +57,11 @@ _FILLING: dict[Type, Value] = {
     Type.BOOL: False,
 }
 
-_AS_HTTP = {grpc.StatusCode.INTERNAL: 500, grpc.StatusCode.UNAVAILABLE: 503}
+_AS_HTTP = {
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
 """Of the codes that are our fault: the status that a span of the other doors has."""
 
 _log = logging.getLogger(__name__)
@@ -145,9 +149,14 @@ class GrpcDoor:
                 trailing.append(("retry-after", str(math.ceil(retry))))
             if code is grpc.StatusCode.INTERNAL:
                 _log.error("unexpected error", exc_info=error, extra={TRACE_ID: trace.trace_id})
-        self._metrics.requests.labels("gRPC", _METHOD, code.name).inc()
-        self._metrics.request_seconds.labels("gRPC", _METHOD).observe(time.perf_counter() - started)
-        self._traces.end(trace, _AS_HTTP.get(code, 200))
+        except asyncio.CancelledError:
+            code = _given_up(context)
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            self._metrics.requests.labels("gRPC", _METHOD, code.name).inc()
+            self._metrics.request_seconds.labels("gRPC", _METHOD).observe(seconds)
+            self._traces.end(trace, _AS_HTTP.get(code, 200))
         context.set_trailing_metadata(tuple(trailing))
         if code is not grpc.StatusCode.OK:
             await context.abort(code, text, tuple(trailing))
@@ -218,6 +227,13 @@ def _column(name: str, type_: Type, values: Sequence[Value]) -> pb.Column:
         case _:
             column.integers.CopyFrom(pb.Integers(values=known))
     return column
+
+
+def _given_up(context: Context) -> grpc.StatusCode:
+    """Why nobody waits for an answer any more: it was late, or its caller has gone."""
+    left = context.time_remaining()
+    is_late = left is not None and left <= 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED
 
 
 def _status(error: Exception) -> tuple[grpc.StatusCode, str, float]:

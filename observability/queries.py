@@ -80,8 +80,8 @@ DOORS = ("/v1/features", "/get-online-features", "/headwater.v1.Features/LookUp"
 """The routes of lookups, those in Feast's protocol and over gRPC among them."""
 
 LOOKUP = f'route=~"{"|".join(DOORS)}"'
-FAILED = 'status=~"5..|UNAVAILABLE|INTERNAL"'
-"""Of the answers of any door, those that are our fault."""
+FAILED = 'status=~"5..|UNAVAILABLE|INTERNAL|DEADLINE_EXCEEDED"'
+"""Of the answers of any door, those that are our fault; a late one is no answer."""
 
 
 # Texts in quotes and labels to group by are passed over: they may be called like a metric.

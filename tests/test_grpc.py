@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import grpc
@@ -26,6 +28,7 @@ from api.grpc_door import SERVICE, GrpcAddress
 from api.protocol import features_pb2 as pb
 from api.store import connect
 from connectors.redis_codec import entity_key, feature_field
+from tests.conftest import eventually
 from tests.ports import free_port
 from tests.test_api import BADGE, NAMED, NOW, ROW, SPEND, USER, VISITS, RedisServer, told_of
 from tests.test_api import MIXED as SHOP
@@ -166,6 +169,37 @@ def test_no_span_of_an_error_says_whom_it_was_of(redis_server):
     (span,) = spans.get_finished_spans()
     assert span.status.status_code is StatusCode.UNSET
     assert (span.events, "whose" in told_of(span)) == ((), False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "code", "status"), [(0.2, "DEADLINE_EXCEEDED", 504), (None, "CANCELLED", 200)]
+)
+def test_a_lookup_that_nobody_waits_for_any_more_is_counted(tmp_path, seconds, code, status):
+    """With its time and its span: Redis stands still until the deadline, or the caller, is gone."""
+    server, address = RedisServer(tmp_path), f"127.0.0.1:{free_port()}"
+    traces = TracerProvider()
+    traces.add_span_processor(SimpleSpanProcessor(exporter := InMemorySpanExporter()))
+    app = create_app(SHOP, connect(server.url, 5), lambda: NOW, traces, grpc=GrpcAddress(address))
+    request = pb.LookUpRequest(features=["badge:member"], keys=[users(7)]).SerializeToString()
+    labels = f'method="gRPC",route="/{SERVICE}/LookUp"'
+    with TestClient(app) as client, grpc.insecure_channel(address) as channel:
+        server.process.send_signal(signal.SIGSTOP)
+        call = channel.unary_unary(f"/{SERVICE}/LookUp").future(request, timeout=seconds)
+        if seconds is None:
+            time.sleep(0.2)
+            call.cancel()
+        else:
+            assert call.code().name == code
+
+        def told():
+            text = client.get("/metrics").text
+            return f'headwater_api_requests_total{{{labels},status="{code}"}} 1.0' in text and text
+
+        assert f"headwater_api_request_seconds_count{{{labels}}} 1.0" in eventually(told, 5)
+        spans = [one for one in exporter.get_finished_spans() if one.name.startswith("gRPC")]
+    server.stop()
+    server.client.close()
+    assert [one.attributes["http.response.status_code"] for one in spans] == [status]
 
 
 def test_health_and_reflection_are_the_standard_ones(running):

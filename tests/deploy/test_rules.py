@@ -420,6 +420,8 @@ def scraped(series: dict[str, str], namespace: str) -> dict[str, str]:
         ("LookupErrorBudget", failing("100", "2", FEAST), True),
         ("LookupErrorBudget", failing("100", "2", GRPC, ("OK", "UNAVAILABLE")), True),
         ("LookupErrorBudget", failing("100", "2", GRPC, ("OK", "INTERNAL")), True),
+        ("LookupErrorBudget", failing("100", "2", GRPC, ("OK", "DEADLINE_EXCEEDED")), True),
+        ("LookupErrorBudget", failing("100", "2", GRPC, ("OK", "CANCELLED")), False),
         # What callers do wrong costs nothing of the budget.
         ("LookupErrorBudget", failing("100", "2", GRPC, ("OK", "INVALID_ARGUMENT")), False),
         ("LookupErrorBudget", failing("100", "2", FEAST, ("200", "429")), False),
