@@ -9,9 +9,8 @@ replicas may be read: then for as long as it has heard of its primary within the
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 
-from api.resp import Redis, RedisLost, RedisRefused, command_bytes
+from api.resp import PING, Redis, RedisLost, RedisRefused, command_bytes
 from api.store import OnlineStore
 from api.watch import Watch
 from observability.metrics import ApiMetrics
@@ -34,24 +33,33 @@ class Failover(Watch):
         self._store = store
         self._most = behind_seconds
         self._behind = metrics.redis_behind
+        self._answers = metrics.redis_answers
 
     async def look(self) -> None:
         """Leave a replica that may not be read; have the store refuse what is left of them."""
-        # Lookups meet a Redis that is lost by themselves, and say so.
-        with suppress(RedisLost):
-            was_refused = self._store.is_refused
-            if (behind := await self._seconds_behind()) > self._most:
-                if not was_refused:
-                    log.warning("redis is a replica now: connecting anew")
-                self._redis.leave()
-                behind = await self._seconds_behind()
-            self._behind.set(behind)
-            refused = _told(behind) if behind > self._most else None
-            self._store.refuse(refused)
-            if self._store.is_refused != was_refused:
-                log.warning(
-                    "lookups are %s", f"refused: {refused}" if refused else "answered again"
-                )
+        answers = False
+        try:
+            await self._follow()
+            # One that reads its file anew, or knows another password, says what it is and no more.
+            await self._redis.ask(PING, 1)
+            answers = not self._store.is_refused
+        except (RedisLost, RedisRefused):
+            pass  # Lookups meet it by themselves, and say so.
+        finally:
+            self._answers.set(answers)
+
+    async def _follow(self) -> None:
+        was_refused = self._store.is_refused
+        if (behind := await self._seconds_behind()) > self._most:
+            if not was_refused:
+                log.warning("redis is a replica now: connecting anew")
+            self._redis.leave()
+            behind = await self._seconds_behind()
+        self._behind.set(behind)
+        refused = _told(behind) if behind > self._most else None
+        self._store.refuse(refused)
+        if self._store.is_refused != was_refused:
+            log.warning("lookups are %s", f"refused: {refused}" if refused else "answered again")
 
     async def _seconds_behind(self) -> float:
         """Since it last heard of its primary; 0 if it is one, or does not say."""

@@ -261,3 +261,6 @@ def command_bytes(*words: str | bytes) -> bytes:
     """A command as Redis reads it."""
     encoded = [word.encode() if isinstance(word, str) else word for word in words]
     return b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in encoded)
+
+
+PING = command_bytes("PING")

@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanKind, Tracer
 
 from api.breaker import Breaker
 from api.errors import StoreUnavailable
-from api.resp import Preamble, Redis, RedisLost, RedisRefused, command_bytes
+from api.resp import PING, Preamble, Redis, RedisLost, RedisRefused, command_bytes
 from observability.metrics import ApiMetrics
 
 CONNECT_SECONDS = 1.0
@@ -18,7 +18,6 @@ REPLY_SECONDS = 0.5
 FAILURES = 5
 OPEN_SECONDS = 1.0
 
-_PING = command_bytes("PING")
 _MULTI = command_bytes("MULTI")
 _EXEC = command_bytes("EXEC")
 _NO_HASH = "WRONGTYPE"
@@ -118,7 +117,7 @@ class OnlineStore:
         """Return if Redis answers; StoreUnavailable otherwise. It asks whatever came before."""
         self._check_refused()
         try:
-            await self._redis.ask(_PING, 1)
+            await self._redis.ask(PING, 1)
         except (RedisLost, RedisRefused) as error:
             raise StoreUnavailable("redis", str(error)) from error
         self._breaker.succeeded()

@@ -45,6 +45,11 @@ class ApiMetrics:
             "Since the Redis that is read heard of its primary; 0 if it is the primary",
             registry=self.registry,
         )
+        self.redis_answers = Gauge(
+            "headwater_api_redis_answers",
+            "1 if Redis answered the last look at it and may be read, else 0",
+            registry=self.registry,
+        )
         self.values = Counter(
             "headwater_api_values",
             "Feature values read to be answered, by view and status (present, missing, stale)",

@@ -155,6 +155,19 @@ def api_alerts() -> Iterable[Alert]:
         "page",
         "No API answers Prometheus: nobody can look features up",
     )
+    # Lookups themselves say little of it: pods that have no Redis are asked for none.
+    for name, least, lasting, severity, of in (
+        ("all", "max", "1m", "page", "No instance of the API has"),
+        ("some", "min", "10m", "ticket", "An instance of the API does not have"),
+    ):
+        yield Alert(
+            "RedisDown",
+            f"{least}({q.REDIS_ANSWERS}) < 1",
+            lasting,
+            severity,
+            f"{of} a Redis that answers and may be read",
+            (("instances", name),),
+        )
     yield Alert(
         "RedisErrors",
         f"sum(rate({q.REDIS_ERRORS}[5m])) > 0.1",

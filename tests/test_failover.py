@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from contextlib import suppress
 from threading import Thread
@@ -17,6 +18,7 @@ from tests.conftest import eventually
 from tests.test_api import BADGE, NOW, SHOP, RedisServer, ask_lean
 
 ASK = {"features": ["badge:member"]}
+ANSWERS = "headwater_api_redis_answers"
 NOBODY = 1
 """A port on which no primary is."""
 
@@ -86,6 +88,12 @@ def is_linked(server):
     return server.client.info("replication")["master_link_status"] == "up"
 
 
+def answers(client):
+    """The gauge, and whether a lookup is answered."""
+    (value,) = re.findall(rf"^{ANSWERS} (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    return float(value), ask_lean(client, {"user": 7}, **ASK).status_code
+
+
 def test_lookups_follow_a_failover_and_none_fails(pair, address):
     """The old primary lives on as a replica that hears of nobody; the connection to it is open."""
     old, new = pair
@@ -113,10 +121,12 @@ def test_a_replica_is_not_read_until_it_is_the_primary(pair, caplog):
         for answer in (ask_lean(client, {"user": 7}, **ASK), client.get("/health/ready")):
             assert answer.status_code == 503
             assert "leads to a replica" in answer.text
+        assert answers(client) == (0, 503)
         sleep(1.2)  # two more looks find what the first had found
         replica.client.execute_command("REPLICAOF", "NO", "ONE")
         assert eventually(lambda: ask_lean(client, {"user": 7}, **ASK).status_code == 200, 5)
         assert client.get("/health/ready").status_code == 200
+        assert answers(client) == (1, 200)
     told = [record.getMessage() for record in caplog.records if record.name == "api.failover"]
     assert [text.partition(":")[0] for text in told] == [
         "redis is a replica now",
@@ -147,3 +157,25 @@ def test_a_redis_that_does_not_say_what_it_is_is_read(pair):
     url = primary.url.replace("//", "//api:any@")
     with TestClient(create_app(SHOP, connect(url), lambda: NOW)) as client:
         assert ask_lean(client, {"user": 7}, **ASK).json()["rows"] == [[True]]
+        assert answers(client) == (1, 200)
+
+
+def test_a_redis_that_is_away_does_not_answer_for_as_long_as_it_is(pair):
+    """Nobody asks meanwhile, as where no instance is ready."""
+    primary, _ = pair
+    with TestClient(create_app(SHOP, connect(primary.url), lambda: NOW)) as client:
+        assert answers(client) == (1, 200)
+        primary.stop()
+        assert eventually(lambda: answers(client)[0] == 0, 5)
+        sleep(1.2)
+        assert f"{ANSWERS} 0.0" in client.get("/metrics").text
+        primary.start()
+        assert eventually(lambda: answers(client)[0] == 1, 5)
+
+
+def test_a_redis_that_knows_another_password_does_not_answer(pair):
+    primary, _ = pair
+    url = primary.url.replace("//", "//:yesterdays@")
+    primary.client.config_set("requirepass", "todays")
+    with TestClient(create_app(SHOP, connect(url), lambda: NOW)) as client:
+        assert answers(client) == (0, 503)

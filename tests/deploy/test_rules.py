@@ -65,6 +65,11 @@ LOOKUP = 'method="POST", route="/v1/features"'
 FEAST = 'method="POST", route="/get-online-features"'
 GRPC = 'method="gRPC", route="/headwater.v1.Features/LookUp"'
 
+API = (
+    *(q.REQUESTS, q.REDIS_ERRORS, q.REDIS_ANSWERS, q.VALUES, q.UNREADABLE, q.REFUSED, q.IN_FLIGHT),
+)
+"""Those of the API that have no buckets."""
+
 
 def failing(
     good: str, bad: str, door: str = LOOKUP, statuses: tuple[str, str] = ("200", "503")
@@ -119,6 +124,13 @@ CASES = {
     "LookupErrorBudget": (failing("100", "2"), failing("10000", "5"), "70m"),
     "LookupLatencyBudget": (timed("80", "100"), timed("995", "1000"), "70m"),
     "ApiDown": (one('up{job="api"}', "0x10"), one('up{job="api"}', "1x10"), "5m"),
+    # For as long as it lasts, also where nobody asks pods that are not ready.
+    "RedisDown": (
+        one(f'{q.REDIS_ANSWERS}{{pod="a"}}', "1x10 0x200")
+        | one(f'{q.REDIS_ANSWERS}{{pod="b"}}', "1x10 0x200"),
+        one(q.REDIS_ANSWERS, "1x110 0 1x60"),
+        "120m",
+    ),
     "RedisErrors": (one(q.REDIS_ERRORS, "0+60x20"), one(q.REDIS_ERRORS, "0+1x20"), "10m"),
     "JobNotRunning": (
         one(f'{q.UPTIME}{{job_name="flights_arrivals"}}', "1000x20"),
@@ -288,6 +300,24 @@ def test_an_alert_fires_when_it_should_and_only_then(folder, tmp_path, name):
         assert bool(mine) is expected, run
         if mine:
             assert f'severity="{wanted.severity}"' in mine[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "fired"),
+    [
+        (("0x30", "1x30"), {"some"}),
+        (("0x30", "0x30"), {"some", "all"}),
+        # Instances that restart are no instances.
+        (("0x5 stale", "1x30"), set()),
+    ],
+)
+def test_one_instance_without_redis_is_a_ticket_and_all_of_them_a_page(
+    folder, tmp_path, values, fired
+):
+    series = {f'{q.REDIS_ANSWERS}{{pod="{n}"}}': each for n, each in enumerate(values)}
+    run = _evaluate(folder, tmp_path, "RedisDown", series, "20m")
+    found = dict(re.findall(r'alertname="RedisDown", instances="(\w+)", severity="(\w+)"', run))
+    assert found == {name: {"all": "page", "some": "ticket"}[name] for name in fired}, run
 
 
 def test_other_values_altogether_are_told_of_however_few_the_rows_are(folder, tmp_path):
@@ -469,7 +499,7 @@ def _evaluate(folder: Path, tmp_path: Path, name: str, series: dict[str, str], w
 def test_the_names_are_those_the_api_gives():
     metrics = ApiMetrics()
     families = {family.name: family for family in metrics.registry.collect()}
-    for name in (q.REQUESTS, q.REDIS_ERRORS, q.VALUES, q.UNREADABLE, q.REFUSED, q.IN_FLIGHT):
+    for name in API:
         assert name.removesuffix("_total") in families
     for name in (q.REQUEST_SECONDS, q.REDIS_SECONDS, q.VALUE_AGE_SECONDS):
         assert name in families
@@ -493,7 +523,7 @@ SERVED = {
 def test_only_known_metrics_are_asked_for():
     known = {
         *q.FLINK_METRICS,
-        *(q.REQUESTS, q.REDIS_ERRORS, q.VALUES, q.UNREADABLE, q.REFUSED, q.IN_FLIGHT),
+        *API,
         *(
             f"{h}_{part}"
             for h in (q.REQUEST_SECONDS, q.REDIS_SECONDS, q.VALUE_AGE_SECONDS)
