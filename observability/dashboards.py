@@ -45,15 +45,17 @@ class Panel:
 
 def dashboards(repository: Repository, jobs: Iterable[str]) -> dict[str, object]:
     """Each dashboard by its name."""
-    name = repository.name
+    name, names = repository.name, list(jobs)
     found: dict[str, object] = {
         f"{name}-overview": _dashboard(
-            f"{name}-overview", f"Headwater: {name}", _overview(repository, list(jobs)), name
+            f"{name}-overview", f"Headwater: {name}", _overview(repository, names), name
         )
     }
     for view in repository.views:
         title = f"Headwater: {name}: {view.name}"
-        found[f"{name}-{view.name}"] = _dashboard(f"{name}-{view.name}", title, _view(view), name)
+        found[f"{name}-{view.name}"] = _dashboard(
+            f"{name}-{view.name}", title, _view(view, names), name
+        )
     return found
 
 
@@ -202,14 +204,15 @@ def _overview(repository: Repository, jobs: list[str]) -> Iterable[Panel]:
     )
 
 
-def _view(view: FeatureView) -> Iterable[Panel]:
+def _view(view: FeatureView, jobs: list[str]) -> Iterable[Panel]:
+    writes = q.writer(view, jobs)
     yield Panel(
         "Age: from event to Redis",
         (
-            (f"max({q.WRITE_LAG_MS}{{{q.writer(view)}}})", "since the last write"),
+            (f"max({q.WRITE_LAG_MS}{{{writes}}})", "since the last write"),
             *(
                 (
-                    f'max({q.FRESHNESS_MS}{{{q.writer(view)}, quantile="{share}"}})',
+                    f'max({q.FRESHNESS_MS}{{{writes}, quantile="{share}"}})',
                     f"as written, p{share * 100:g}",
                 )
                 for share in (0.5, 0.99)
@@ -232,9 +235,9 @@ def _view(view: FeatureView) -> Iterable[Panel]:
     yield Panel(
         "Rate: values written to Redis",
         (
-            (f"sum(rate({q.REDIS_WRITES}{{{q.writer(view)}}}[{_OVER}]))", "written"),
-            (f"sum(rate({q.REDIS_OLDER}{{{q.writer(view)}}}[{_OVER}]))", "refused as older"),
-            (f"sum(rate({q.REDIS_RETRIES}{{{q.writer(view)}}}[{_OVER}]))", "batches tried again"),
+            (f"sum(rate({q.REDIS_WRITES}{{{writes}}}[{_OVER}]))", "written"),
+            (f"sum(rate({q.REDIS_OLDER}{{{writes}}}[{_OVER}]))", "refused as older"),
+            (f"sum(rate({q.REDIS_RETRIES}{{{writes}}}[{_OVER}]))", "batches tried again"),
         ),
         "wps",
     )
@@ -263,14 +266,14 @@ def _view(view: FeatureView) -> Iterable[Panel]:
     if isinstance(view.source, EventStream):
         yield Panel(
             "Late share",
-            ((q.late_share(view, "5m"), f"later than {view.source.disorder}"),),
+            ((q.late_share(view, jobs, "5m"), f"later than {view.source.disorder}"),),
             "percentunit",
             "Not applied to the features; counted, and the rest of the stream goes on",
             thresholds=(0.001, 0.01),
         )
     yield Panel(
         "Time since the last commit to Iceberg",
-        ((f"max({q.COMMIT_AGE}{{{q.table(view)}}})", view.name),),
+        ((f"max({q.COMMIT_AGE}{{{q.table(view, jobs)}}})", view.name),),
         "s",
         thresholds=(900, 1800),
     )

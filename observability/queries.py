@@ -106,19 +106,19 @@ def label(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9:_]", "_", text)
 
 
-def writer(view: FeatureView) -> str:
-    """Selects the series of the operator that writes a view to Redis."""
-    return f'operator_name="redis_{label(view.name)}:_Writer"'
+def writer(view: FeatureView, jobs: Iterable[str]) -> str:
+    """Selects the series of the operator of these jobs that writes a view to Redis."""
+    return f'{live(jobs)}, operator_name="redis_{label(view.name)}:_Writer"'
 
 
-def task(view: FeatureView) -> str:
-    """Selects the series of the task that computes a view, which ends in its writers."""
-    return f'task_name=~".*redis_{label(view.name)}:_Writer.*"'
+def task(view: FeatureView, jobs: Iterable[str]) -> str:
+    """Selects the series of the task of these jobs that computes a view and ends in its writers."""
+    return f'{live(jobs)}, task_name=~".*redis_{label(view.name)}:_Writer.*"'
 
 
-def table(view: FeatureView) -> str:
-    """Selects the series of a view's Iceberg table."""
-    return f'table="headwater_features_{label(view.name)}"'
+def table(view: FeatureView, jobs: Iterable[str]) -> str:
+    """Selects the series of a view's Iceberg table, of these jobs."""
+    return f'{live(jobs)}, table="headwater_features_{label(view.name)}"'
 
 
 def job(name: str) -> str:
@@ -172,12 +172,11 @@ def moved(view: FeatureView, bound: float, another: float) -> str:
     return f"{index} > {bound} and {index} > {chance} and {index} > 1.5 * {before}"
 
 
-def late_share(view: FeatureView, over: str) -> str:
-    """The part of a view's records that came too late, 0 to 1."""
-    late = f"sum(rate({LATE_ROWS}{{{task(view)}}}[{over}]))"
-    seen = (
-        f'sum(rate({RECORDS_IN}{{{task(view)}, operator_name=~"ProcessTableFunction.*"}}[{over}]))'
-    )
+def late_share(view: FeatureView, jobs: Iterable[str], over: str) -> str:
+    """The part of a view's records that came too late for these jobs, 0 to 1."""
+    read = task(view, jobs)
+    late = f"sum(rate({LATE_ROWS}{{{read}}}[{over}]))"
+    seen = f'sum(rate({RECORDS_IN}{{{read}, operator_name=~"ProcessTableFunction.*"}}[{over}]))'
     return f"{late} / ({seen} > 0)"
 
 

@@ -86,7 +86,9 @@ def rule_groups(
         "headwater-jobs": [a.rule() for name in names for a in job_alerts(name)],
         "headwater-sources": [a.rule() for s in repository.read for a in source_alerts(s, names)],
         "headwater-exporter": [a.rule() for a in exporter_alerts()],
-        "headwater-views": [a.rule() for view in repository.views for a in view_alerts(view)],
+        "headwater-views": [
+            a.rule() for view in repository.views for a in view_alerts(view, names)
+        ],
     }
     if of:
         for rule in (rule for rules in groups.values() for rule in rules):
@@ -103,7 +105,7 @@ def alerts(repository: Repository, jobs: Iterable[str]) -> list[Alert]:
         *(alert for name in names for alert in job_alerts(name)),
         *(alert for source in repository.read for alert in source_alerts(source, names)),
         *exporter_alerts(),
-        *(alert for view in repository.views for alert in view_alerts(view)),
+        *(alert for view in repository.views for alert in view_alerts(view, names)),
     ]
 
 
@@ -259,14 +261,15 @@ def exporter_alerts() -> Iterable[Alert]:
     )
 
 
-def view_alerts(view: FeatureView) -> Iterable[Alert]:
-    """Of one feature view."""
+def view_alerts(view: FeatureView, jobs: Iterable[str]) -> Iterable[Alert]:
+    """Of one feature view, which one of these jobs computes."""
+    names = list(jobs)
     labels = (("view", view.name),)
     if view.checked:
         yield _broken(f"{q.broken_in_window(of_view(view.name))} > 0", view.name, labels)
     yield Alert(
         "CommitsStopped",
-        f"max({q.COMMIT_AGE}{{{q.table(view)}}}) > 1800",
+        f"max({q.COMMIT_AGE}{{{q.table(view, names)}}}) > 1800",
         "5m",
         "page",
         f"{view.name}: no commit to its Iceberg table for {{{{ $value | humanizeDuration }}}}",
@@ -274,7 +277,7 @@ def view_alerts(view: FeatureView) -> Iterable[Alert]:
     )
     yield Alert(
         "RedisWritesRetried",
-        f"sum(rate({q.REDIS_RETRIES}{{{q.writer(view)}}}[5m])) > 0.1",
+        f"sum(rate({q.REDIS_RETRIES}{{{q.writer(view, names)}}}[5m])) > 0.1",
         "5m",
         "ticket",
         f"{view.name}: {{{{ $value | humanize }}}} batches a second are written to Redis again",
@@ -300,7 +303,7 @@ def view_alerts(view: FeatureView) -> Iterable[Alert]:
     if isinstance(view.source, EventStream):
         yield Alert(
             "RowsLate",
-            f"{q.late_share(view, '30m')} > 0.01",
+            f"{q.late_share(view, names, '30m')} > 0.01",
             "15m",
             "ticket",
             f"{view.name}: {{{{ $value | humanizePercentage }}}} of records come later than the"
