@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from threading import Event
 
 from prometheus_client import Metric
@@ -16,15 +17,15 @@ from prometheus_client.registry import Collector
 from pyiceberg.catalog import Catalog
 
 from headwater.drift import newest
-from iceberg.catalog import table_names
+from iceberg.catalog import NAMESPACE, table_names
 from iceberg.maintenance import Care, states, utc_now
 from iceberg.quality import kept
 from observability import drift, quality, tables
 from observability.queries import DUE
-from schemas import Repository
+from schemas import FeatureView, Repository
 
 _AGAIN_SECONDS = 30.0
-"""Until what failed is tried again."""
+"""Until what failed is tried again, for the first time."""
 
 
 @dataclass(frozen=True)
@@ -69,59 +70,68 @@ def measures(
     def of_expectations() -> Iterable[Metric]:
         return quality.metrics(asdict(one) for one in kept(opened(), repository, None, None))
 
-    def of_features() -> Iterable[Metric]:
-        catalog, now = opened(), int(time.time() * 1000)
-        found = (
-            newest(view, catalog, now, windows.last, windows.against, windows.sample)
-            for view in repository.views
-        )
-        return drift.metrics(feature for one in found for feature in one.numbers())
+    def of_features(view: FeatureView) -> Iterable[Metric]:
+        now = int(time.time() * 1000)
+        found = newest(view, opened(), now, windows.last, windows.against, windows.sample)
+        return drift.metrics(found.numbers())
 
     found = {"tables": Measure(every, of_tables)}
     if repository.checked:
         found["expectations"] = Measure(every, of_expectations)
-    return found | {"features": Measure(features_every, of_features)}
+    # Each view for itself: one that cannot be read keeps none of the others from being looked at.
+    return found | {
+        f"{NAMESPACE}.{view.name}": Measure(features_every, partial(of_features, view))
+        for view in repository.views
+    }
 
 
 class Exporter(Collector):
     """What was measured last, as Prometheus reads it.
 
     A measure that fails keeps what it had found: an alert must not end because the catalog is
-    away. When it was to be measured again stands beside it.
+    away. When it was to be measured again stands beside it. What was never measured was always
+    due, so that one who is killed at it again and again is not taken for one who begins.
     """
 
     def __init__(self, measures: Mapping[str, Measure]) -> None:
         self._measures = measures
         self._found: dict[str, list[Metric]] = {}
-        self._due = dict.fromkeys(measures, time.time())
+        self._due = dict.fromkeys(measures, 0.0)
+        self._next = dict.fromkeys(measures, 0.0)
         self._failed = dict.fromkeys(measures, 0)
+        self._patience = dict.fromkeys(measures, _AGAIN_SECONDS)
 
     def measure(self, report: Callable[[str], None]) -> None:
         """Measure once what is due; what fails is reported, stays due, and stops nothing else."""
         for name, measure in self._measures.items():
-            if self._due[name] > time.time():
+            if self._next[name] > time.time():
                 continue
             try:
                 found = list(measure.metrics())
             except Exception as error:
                 # Whatever a server that is away makes of it.
                 self._failed[name] += 1
+                self._next[name] = time.time() + self._patience[name]
+                # It may have read much until it failed.
+                self._patience[name] = min(2 * self._patience[name], measure.every)
                 report(f"{name} could not be measured: {type(error).__name__}: {error}")
             else:
-                self._found[name], self._due[name] = found, time.time() + measure.every
+                self._found[name], self._patience[name] = found, _AGAIN_SECONDS
+                self._due[name] = self._next[name] = time.time() + measure.every
 
     def keep_measuring(self, stop: Event, report: Callable[[str], None]) -> None:
         """Measure what is due, time and again, until `stop` is set."""
         while not stop.is_set():
             self.measure(report)
-            stop.wait(max(_AGAIN_SECONDS, min(self._due.values()) - time.time()))
+            stop.wait(max(_AGAIN_SECONDS, min(self._next.values()) - time.time()))
 
     def collect(self) -> Iterator[Metric]:
         """Everything that was found, when the next time is due, and what failed."""
-        for found in list(self._found.values()):
-            yield from found
+        yield from _together(metric for found in list(self._found.values()) for metric in found)
         due = GaugeMetricFamily(
-            DUE, "When it is to be measured next, seconds since 1970 UTC", labels=("measure",)
+            DUE,
+            "When it is to be measured next, seconds since 1970 UTC; 0 if it never was",
+            labels=("measure",),
         )
         failed = CounterMetricFamily(
             "headwater_exporter_failures", "Measures that failed", labels=("measure",)
@@ -131,3 +141,14 @@ class Exporter(Collector):
             failed.add_metric([name], self._failed[name])
         yield due
         yield failed
+
+
+def _together(found: Iterable[Metric]) -> Iterable[Metric]:
+    """Those of one name as one, as Prometheus reads them."""
+    families: dict[str, Metric] = {}
+    for metric in found:
+        family = families.setdefault(
+            metric.name, Metric(metric.name, metric.documentation, metric.type, metric.unit)
+        )
+        family.samples += metric.samples
+    return families.values()

@@ -63,7 +63,8 @@ BROKEN_IN_WINDOW = "headwater_expectation_broken"
 """By `source` and `expectation`, in the newest window: `headwater quality --format prometheus`."""
 
 DUE = "headwater_exporter_due_seconds"
-"""By `measure`: when `headwater exporter` is to measure it next; past where it cannot."""
+"""By `measure`: when `headwater exporter` is to measure it next; past where it cannot, 0 where it
+never did since it was started."""
 SMALL_FILES = "headwater_table_small_files"
 """By `table`: as the exporter saw it last."""
 NULLS = "headwater_feature_null_ratio"

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from headwater.distribution import QUANTILES, distribution
-from headwater.exporter import Exporter, Measure, measures
+from headwater.exporter import Exporter, Measure, Windows, measures
 from headwater.settings import Settings
 from iceberg.catalog import create_quality, create_tables, open_catalog
 from iceberg.tables import quality_schema
@@ -98,7 +98,7 @@ def test_what_was_found_stays_while_nothing_can_be_measured(monkeypatch):
     monkeypatch.setattr("headwater.exporter.time.time", lambda: now[0])
     nothing = Measure(900, lambda: metrics({}, (), []))
     exporter = Exporter({"away": Measure(60, away), "there": nothing})
-    assert told(exporter)[q.DUE, "away"] == 1000
+    assert told(exporter)[q.DUE, "away"] == 0
     exporter.measure(said.append)
     assert told(exporter)[q.DUE, "away"] == 1060
     # Nothing is due yet.
@@ -114,8 +114,61 @@ def test_what_was_found_stays_while_nothing_can_be_measured(monkeypatch):
     assert found["headwater_exporter_failures_total", "away"] == 1
     away.there = True
     exporter.measure(said.append)
+    assert told(exporter)["headwater_x",] == 1
+    now[0] = 1130.0
+    exporter.measure(said.append)
     found = told(exporter)
-    assert (found["headwater_x",], found[q.DUE, "away"]) == (2, 1160)
+    assert (found["headwater_x",], found[q.DUE, "away"]) == (2, 1190)
+
+
+def test_what_fails_is_tried_more_and_more_seldom(monkeypatch):
+    """It may have read much until it did; up to as seldom as if it were well."""
+    now, tried, said = [1000.0], [], []
+    monkeypatch.setattr("headwater.exporter.time.time", lambda: now[0])
+
+    def away():
+        tried.append(now[0] - 1000)
+        raise ConnectionError
+
+    exporter = Exporter({"away": Measure(200, away)})
+    for _ in range(100):
+        exporter.measure(said.append)
+        now[0] += 10
+    assert tried == [0, 30, 90, 210, 410, 610, 810]
+
+
+def test_a_view_that_cannot_be_read_stops_no_other(place):
+    _, table = place
+    append(table, purchases(100, (24, 0), 1))
+    uri, warehouse = (table.catalog.properties[name] for name in ("uri", "warehouse"))
+    catalog, day, said = open_catalog(uri, warehouse), 86_400_000, []
+    catalog.drop_table("features.visit_counts")
+    found = measures(repository, lambda: catalog, Windows(day, day, 1000), 1, 1)
+    exporter = Exporter(found)
+    exporter.measure(said.append)
+    (line,) = said
+    assert "features.visit_counts could not be measured: DriftError: there is no table" in line
+    now = told(exporter)
+    assert now["headwater_feature_rows", "price", "last_purchase"] == 100
+    assert now[q.DUE, "features.last_purchase"] > now[q.DUE, "features.visit_counts"] == 0
+
+
+def test_what_several_measures_say_of_one_metric_stands_together():
+    """Prometheus reads each name's type once."""
+    both = {
+        name: Measure(
+            1, lambda n=name: metrics({"x": ("headwater_x", "X")}, ("of",), [{"of": n, "x": 1}])
+        )
+        for name in ("a", "b")
+    }
+    exporter = Exporter(both)
+    exporter.measure(print)
+    registry = CollectorRegistry()
+    registry.register(exporter)
+    for _ in range(2):
+        text = generate_latest(registry).decode()
+        assert text.count("# TYPE headwater_x gauge") == 1
+        assert text.count('headwater_x{of="') == 2
 
 
 @pytest.fixture
@@ -170,7 +223,7 @@ def test_prometheus_reads_what_tables_and_features_are_like(place):
     assert found[q.QUANTILE, "price", "0.5", "last_purchase"] == pytest.approx(90, abs=1)
     assert found[q.PSI, "price", "last_purchase"] > 1 > found[q.PSI, "quantity", "last_purchase"]
     assert found[q.NULLS, "item", "last_purchase"] == pytest.approx(1 / 3, abs=0.15)
-    assert found["headwater_exporter_failures_total", "features"] == 0
+    assert found["headwater_exporter_failures_total", "features.last_purchase"] == 0
 
 
 def test_an_expectation_is_told_of_while_it_is_declared(place):

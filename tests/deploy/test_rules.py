@@ -186,7 +186,7 @@ CASES = {
     "ExporterStopped": (
         # One of its measures never comes to an end.
         one(f'{q.DUE}{{measure="tables"}}', "900+60x200")
-        | one(f'{q.DUE}{{measure="features"}}', "0x200"),
+        | one(f'{q.DUE}{{measure="features.origin_delays"}}', "0x200"),
         # Of two, one has stopped.
         one(f'{q.DUE}{{measure="tables", pod="new"}}', "900+60x200")
         | one(f'{q.DUE}{{measure="tables", pod="old"}}', "0x200"),
@@ -341,6 +341,28 @@ def test_a_feature_that_always_moves_has_not_moved(folder, tmp_path, before, fir
     """Half as far again as before, or nobody is told; nor where nobody knows of before."""
     run = _evaluate(folder, tmp_path, "FeatureMoved", moved(before, "0.5", "0.1"), "50h")
     assert ('alertname="FeatureMoved"' in run) is fires, run
+
+
+@pytest.mark.parametrize(
+    ("up", "features", "fires"),
+    [
+        # Killed while it reads a view, after three minutes or twenty.
+        (3, "0", True),
+        (20, "0", True),
+        # It has done its work before it is killed.
+        (20, "99999", False),
+    ],
+)
+def test_an_exporter_that_is_killed_again_and_again_has_stopped(
+    folder, tmp_path, up, features, fires
+):
+    """Each begins with what is quick, and is away for five minutes then."""
+    rounds = range(0, 200, up + 5)
+    quick = " ".join(f"{60 * at + 900}x{up - 1} stale _x3" for at in rounds)
+    slow = " ".join(f"{features}x{up - 1} stale _x3" for _ in rounds)
+    series = {f'{q.DUE}{{measure="tables"}}': quick} | {f'{q.DUE}{{measure="f"}}': slow}
+    run = _evaluate(folder, tmp_path, "ExporterStopped", series, "180m")
+    assert ('alertname="ExporterStopped"' in run) is fires, run
 
 
 def test_a_record_that_several_jobs_read_is_one_dead_letter(folder, tmp_path):
@@ -502,6 +524,7 @@ def _evaluate(folder: Path, tmp_path: Path, name: str, series: dict[str, str], w
     (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
     run = promtool("test", "rules", "test.yml", cwd=tmp_path)
     assert "FAILED" in run.stdout + run.stderr or run.returncode == 0, run.stderr
+    assert "parse error" not in run.stdout + run.stderr, run.stdout + run.stderr
     # Labels come as {a="b", c="d"} of each alert found.
     return run.stdout + run.stderr
 
