@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import partial
 from threading import Event
 
@@ -19,13 +20,16 @@ from pyiceberg.catalog import Catalog
 from headwater.drift import newest
 from iceberg.catalog import NAMESPACE, table_names
 from iceberg.maintenance import Care, states, utc_now
-from iceberg.quality import kept
+from iceberg.quality import Newest, kept
 from observability import drift, quality, tables
 from observability.queries import DUE
 from schemas import FeatureView, Repository
 
 _AGAIN_SECONDS = 30.0
 """Until what failed is tried again, for the first time."""
+
+_LATEST_SECONDS = 86_400
+"""After its end a window may come that late; what ended earlier is not read again and again."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,6 @@ def measures(
         found = states(catalog, table_names(catalog), Care(), utc_now())
         return tables.metrics(asdict(state) for state in found)
 
-    def of_expectations() -> Iterable[Metric]:
-        return quality.metrics(asdict(one) for one in kept(opened(), repository, None, None))
-
     def of_features(view: FeatureView) -> Iterable[Metric]:
         now = int(time.time() * 1000)
         found = newest(view, opened(), now, windows.last, windows.against, windows.sample)
@@ -77,12 +78,41 @@ def measures(
 
     found = {"tables": Measure(every, of_tables)}
     if repository.checked:
-        found["expectations"] = Measure(every, of_expectations)
+        found["expectations"] = Measure(every, Checked(repository, opened, every).metrics)
     # Each view for itself: one that cannot be read keeps none of the others from being looked at.
     return found | {
         f"{NAMESPACE}.{view.name}": Measure(features_every, partial(of_features, view))
         for view in repository.views
     }
+
+
+class Checked:
+    """What became of expectations in the windows that were summed up since the look before.
+
+    Windows are short, and looks are seldom: the newest one alone would say little.
+    """
+
+    def __init__(self, repository: Repository, opened: Callable[[], Catalog], every: float) -> None:
+        self._repository = repository
+        self._opened = opened
+        self._every = int(every * 1000)
+        self._told: dict[tuple[str, str], int] = {}
+
+    def metrics(self) -> Iterable[Metric]:
+        """At the first look, of the windows of as long as one look is from the next."""
+        streams = [one.checked for one in self._repository.streams]
+        views = [one.checked for one in self._repository.views]
+        longest = max(length.seconds for length in (*streams, *views) if length)
+        since = int(time.time() - _LATEST_SECONDS - longest) * 1000
+        newest = Newest(self._told, self._every)
+        found = kept(self._opened(), self._repository, since, None, newest)
+        self._told = {
+            (one.source, one.expectation): round(
+                datetime.fromisoformat(one.newest_end).timestamp() * 1000
+            )
+            for one in found
+        }
+        return quality.metrics(asdict(one) for one in found)
 
 
 class Exporter(Collector):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
+import pyarrow as pa  # type: ignore[import-untyped]
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 
@@ -16,12 +17,21 @@ from schemas.expectations import of_view
 
 _MEMORY = "256MB"
 _EACH = """
+WITH dated AS (
+  SELECT source, expectation, events, broken, epoch_ms(until) AS ended,
+    max(epoch_ms(until)) OVER (PARTITION BY source, expectation) AS newest
+  FROM windows)
 SELECT source, expectation, count(*) AS windows,
   sum(events)::BIGINT AS events, sum(broken)::BIGINT AS broken,
-  epoch_ms(max(until)) AS newest_end,
-  max_by(events, until) AS newest_events, max_by(broken, until) AS newest_broken
-FROM windows GROUP BY ALL ORDER BY source, expectation
+  max(ended) AS newest_end,
+  coalesce(sum(events) FILTER (ended > since), 0)::BIGINT AS newest_events,
+  coalesce(sum(broken) FILTER (ended > since), 0)::BIGINT AS newest_broken
+FROM (
+  SELECT *, coalesce(told, newest - $least - 1) AS since
+  FROM dated LEFT JOIN before USING (source, expectation))
+GROUP BY ALL ORDER BY source, expectation
 """
+_BEFORE = pa.schema({"source": pa.string(), "expectation": pa.string(), "told": pa.int64()})
 
 
 class NothingChecked(HeadwaterError):
@@ -31,8 +41,19 @@ class NothingChecked(HeadwaterError):
 
 
 @dataclass(frozen=True)
+class Newest:
+    """Which windows are the newest: by default the one that ended last, of each expectation."""
+
+    told: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By source and expectation: all that ended after it, in milliseconds since 1970 UTC."""
+
+    least: int = 0
+    """Of others: all that ended that many milliseconds before the last, or later."""
+
+
+@dataclass(frozen=True)
 class Kept:
-    """One expectation over some windows; `newest` is the one that ended last."""
+    """One expectation over some windows, and over the newest of them."""
 
     source: str
     expectation: str
@@ -45,7 +66,11 @@ class Kept:
 
 
 def kept(
-    catalog: Catalog, repository: Repository, start: int | None, end: int | None
+    catalog: Catalog,
+    repository: Repository,
+    start: int | None,
+    end: int | None,
+    newest: Newest = Newest(),
 ) -> list[Kept]:
     """Each declared expectation over the windows that begin from `start` up to `end`, by name.
 
@@ -67,7 +92,11 @@ def kept(
     windows = between(table.scan(selected_fields=columns), start, end)
     with spilling_database(_MEMORY) as database:
         database.register("windows", batches(windows))
-        found = database.sql(_EACH).to_arrow_table().to_pylist()
+        before = [(*name, told) for name, told in newest.told.items()]
+        rows = [dict(zip(_BEFORE.names, row, strict=True)) for row in before]
+        database.register("before", pa.Table.from_pylist(rows, _BEFORE))
+        each = database.sql(_EACH, params={"least": newest.least})
+        found = each.to_arrow_table().to_pylist()
         database.unregister("windows")
     known = set(_declared(repository))
     return [

@@ -140,7 +140,7 @@ def _overview(repository: Repository, jobs: list[str]) -> Iterable[Panel]:
         "Expectations broken",
         tuple((f"{asked} > 0", "{{source}}: {{expectation}}") for asked in checked),
         "short",
-        "By records of 15 minutes, and in the newest window that was summed up; empty is well",
+        "By records of 15 minutes, and in windows summed up since the look before; empty is well",
     )
     if any(isinstance(source, JoinedStream) for source in repository.sources):
         yield Panel(

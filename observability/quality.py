@@ -13,10 +13,10 @@ from prometheus_client import Metric
 from observability import textfile
 
 _GAUGES = {
-    "newest_events": ("headwater_expectation_events", "Events of the newest window"),
+    "newest_events": ("headwater_expectation_events", "Events of the newest windows"),
     "newest_broken": (
         "headwater_expectation_broken",
-        "How often it was broken in the newest window",
+        "How often it was broken in the newest windows: those that came since the look before",
     ),
     "ended": (
         "headwater_expectation_window_end_seconds",
@@ -26,7 +26,7 @@ _GAUGES = {
 
 
 def metrics(expectations: Iterable[Mapping[str, object]]) -> Iterator[Metric]:
-    """The newest window of each expectation, and when it ended."""
+    """The newest windows of each expectation, and when the last one ended."""
     rows = (
         {**one, "ended": datetime.fromisoformat(str(one["newest_end"])).timestamp()}
         for one in expectations

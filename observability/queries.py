@@ -60,7 +60,7 @@ FLINK_METRICS = (
 """All of Flink's that are asked for; a test finds each in a running platform."""
 
 BROKEN_IN_WINDOW = "headwater_expectation_broken"
-"""By `source` and `expectation`, in the newest window: `headwater quality --format prometheus`."""
+"""By `source` and `expectation`, in the windows that came since the exporter's look before."""
 
 DUE = "headwater_exporter_due_seconds"
 """By `measure`: when `headwater exporter` is to measure it next; past where it cannot, 0 where it
@@ -150,7 +150,7 @@ def of_sources(counter: str, jobs: Iterable[str], over: str, by: str) -> str:
 
 
 def broken_in_window(name: str) -> str:
-    """How often each expectation of a stream, or `view.NAME`, was broken in its newest window."""
+    """How often each expectation of a stream, or `view.NAME`, was broken in its newest windows."""
     return f'max by (expectation) ({BROKEN_IN_WINDOW}{{source="{name}"}})'
 
 

@@ -226,24 +226,61 @@ def test_prometheus_reads_what_tables_and_features_are_like(place):
     assert found["headwater_exporter_failures_total", "features.last_purchase"] == 0
 
 
-def test_an_expectation_is_told_of_while_it_is_declared(place):
+@pytest.fixture
+def checked(place):
+    """Takes windows of `visits` by how long ago they ended; and what is told of them."""
     _, table = place
     properties = table.catalog.properties
     catalog = open_catalog(properties["uri"], properties["warehouse"])
-    now = datetime.now(UTC)
-    rows = [
-        {"source": "visits", "expectation": name, "events": 10, "broken": broken}
-        | {"event_time": now - timedelta(days=days), "until": now - timedelta(days=days, hours=-1)}
-        for name, days, broken in (*(("fresh", 9, 3), ("fresh", 6, 2), ("called_otherwise", 1, 1)),)
-    ]
-    schema = quality_schema().as_arrow()
-    catalog.load_table("quality.shop").append(pa.Table.from_pylist(rows, schema=schema))
-    (found,) = (
-        {tuple(sample.labels.values()): sample.value for sample in metric.samples}
-        for metric in measures(repository, lambda: catalog, None, 1, 1)["expectations"].metrics()
-        if metric.name == q.BROKEN_IN_WINDOW
-    )
-    assert found == {("visits", "fresh"): 2}
+    schema, now = quality_schema().as_arrow(), datetime.now(UTC)
+
+    def summed_up(*windows, expectation="fresh"):
+        rows = [
+            {"source": "visits", "expectation": expectation, "events": 10, "broken": broken}
+            | {"event_time": now - ago - timedelta(seconds=5), "until": now - ago}
+            for ago, broken in windows
+        ]
+        table = catalog.load_table("quality.shop")
+        table.append(pa.Table.from_pylist(rows, schema=schema))
+
+    measure = measures(repository, lambda: catalog, None, 900, 1)["expectations"]
+
+    def look(gauge=q.BROKEN_IN_WINDOW):
+        (found,) = (metric for metric in measure.metrics() if metric.name == gauge)
+        return {tuple(sample.labels.values()): sample.value for sample in found.samples}
+
+    return summed_up, look
+
+
+def test_an_expectation_is_told_of_while_it_is_declared(checked):
+    summed_up, look = checked
+    summed_up((timedelta(days=9), 3), (timedelta(hours=6), 2))
+    summed_up((timedelta(hours=1), 1), expectation="called_otherwise")
+    assert look() == {("visits", "fresh"): 2}
+
+
+def test_all_windows_since_the_look_before_are_told_of(checked):
+    """Not the newest alone; at the first look those of a quarter of an hour."""
+    summed_up, look = checked
+    second = timedelta(seconds=1)
+    summed_up((2000 * second, 9), *((ago * second, 7 * (ago > 105)) for ago in range(105, 800, 5)))
+    assert look() == {("visits", "fresh"): 7 * 138}
+    summed_up((100 * second, 1), (95 * second, 2), (90 * second, 0))
+    assert look() == {("visits", "fresh"): 3}
+
+
+def test_a_source_that_falls_silent_is_told_of_once(checked):
+    summed_up, look = checked
+    summed_up((timedelta(minutes=9), 2))
+    assert [look(), look()] == [{("visits", "fresh"): 2}, {("visits", "fresh"): 0}]
+    (ended,) = look("headwater_expectation_window_end_seconds").values()
+    assert ended < datetime.now(UTC).timestamp() - 500
+
+
+def test_windows_of_another_day_are_not_read_again(checked):
+    summed_up, look = checked
+    summed_up((timedelta(days=6), 2))
+    assert look() == {}
 
 
 def test_events_that_have_not_happened_yet_are_left_out(place, monkeypatch):
