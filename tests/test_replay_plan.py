@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from prometheus_client import start_http_server
 
 from connectors.promotion import other_wins
 from feature_repo.flights.repository import repository
@@ -14,10 +15,13 @@ from feature_repo.flights.views.carrier_delays import carrier_delays
 from flink_jobs.replay import Isolation, Reading, Span, replay_sql, restart_sql
 from flink_jobs.sql import job_sql, jobs
 from flink_jobs.upgrade import breaks
-from headwater.replays.governor import Bounds, Governor, Seen, percentile
+from headwater.replays.governor import ApiLatency, Bounds, Governor, Seen, percentile
 from headwater.replays.plan import SourcePlan, _choose, expected
 from iceberg.archive import Kept
+from observability.metrics import ApiMetrics
+from observability.queries import DOORS
 from schemas import Feature, JoinedStream, among, count, hours, present, rate, within
+from tests.ports import free_port
 
 HOUR = 3_600_000
 
@@ -174,6 +178,29 @@ def test_a_percentile_of_a_histogram_lies_in_its_bucket():
     assert percentile({0.001: 50, float("inf"): 100}, 0.99) == 0.001
     assert percentile({}, 0.99) is None
     assert percentile({0.001: 0.0}, 0.99) is None
+
+
+def test_the_latency_that_is_kept_to_is_that_of_lookups_by_every_door():
+    """Beside what else is asked of the API, which is quick and much here."""
+    metrics, port = ApiMetrics(), free_port()
+    server, thread = start_http_server(port, "127.0.0.1", metrics.registry)
+    latency = ApiLatency(f"http://127.0.0.1:{port}")
+
+    def asked(method, route, times, seconds):
+        for _ in range(times):
+            metrics.request_seconds.labels(method, route).observe(seconds)
+
+    try:
+        assert latency.p99_seconds() is None
+        for route in DOORS:
+            asked("POST", route, 5, 2.0)
+            asked("GET", "/v1/feature-views", 1000, 0.001)
+            assert latency.p99_seconds() == pytest.approx(2.5, abs=0.1), route
+        asked("GET", "/v1/feature-views", 1000, 2.0)
+        assert latency.p99_seconds() is None
+    finally:
+        server.shutdown()
+        thread.join()
 
 
 JOB = next(job for job in jobs(repository) if job.name == "flights-departures")

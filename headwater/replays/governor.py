@@ -1,6 +1,6 @@
 """Slows a replay down while it would harm serving or the live jobs, and speeds it up again.
 
-It knows two signals: the API's 99th percentile over the last moments, from the API's own metrics,
+It knows two signals: the 99th percentile of lookups over the last moments, from the API's metrics,
 and how many records the live jobs have not read yet. It begins slowly and doubles the rate at each
 look until one is over its bound for the first time. While one is, the rate is halved at each look,
 and raised by a tenth while both are well below: much as TCP does (RFC 5681: slow start, then
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-_HISTOGRAM = "headwater_api_request_seconds"
+from observability.queries import DOORS, REQUEST_SECONDS
+
 _SECONDS = 2
 _FIRST = 1000.0
 """Records a second, before anything is known of what the machine bears."""
@@ -84,7 +85,7 @@ class Governor:
 
 
 class ApiLatency:
-    """The 99th percentile of the API's answers between two looks."""
+    """The 99th percentile of lookups between two looks, by whichever door they come."""
 
     def __init__(self, url: str) -> None:
         self._url = f"{url}/metrics"
@@ -99,10 +100,10 @@ class ApiLatency:
             return None
         now: dict[float, float] = {}
         for family in text_string_to_metric_families(reply.text):
-            if family.name == _HISTOGRAM:
+            if family.name == REQUEST_SECONDS:
                 for sample in family.samples:
-                    route = sample.labels.get("route", "")
-                    if sample.name.endswith("_bucket") and route.startswith("/v1/"):
+                    is_lookup = sample.labels.get("route") in DOORS
+                    if sample.name.endswith("_bucket") and is_lookup:
                         limit = float(sample.labels["le"])
                         now[limit] = now.get(limit, 0.0) + sample.value
         grown = {limit: count - self._before.get(limit, 0.0) for limit, count in now.items()}
