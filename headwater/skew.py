@@ -3,11 +3,15 @@
 The features that a stream's events make are computed again in plain Python, from the archive
 and without the rows that were late for their view. Facts, and features of joined streams, are
 compared with the row that training reads: the one of that key and event time in Iceberg.
+
+The archive may be behind what was served of the same events. What it may not have all events of yet
+is not compared.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +21,14 @@ from typing import Any
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import DataScan
 
 from connectors.access import KafkaAccess
+from connectors.heartbeat import is_heartbeat
 from connectors.late import late_rows
+from connectors.log import Log
 from headwater.recompute import Event, Scalar, event_time, matches, recompute, same, window_start
+from iceberg.archive import StreamArchive
 from iceberg.catalog import ARCHIVE, NAMESPACE
 from iceberg.filters import between, instant, of_keys
 from iceberg.offline import spilling_database
@@ -43,6 +51,15 @@ QUALIFY row_number() OVER (
   PARTITION BY view ORDER BY hash(entity, value_time, answered, $seed)) <= $sample
 ORDER BY view
 """
+_MISSING = """
+SELECT view, entity, epoch_ms(max(event_time))
+FROM served WHERE value_time IS NULL
+GROUP BY view, entity
+QUALIFY row_number() OVER (PARTITION BY view ORDER BY hash(entity, $seed)) <= $sample
+ORDER BY view
+"""
+_WRITTEN_MS = 60_000
+"""So long after a row came to be, Redis has it in any case."""
 
 
 class SkewError(HeadwaterError):
@@ -93,7 +110,14 @@ class ViewSkew:
     """Compared; of answers of the same values to the same question, one."""
 
     unknown: int = 0
-    """Not compared: of a view or feature that is no longer declared, or with no row in Iceberg."""
+    """Not compared: of a view or feature that is no longer declared, with no row in Iceberg, or of
+    events that the archive may not have yet."""
+
+    missing: int = 0
+    """Entities that were answered with nothing at all; they are not among `answers`."""
+
+    lost: int = 0
+    """Of those: a minute before the last such answer, Iceberg had a row."""
 
     features: dict[str, FeatureSkew] = field(default_factory=dict)
 
@@ -105,7 +129,7 @@ class ViewSkew:
     @property
     def is_blind(self) -> bool:
         """Whether there were answers, and none that could be compared."""
-        return bool(self.unknown) and not self.answers
+        return bool(self.unknown or self.lost) and not self.answers
 
 
 class Skew:
@@ -121,11 +145,11 @@ class Skew:
     ) -> dict[str, ViewSkew]:
         """What was served from `start` up to `end` (milliseconds since 1970 UTC, None is open).
 
-        Of each view's different answers `sample` at the most, taken at random. SkewError if none
-        was logged.
+        Of each view's different answers `sample` at the most, taken at random, and of its entities
+        that were answered with nothing. SkewError if no answer was logged.
         """
-        answers = self._answers(start, end, sample, seed)
-        if not answers:
+        answers, missing = self._answers(start, end, sample, seed)
+        if not answers and not missing:
             raise SkewError(
                 "no answer was logged in that time: the API logs the share HEADWATER_FEATURE_LOG"
                 " of its answers, and the job of the archive has them in Iceberg after a while"
@@ -142,12 +166,17 @@ class Skew:
                 self._against_events(view, view.source, chosen, found)
             else:
                 self._against_rows(view, chosen, found)
+        for name, when in missing.items():
+            found = report.setdefault(name, ViewSkew())
+            found.missing = len(when)
+            if name in known:
+                found.lost = self._lost(known[name], when)
         return report
 
     def _answers(
         self, start: int | None, end: int | None, sample: int, seed: int
-    ) -> dict[str, list[Answered]]:
-        """Some of each view's different answers, by view."""
+    ) -> tuple[dict[str, list[Answered]], dict[str, dict[Key, int]]]:
+        """Some of each view's different answers, and of those with nothing the last by entity."""
         stream = served_stream(self._repository.name)
         try:
             table = self._catalog.load_table(f"{ARCHIVE}.{stream.name}")
@@ -155,23 +184,40 @@ class Skew:
             raise SkewError(
                 f"there is no table {ARCHIVE}.{stream.name}: run `headwater apply`"
             ) from None
-        columns = ("trace_id", "view", "entity", "value_time", "answered")
+        columns = (EVENT_TIME, "trace_id", "view", "entity", "value_time", "answered")
         scan = between(table.scan(selected_fields=columns), start, end)
+        chosen, nothing = (self._read(scan, asked, seed, sample) for asked in (_SAMPLE, _MISSING))
+        keys = {view.name: view.keys for view in self._repository.views}
+
+        def key_of(view: str, entity: str) -> Key:
+            told = json.loads(entity)
+            return tuple(told[name] for name in keys.get(view, told))
+
+        found: dict[str, list[Answered]] = defaultdict(list)
+        for view, entity, at, answered, trace_id in chosen:
+            key = key_of(view, entity)
+            found[view].append(Answered(view, key, at, json.loads(answered), trace_id))
+        missing: dict[str, dict[Key, int]] = defaultdict(dict)
+        for view, entity, at in nothing:
+            missing[view][key_of(view, entity)] = at
+        return found, missing
+
+    @staticmethod
+    def _read(scan: DataScan, asked: str, seed: int, sample: int) -> list[tuple[Any, ...]]:
         with spilling_database(_MEMORY) as database:
             database.register("served", batches(scan))
-            rows = database.execute(_SAMPLE, {"seed": seed, "sample": sample}).fetchall()
+            rows = database.execute(asked, {"seed": seed, "sample": sample}).fetchall()
             database.unregister("served")
-        keys = {view.name: view.keys for view in self._repository.views}
-        found: dict[str, list[Answered]] = defaultdict(list)
-        for view, entity, at, answered, trace_id in rows:
-            told = json.loads(entity)
-            key = tuple(told[name] for name in keys.get(view, told))
-            found[view].append(Answered(view, key, at, json.loads(answered), trace_id))
-        return found
+        return rows
 
     def _against_events(
         self, view: FeatureView, stream: EventStream, chosen: Sequence[Answered], found: ViewSkew
     ) -> None:
+        until = self._archived(stream)
+        found.unknown += sum(one.at > until for one in chosen)
+        chosen = [one for one in chosen if one.at <= until]
+        if not chosen:
+            return
         keys = {one.key for one in chosen}
         written = {tuple(map(str, key)) for key in keys}
         late = Counter(
@@ -181,9 +227,8 @@ class Skew:
             and (place := tuple(row.entity[x] for x in view.keys)) in written
         )
         events: dict[Key, list[Event]] = defaultdict(list)
-        since = min((_since(view, one.at) for one in chosen), default=0)
-        until = max((one.at for one in chosen), default=0)
-        for event in self._events(view, stream, keys, since, until):
+        since, last = min(_since(view, one.at) for one in chosen), max(one.at for one in chosen)
+        for event in self._events(view, stream, keys, since, last):
             key = tuple(event[name] for name in view.keys)
             if late[known := (tuple(map(str, key)), event_time(event))]:
                 late[known] -= 1
@@ -207,6 +252,42 @@ class Skew:
             for name in names:
                 is_right = matches(by_name[name], one.values[name], exact[name], seen)
                 _count(found, view, one, name, exact[name], is_right)
+
+    def _archived(self, stream: EventStream) -> float:
+        """The event time up to which the archive has all events but late ones, in milliseconds.
+
+        Of a partition that it has not all of: its newest event there, less the stream's disorder.
+        """
+        archive = StreamArchive.open(self._catalog, stream)
+        ends = {} if archive is None else {p: kept.end for p, kept in archive.kept().items()}
+        newest = {} if archive is None else archive.newest()
+        log = Log(self._kafka)
+        bounds = log.bounds(stream.topic).items()
+        left = {p for p, (low, end) in bounds if ends.get(p, low) < end}
+        behind: set[int | None] = set()
+        for message in log.messages(stream.topic, ends):
+            # Heartbeats are in no archive.
+            if not is_heartbeat(message.value()):
+                behind.add(message.partition())
+            if behind == left:
+                break
+        disorder = stream.disorder.seconds * 1000
+        return min((newest.get(p or 0, _BEGINNING) - disorder for p in behind), default=math.inf)
+
+    def _lost(self, view: FeatureView, missing: Mapping[Key, int]) -> int:
+        """How many of those entities had a row a minute before they were answered with nothing."""
+        table = self._catalog.load_table(f"{NAMESPACE}.{view.name}")
+        scan = table.scan(
+            of_keys(view.keys, missing.keys()), selected_fields=(*view.keys, AVAILABLE_AT)
+        )
+        lost = set()
+        for batch in batches(scan):
+            for row in batch.to_pylist():
+                key = tuple(row[name] for name in view.keys)
+                at = missing.get(key)
+                if at is not None and _milliseconds(row[AVAILABLE_AT]) < at - _WRITTEN_MS:
+                    lost.add(key)
+        return len(lost)
 
     def _events(
         self, view: FeatureView, stream: EventStream, keys: set[Key], since: int, until: int

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.table import Table
+from pyiceberg.table import FileScanTask, Table
 
 from iceberg.bounds import bounds
 from iceberg.catalog import ARCHIVE, check_topic
@@ -104,6 +104,15 @@ class StreamArchive:
             for partition, files in sorted(found.items())
         }
 
+    def newest(self) -> dict[int, int]:
+        """The newest event time of each partition, milliseconds since 1970 UTC, rounded down."""
+        found: dict[int, int] = {}
+        for task in self._tasks(None):
+            partition, _ = bounds(self._table.schema(), task.file, PARTITION)
+            _, last = bounds(self._table.schema(), task.file, EVENT_TIME)
+            found[partition] = max(found.get(partition, last // 1000), last // 1000)
+        return found
+
     def first_at(self, milliseconds: int) -> dict[int, int]:
         """The lowest offset of an event with that event time or a later one, by partition."""
         since = f"{EVENT_TIME} >= '{instant(milliseconds)}'"
@@ -137,11 +146,15 @@ class StreamArchive:
         ).to_arrow()[OFFSET]
         return None if len(offsets) == 0 else int(pc.min(offsets).as_py())
 
-    def _files(self, rows: str | None) -> Iterator[_File]:
+    def _tasks(self, rows: str | None) -> Iterable[FileScanTask]:
         if self.snapshot is None:
-            return
+            return ()
         scan = self._table.scan(snapshot_id=self.snapshot)
-        for task in (scan if rows is None else scan.filter(rows)).plan_files():
+        tasks: Iterable[FileScanTask] = (scan if rows is None else scan.filter(rows)).plan_files()
+        return tasks
+
+    def _files(self, rows: str | None) -> Iterator[_File]:
+        for task in self._tasks(rows):
             file = task.file
             partition, _ = bounds(self._table.schema(), file, PARTITION)
             first, last = bounds(self._table.schema(), file, OFFSET)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import redis
 import requests
@@ -13,13 +16,18 @@ from click.testing import CliRunner
 
 from api.feature_log import KafkaFeatureLog
 from connectors.access import KafkaAccess
+from connectors.heartbeat import payload as heartbeat
 from connectors.redis_codec import encode_value, entity_key, feature_field
 from feature_repo.flights.views.origin_delays import origin_delays
 from headwater import skew
 from headwater.cli import headwater as command
+from iceberg.catalog import create_archive, create_tables, open_catalog
+from iceberg.tables import archive_schema
 from observability.metrics import ApiMetrics
 from schemas import Column, Entity, EventStream, FeatureView, Repository, Type, latest
 from schemas import days as for_days
+from schemas.served import served_stream
+from tests import shop
 from tests.conftest import catalog, eventually, produce_awake
 from tests.recorded import DAY, FIRST, of_days
 from tests.test_platform import headwater
@@ -158,6 +166,7 @@ EQUAL = skew.ViewSkew(answers=2, features={"count_1d": skew.FeatureSkew(equal=2)
 DIFFERS = skew.ViewSkew(answers=2, features={"count_1d": skew.FeatureSkew(1, 1)})
 PARTLY = skew.ViewSkew(answers=1, unknown=3)
 BLIND = skew.ViewSkew(unknown=3)
+MISSING = skew.ViewSkew(answers=1, missing=3, lost=2)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +174,8 @@ BLIND = skew.ViewSkew(unknown=3)
     [
         ({"last_purchase": EQUAL}, 0),
         ({"last_purchase": PARTLY}, 0),
+        ({"last_purchase": MISSING}, 0),
+        ({"last_purchase": skew.ViewSkew(missing=3, lost=2), "customer_facts": EQUAL}, 1),
         ({"last_purchase": EQUAL, "of_last_year": BLIND}, 0),
         ({"last_purchase": DIFFERS}, 1),
         ({"last_purchase": BLIND}, 1),
@@ -179,6 +190,8 @@ def test_what_could_not_be_compared_is_not_said_to_be_equal(report, code, tmp_pa
     monkeypatch.setattr(skew.Skew, "compare", lambda *_: report)
     done = CliRunner().invoke(command, ["skew"])
     assert done.exit_code == code, done.output
+    told = "1 answers compared, 3 entities answered with nothing, 2 of which had values in Iceberg"
+    assert (told in done.output) is (MISSING in report.values())
 
 
 class Full:
@@ -223,6 +236,7 @@ def test_a_part_of_a_view_is_compared_with_that_part_of_the_whole(monkeypatch):
     ]
     monkeypatch.setattr(skew, "late_rows", lambda *_: [])
     monkeypatch.setattr(skew.Skew, "_events", lambda *_: events)
+    monkeypatch.setattr(skew.Skew, "_archived", lambda *_: 7)
     compare = skew.Skew(Repository("r", (view,), ()), None, None)._against_events
     whole, part = skew.ViewSkew(), skew.ViewSkew()
     compare(view, rides, [skew.Answered("v", ("a",), 7, {"zone": "A", "fare": 3.0}, "")], whole)
@@ -230,3 +244,117 @@ def test_a_part_of_a_view_is_compared_with_that_part_of_the_whole(monkeypatch):
     assert (whole.answers, whole.mismatched) == (1, 0)
     assert (part.answers, part.mismatched) == (1, 0)
     assert part.features.keys() == {"fare"}
+
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Record:
+    """A record in Kafka: its partition and its value."""
+
+    def __init__(self, partition, value=b"{}"):
+        self.partition, self.value = (lambda: partition), (lambda: value)
+
+
+class Topic:
+    """What Kafka has of visits: its ends, and what lies behind the archive's."""
+
+    def __init__(self, *behind):
+        self.behind = behind
+
+    def __call__(self, _):
+        return self
+
+    def bounds(self, _):
+        return {0: (0, 99), 1: (0, 99)}
+
+    def messages(self, _, starts):
+        assert starts == {0: 3, 1: 1}
+        yield from self.behind
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """Three visits of a customer, 3 seconds apart, and one of another 4 seconds after the first.
+
+    `answer` notes what was served; `compare` what comes of it, with so much still in Kafka.
+    """
+    tables = open_catalog(f"sqlite:///{tmp_path}/catalog.db", f"file://{tmp_path}/warehouse")
+    log = served_stream("shop")
+    create_archive(tables, [shop.visits, log])
+    create_tables(tables, shop.repository.views)
+    offsets = Counter()
+
+    def put(stream, at, partition=0, **row):
+        place = {"_topic": stream.topic, "_partition": partition, "_schema_version": 1}
+        place |= {"_offset": offsets[stream.name, partition], "_archived_at": START}
+        offsets[stream.name, partition] += 1
+        found = [{**place, "event_time": START + timedelta(seconds=at), **row}]
+        schema = archive_schema(stream).as_arrow()
+        tables.load_table(f"raw.{stream.name}").append(pa.Table.from_pylist(found, schema=schema))
+
+    for at in (0, 3, 6):
+        put(shop.visits, at, customer="a")
+    put(shop.visits, 4, 1, customer="b")
+
+    def answer(at, count, customer="a"):
+        time = None if at is None else START + timedelta(seconds=at)
+        entity, answered = json.dumps({"customer": customer}), json.dumps({"count_20s": count})
+        row = {"trace_id": f"{offsets}", "view": "visit_counts", "value_time": time}
+        put(log, 3600, entity=entity, answered=answered, **row)
+
+    def compare(*behind):
+        monkeypatch.setattr(skew, "Log", Topic(*behind))
+        monkeypatch.setattr(skew, "late_rows", lambda *_: [])
+        return skew.Skew(shop.repository, tables, None).compare(None, None, 100)["visit_counts"]
+
+    return tables, answer, compare
+
+
+@pytest.mark.parametrize(
+    ("behind", "found"),
+    [
+        # All that Kafka has is archived; also of the partition whose newest event is older.
+        ((), (4, 0, 1)),
+        ((Record(0, heartbeat(9)), Record(1, heartbeat(9))), (4, 0, 1)),
+        # Events may come two seconds out of order: the next one of a partition may be that old.
+        ((Record(0),), (2, 2, 0)),
+        ((Record(0, heartbeat(9)), Record(1)), (1, 3, 0)),
+    ],
+)
+def test_what_the_archive_may_not_have_yet_is_not_said_to_differ(served, behind, found):
+    """The last answer counts two visits that are not archived: they may be on their way."""
+    _, answer, compare = served
+    for at, count in ((0, 1), (3, 2), (6, 3), (9, 5)):
+        answer(at, count)
+    view = compare(*behind)
+    assert (view.answers, view.unknown, view.mismatched) == found
+
+
+def test_what_is_served_as_missing_is_told_of(served):
+    """By entity; Iceberg has a row of one of them, a minute and more before it was asked for."""
+    tables, answer, compare = served
+    for customer in ("a", "a", "b", "nobody"):
+        answer(None, None, customer)
+    assert compare() == skew.ViewSkew(missing=3)
+    table = tables.load_table("features.visit_counts")
+    rows = [
+        {"customer": customer, "event_time": START, "count_20s": 1}
+        | {"available_at": START + timedelta(seconds=at)}
+        for customer, at in (("a", 3500), ("b", 3580))
+    ]
+    table.append(pa.Table.from_pylist(rows, schema=table.schema().as_arrow()))
+    found = compare()
+    assert found == skew.ViewSkew(missing=3, lost=1)
+    assert found.is_blind
+    answer(6, 3)
+    found = compare()
+    assert (found.answers, found.mismatched, found.missing, found.lost) == (1, 0, 3, 1)
+
+
+def test_only_an_empty_log_has_no_answers(served):
+    _, answer, compare = served
+    with pytest.raises(skew.SkewError, match="no answer was logged"):
+        compare()
+    answer(None, None)
+    assert compare().missing == 1

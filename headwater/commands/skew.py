@@ -33,7 +33,9 @@ def skew(start: int | None, end: int | None, sample: int, as_json: bool) -> None
     else:
         for name, view in report.items():
             unknown = f", {view.unknown:,} not comparable" if view.unknown else ""
-            click.echo(f"{name}: {view.answers:,} answers compared{unknown}")
+            missing = f", {view.missing:,} entities answered with nothing" if view.missing else ""
+            lost = f", {view.lost:,} of which had values in Iceberg before" if view.lost else ""
+            click.echo(f"{name}: {view.answers:,} answers compared{unknown}{missing}{lost}")
             for feature, one in view.features.items():
                 if not one.mismatched:
                     continue
