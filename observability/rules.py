@@ -185,8 +185,9 @@ def job_alerts(name: str) -> Iterable[Alert]:
     labels = (("flink_job", name),)
     yield Alert(
         "JobNotRunning",
-        f"(max({q.UPTIME}{{{selector}}}) or vector(0)) <= 0",
-        "3m",
+        # Not 0: one that fails as soon as it runs is up for moments, again and again.
+        f"(max({q.UPTIME}{{{selector}}}) or vector(0)) < 60000",
+        "4m",
         "page",
         f"{name} does not run: its views get no new values",
         labels,

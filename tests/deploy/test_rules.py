@@ -344,6 +344,24 @@ def test_a_feature_that_always_moves_has_not_moved(folder, tmp_path, before, fir
 
 
 @pytest.mark.parametrize(
+    ("uptime", "when", "fires"),
+    [
+        # It fails as soon as it runs, or some time later, as it is seen each minute.
+        ("0+60000x10 " + "0 4000 " * 10, "20m", True),
+        ("0+60000x10 " + "0 0 4000 10000 25000 45000 " * 3, "20m", True),
+        # It has restarted once, and was away for two minutes.
+        ("0+60000x10 0 0 30000+60000x20", "13m", False),
+        ("0+60000x10 0 0 30000+60000x20", "14m", False),
+        # It begins.
+        ("_x2 30000+60000x20", "4m", False),
+    ],
+)
+def test_a_job_that_fails_again_and_again_does_not_run(folder, tmp_path, uptime, when, fires):
+    run = _evaluate(folder, tmp_path, "JobNotRunning", one(f"{q.UPTIME}{{{JOB}}}", uptime), when)
+    assert ('flink_job="flights-weather"' in run) is fires, run
+
+
+@pytest.mark.parametrize(
     ("up", "features", "fires"),
     [
         # Killed while it reads a view, after three minutes or twenty.
