@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -19,7 +19,7 @@ from iceberg.catalog import NAMESPACE
 from iceberg.filters import between
 from iceberg.offline import rows
 from iceberg.tables import AVAILABLE_AT
-from schemas import EVENT_TIME, FeatureView, HeadwaterError, Type, Window
+from schemas import EVENT_TIME, Feature, FeatureView, HeadwaterError, Op, Type, Window
 
 _MEMORY = "512MB"
 
@@ -46,7 +46,10 @@ class ViewDrift:
     """The window compared; none where one of both has no rows."""
 
     def numbers(self) -> Iterable[dict[str, object]]:
-        """All that is known of each feature, for whoever draws or keeps it."""
+        """All that is known of each feature, for whoever draws or keeps it.
+
+        One that only grows has no index there, since whoever has one may be told that it moved.
+        """
         for feature, one in self.distributions.items():
             compared = self.features.get(feature)
             yield {
@@ -54,7 +57,11 @@ class ViewDrift:
                 "feature": feature,
                 "rows": self.rows,
                 **asdict(one),
-                **({} if compared is None else {"psi": compared.psi, "chance": compared.chance}),
+                **(
+                    {}
+                    if compared is None or compared.grows
+                    else {"psi": compared.psi, "chance": compared.chance}
+                ),
             }
 
 
@@ -123,10 +130,13 @@ def _compared(
                 _Drawn(found.num_rows, _entities(view, found), until - since)
                 for found, since, until in ((reference, start, middle), (present, middle, end))
             ]
-            windows = {feature.name: feature.window for feature in view.features}
+            declared = {feature.name: feature for feature in view.features}
             for name in names:
-                before, now = (one.independent(windows.get(name)) for one in drawn)
-                features[name] = stability(reference[name], present[name], (before, now))
+                known = declared.get(name)
+                window = None if known is None else known.window
+                before, now = (one.independent(window) for one in drawn)
+                found = stability(reference[name], present[name], (before, now))
+                features[name] = replace(found, grows=known is not None and _grows(known))
     return ViewDrift(view.name, present.num_rows, reference.num_rows, distributions, features)
 
 
@@ -142,12 +152,18 @@ class _Drawn:
         """Rows that tell something of their own.
 
         Values over a window that follow each other are of mostly the same events: there is one for
-        each entity and each length of the window.
+        each entity and each length of the window. Without one, a value lasts until it changes, and
+        is there as often as its entity is seen: there is one for each entity.
         """
         if window is None:
-            return self.rows
+            return min(self.rows, self.entities)
         lengths = max(1.0, self.span / (window.size.seconds * 1000))
         return min(self.rows, self.entities * lengths)
+
+
+def _grows(feature: Feature) -> bool:
+    """Whether its values are other ones every day, and nothing has happened."""
+    return feature.window is None and feature.aggregation.op in (Op.COUNT, Op.SUM, Op.DISTINCT)
 
 
 def _entities(view: FeatureView, found: pa.Table) -> int:

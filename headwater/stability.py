@@ -48,10 +48,15 @@ class Stability:
     """The share of its values that are null or not a number."""
 
     nulls: float
+    grows: bool = False
+    """A count or a sum over an entity's lifetime: its values move with every day."""
 
     def moved(self, bound: float) -> bool:
-        """Whether it is over a bound, and further than by chance, or is another altogether."""
-        return self.psi > max(bound, min(self.chance, ANOTHER_PSI))
+        """Whether it is over a bound, and further than by chance, or is another altogether.
+
+        One that grows never has.
+        """
+        return not self.grows and self.psi > max(bound, min(self.chance, ANOTHER_PSI))
 
 
 def stability(

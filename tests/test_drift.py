@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from headwater.cli import headwater
 from headwater.stability import BINS, ENOUGH, VALUES, stability
 from iceberg.catalog import create_tables, open_catalog
 from iceberg.offline import rows
+from schemas import Feature, FeatureView, Repository, count, days, largest, over, total
 from tests.shop import last_purchase
 
 FLOATS = st.lists(
@@ -282,6 +284,64 @@ def test_rows_of_one_window_are_not_drawn_for_themselves(place, customers, moved
     (found,) = (one for one in features if one["feature"] == "count_1d")
     assert 0.4 < found["psi"] < 3
     assert found["moved"] is moved
+
+
+@pytest.mark.parametrize(("customers", "moved"), [(20, False), (800, True)])
+def test_a_value_that_lasts_is_drawn_once_for_each_entity(place, customers, moved):
+    """What each customer bought last is as ever; those of one item come four times as often."""
+    choose = random.Random(1)
+
+    def bought(count, hours, weights):
+        weights = [weights[n % 4] for n in range(customers)]
+        for row in purchases(count, hours, 1):
+            (n,) = choose.choices(range(customers), weights)
+            yield row | {"customer": f"c{n}", "item": f"i{n % 4}"}
+
+    append(place, bought(7000, (192, 24), (1, 1, 1, 1)))
+    append(place, bought(1000, (24, 0), (4, 1, 1, 1)))
+    code, told = drift("--format", "json")
+    features = json.JSONDecoder().raw_decode(told)[0]["features"]
+    (found,) = (one for one in features if one["feature"] == "item")
+    assert 0.3 < found["psi"] < 0.7
+    assert (found["moved"], code) == (moved, moved), found
+
+
+LIFELONG = FeatureView(
+    "lifelong",
+    last_purchase.source,
+    last_purchase.entities,
+    (
+        *(Feature("times", count()), Feature("spent", total("price"))),
+        *(Feature("dearest", largest("price")), *over([days(1)], count())),
+    ),
+    ttl=days(7),
+)
+lifelong = Repository("shop", (LIFELONG,), ())
+
+
+def test_what_only_grows_has_not_moved(place, monkeypatch):
+    """A count of all there ever was is another one every day; its greatest value need not be."""
+    catalog = open_catalog(place.catalog.properties["uri"], place.catalog.properties["warehouse"])
+    create_tables(catalog, [LIFELONG])
+    table = catalog.load_table("features.lifelong")
+    rows_of = [
+        {"customer": f"c{n % 400}", "event_time": at, "available_at": at}
+        | {"times": n // 10, "spent": n * 9.5, "dearest": n % 97.0, "count_1d": n % 3}
+        for n in range(8000)
+        for at in [NOW - timedelta(hours=192) + n * timedelta(hours=192) / 8000]
+    ]
+    append(table, rows_of)
+    monkeypatch.setenv("HEADWATER_REPOSITORY", "tests.test_drift:lifelong")
+    arguments = ("drift", "--to", "2026-03-01T12:00")
+    done = CliRunner().invoke(headwater, arguments)
+    assert done.exit_code == 0, done.output
+    lines = {line.split()[0]: line.split()[-1] for line in done.output.splitlines()[1:]}
+    assert (lines["lifelong:times"], lines["lifelong:spent"]) == ("grows", "grows")
+    # Nobody is told of them by Prometheus either.
+    told = CliRunner().invoke(headwater, (*arguments, "--format", "prometheus")).output
+    drawn = set(re.findall(r'headwater_drift_psi{feature="(\w+)"', told))
+    assert drawn == {"dearest", "count_1d"}
+    assert 'headwater_feature_rows{feature="times",view="lifelong"} 1000.0' in told
 
 
 def test_a_correction_takes_its_originals_place(place):

@@ -98,7 +98,7 @@ def _show(found: list[ViewDrift], max_psi: float) -> None:
                 f"{feature.reference_nulls:.1%}",
                 f"{one.rows:,}",
                 f"{one.reference_rows:,}",
-                "MOVED" if feature.moved(max_psi) else "",
+                "MOVED" if feature.moved(max_psi) else "grows" if feature.grows else "",
             )
     # A job's log is no terminal, and as wide as what is written.
     Console(width=None if sys.stdout.isatty() else 140).print(table)
