@@ -248,11 +248,18 @@ def labelled(thing: Object) -> Iterator[str]:
             yield f"no label {name}"
 
 
+def linkless(thing: Object) -> Iterator[str]:
+    """Pods that get a variable for each service, some of them named as our settings are."""
+    for spec in pods(thing):
+        if spec.get("enableServiceLinks") is not False:
+            yield "gets a variable for each service"
+
+
 def applies(name: str, thing: Object) -> bool:
     """Whether an object has anything that a check looks at."""
     if name == "version":
         return bool(images(thing))
-    return name not in ("restricted", "limits") or bool(pods(thing))
+    return name not in ("restricted", "limits", "no links") or bool(pods(thing))
 
 
 CHECKS = {
@@ -261,6 +268,7 @@ CHECKS = {
     "limits": limited,
     "no secret": secretless,
     "labels": labelled,
+    "no links": linkless,
 }
 
 

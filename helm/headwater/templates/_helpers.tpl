@@ -45,6 +45,7 @@ capabilities: {drop: [ALL]}
 {{/* Strimzi makes these pods; without it they have what `baseline` asks. Its images run as 1001 of group 0. */}}
 {{- define "headwater.strimziPod" -}}
 pod:
+  enableServiceLinks: false
   securityContext:
     runAsNonRoot: true
     runAsUser: 1001
@@ -243,6 +244,8 @@ pod:
 restartPolicy: Never
 serviceAccountName: {{ include "headwater.name" .root }}-command
 automountServiceAccountToken: false
+# Of Service headwater-api they would make HEADWATER_API_PORT=tcp://..., which is a setting of ours.
+enableServiceLinks: false
 {{- with .root.Values.images.pullSecrets }}
 imagePullSecrets: {{ toJson . }}
 {{- end }}
