@@ -34,7 +34,8 @@ module "cluster" {
   }
 
   eks_managed_node_group_defaults = {
-    ami_type = "AL2023_ARM_64_STANDARD"
+    # The images are of linux/amd64: PyFlink has no wheel for ARM.
+    ami_type = "AL2023_x86_64_STANDARD"
     # Pods may not ask the node for its role.
     metadata_options = {
       http_endpoint               = "enabled"

@@ -10,6 +10,6 @@ kafka        = { type = "kafka.t3.small", storage = 100 }
 redis        = { type = "cache.t4g.small", replicas = 0 }
 postgres     = { type = "db.t4g.micro", storage = 20 }
 nodes = {
-  serving = { types = ["t4g.large"], min = 2, max = 3, capacity = "SPOT" }
-  jobs    = { types = ["r7g.large", "r6g.large"], min = 1, max = 3, capacity = "SPOT" }
+  serving = { types = ["t3.large", "t3a.large"], min = 2, max = 3, capacity = "SPOT" }
+  jobs    = { types = ["r7i.large", "r6i.large"], min = 1, max = 3, capacity = "SPOT" }
 }

@@ -59,9 +59,13 @@ variable "nodes" {
     capacity = optional(string, "ON_DEMAND")
   }))
   default = {
-    serving = { types = ["m7g.large"], min = 3, max = 10 }
+    serving = { types = ["m7i.large"], min = 3, max = 10 }
     # A lost spot node costs a restart from the last checkpoint.
-    jobs = { types = ["r7g.xlarge", "r6g.xlarge"], min = 1, max = 10, capacity = "SPOT" }
+    jobs = { types = ["r7i.xlarge", "r6i.xlarge"], min = 1, max = 10, capacity = "SPOT" }
+  }
+  validation {
+    condition     = !anytrue([for type in flatten(values(var.nodes)[*].types) : can(regex("^(a1|[a-z]+[0-9]+[a-z-]*g[a-z-]*)\\.", type))])
+    error_message = "nodes: no machines of ARM (m7g, r7g, ...): the images are of linux/amd64."
   }
 }
 

@@ -188,6 +188,28 @@ def test_staging_is_small_and_may_go(given):
 
 @needs_aws
 @pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_nodes_run_what_the_images_are_built_for(given, deployment):
+    for name in ("ci", "release"):
+        workflow = (ROOT / f".github/workflows/{name}.yml").read_text("utf-8")
+        assert re.findall(r"^ +platforms: (.*)$", workflow, re.MULTILINE) == ["linux/amd64"]
+    assert "openjdk-amd64 " in (ROOT / "images/flink/Dockerfile").read_text("utf-8")
+    cluster = given[deployment]["cluster"]
+    defaults = cluster["eks_managed_node_group_defaults"]
+    for group in cluster["eks_managed_node_groups"].values():
+        assert (defaults | group)["ami_type"] == "AL2023_x86_64_STANDARD"
+
+
+@needs_aws
+@pytest.mark.parametrize("type_", ["m7g.large", "im4gn.large"])
+def test_a_node_that_runs_none_of_the_images_is_refused(arguments, type_):
+    nodes = f'-var=nodes={{ jobs = {{ types = ["m7i.large", "{type_}"], min = 1, max = 1 }} }}'
+    run = terraform(arguments, "test", "-no-color", "-var-file=staging.tfvars", nodes)
+    assert run.returncode == 1
+    assert "no machines of ARM" in run.stdout + run.stderr
+
+
+@needs_aws
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
 def test_one_broker_may_be_away(given, deployment):
     """Of as many as there are copies; the others take writes, and transactions."""
     kafka = given[deployment]["kafka"]

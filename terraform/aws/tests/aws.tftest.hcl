@@ -128,6 +128,14 @@ run "the_internet_is_not_let_in" {
   expect_failures = [var.api_cidrs]
 }
 
+run "a_node_that_runs_none_of_the_images_is_refused" {
+  command = plan
+  variables {
+    nodes = { jobs = { types = ["r7g.large"], min = 1, max = 1 } }
+  }
+  expect_failures = [var.nodes]
+}
+
 run "a_wrong_name_is_refused" {
   command = plan
   variables {
