@@ -31,7 +31,7 @@ from iceberg.tables import (
     quality_schema,
     table_schema,
 )
-from schemas import EVENT_TIME, EventStream, FeatureView, HeadwaterError
+from schemas import EVENT_TIME, EventStream, FeatureView, HeadwaterError, Repository
 
 CATALOG = "headwater"
 """Part of every row of the catalog's tables: both readers must use the same name."""
@@ -103,6 +103,15 @@ def table_names(catalog: Catalog) -> list[str]:
         ".".join(table)
         for namespace in catalog.list_namespaces()
         for table in catalog.list_tables(namespace)
+    )
+
+
+def declared(repository: Repository) -> list[str]:
+    """Every table of a repository, as namespace.name."""
+    quality = [f"{QUALITY}.{repository.name}"] if repository.checked else []
+    views = [f"{NAMESPACE}.{view.name}" for view in repository.views]
+    return sorted(
+        [*views, *(f"{ARCHIVE}.{stream.name}" for stream in repository.archived), *quality]
     )
 
 

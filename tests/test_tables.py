@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from threading import Timer
 
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
 from feature_repo.flights.views.origin_weather import origin_weather
+from headwater.cli import headwater
 from iceberg.archive import StreamArchive
 from iceberg.catalog import (
     TableMismatch,
+    create_quality,
     create_tables,
+    declared,
     empty_branch,
     open_catalog,
     table_names,
 )
 from schemas import Type, latest
+from tests.shop import repository
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -139,3 +145,53 @@ def test_a_feature_of_another_type_is_named(catalog):
     )
     with pytest.raises(TableMismatch, match="humid: double in the table, string declared"):
         create_tables(catalog, [changed])
+
+
+def make_all(catalog):
+    create_tables(catalog, repository.views, repository.archived)
+    create_quality(catalog, repository.name)
+
+
+@pytest.fixture
+def waited(tmp_path, monkeypatch):
+    """What `headwater tables wait` says, and its code."""
+    monkeypatch.setenv("HEADWATER_CATALOG_URI", f"sqlite:///{tmp_path}/catalog.db")
+    monkeypatch.setenv("HEADWATER_WAREHOUSE", f"file://{tmp_path}")
+    monkeypatch.setenv("HEADWATER_REPOSITORY", "tests.shop:repository")
+
+    def waited(seconds):
+        done = CliRunner().invoke(headwater, ["tables", "wait", "--seconds", str(seconds)])
+        return done.exit_code, done.output
+
+    return waited
+
+
+def test_what_is_declared_is_what_is_made(catalog):
+    make_all(catalog)
+    assert declared(repository) == table_names(catalog)
+
+
+def test_who_needs_the_tables_waits_for_all_of_them(catalog, waited):
+    create_tables(catalog, repository.views)
+    code, said = waited(0)
+    assert code == 1
+    assert "no table quality.shop" in said
+    assert "features." not in said
+    assert "`headwater apply tables` makes them" in said
+    later = Timer(1, make_all, [catalog])
+    later.start()
+    code, said = waited(30)
+    later.join()
+    assert code == 0
+    assert said.endswith("every table is there\n")
+
+
+def test_who_waits_for_tables_waits_for_their_catalog(waited, monkeypatch, tmp_path):
+    (tmp_path / "password").write_text("s3cret")
+    monkeypatch.delenv("HEADWATER_CATALOG_URI")
+    monkeypatch.setenv("HEADWATER_POSTGRES", "127.0.0.1:9")
+    monkeypatch.setenv("HEADWATER_POSTGRES_PASSWORD_FILE", str(tmp_path / "password"))
+    code, said = waited(0.1)
+    assert code == 1
+    assert "127.0.0.1:9 does not answer" in said
+    assert "s3cret" not in said

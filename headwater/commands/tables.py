@@ -1,9 +1,11 @@
-"""`headwater tables list | maintain | expire`: care for the Iceberg tables."""
+"""`headwater tables list | maintain | expire | wait`: care for the Iceberg tables."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 from dataclasses import asdict, replace
 from datetime import timedelta
 
@@ -15,11 +17,12 @@ from rich.table import Table
 from headwater.commands.options import with_style
 from headwater.settings import Settings
 from headwater.stores import catalog
-from iceberg.catalog import table_names
+from iceberg.catalog import CatalogUnavailable, declared, table_names
 from iceberg.maintenance import Care, Done, TableState, expire, maintain, states, utc_now
 from observability import tables as observed
 from observability.textfile import exposition
 from schemas import SettingsError
+from schemas.loading import load_repository
 
 _names = click.argument("names", nargs=-1)
 _snapshots = click.option(
@@ -126,6 +129,35 @@ def expire_(names: tuple[str, ...], snapshots: float, as_json: bool) -> None:
             click.echo(f"{name}: {expired[name]} snapshots expired")
     if as_json:
         click.echo(json.dumps(expired, indent=2))
+
+
+@tables.command(name="wait")
+@click.option("--seconds", default=600.0, show_default=True, help="For so long at most.")
+def wait_(seconds: float) -> None:
+    """Wait until every declared table is there; exits with 1 if one is missing at the end."""
+    settings = Settings.read(os.environ)
+    deadline = time.monotonic() + seconds
+    said = ""
+    while missing := _missing(settings):
+        if time.monotonic() >= deadline:
+            sys.exit(f"{missing}, for {seconds:.0f} s: `headwater apply tables` makes them")
+        if missing != said:
+            click.echo(said := missing)
+        time.sleep(min(2, seconds))
+    click.echo("every table is there")
+
+
+def _missing(settings: Settings) -> str:
+    """What is wrong with the tables; nothing when all are there."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    wanted = declared(load_repository(settings.repository))
+    try:
+        there = table_names(catalog(settings))
+    except (CatalogUnavailable, SQLAlchemyError) as error:
+        return str(error)
+    missing = [name for name in wanted if name not in there]
+    return f"no table {', '.join(missing)}" if missing else ""
 
 
 def _table(found: list[TableState]) -> Table:

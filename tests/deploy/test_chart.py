@@ -40,6 +40,7 @@ from schemas import (
     over,
     seconds,
 )
+from tests.deploy.commands import understood
 from tools.chart import (
     CHART,
     CHECKS,
@@ -186,7 +187,7 @@ def test_the_archives_job_may_begin_where_its_tables_end(profile):
     template = spec["jobManager"]["podTemplate"]["spec"]
     # Flink's operator merges lists by place: only what the common template has not stands here.
     assert template.keys() == {"initContainers"}
-    (asked,) = template["initContainers"]
+    asked = template["initContainers"][-1]
     group, command, *arguments = asked["args"]
     assert group in COMMANDS
     context = click.Context(headwater)
@@ -198,8 +199,21 @@ def test_the_archives_job_may_begin_where_its_tables_end(profile):
     assert {"name": "ends", "mountPath": "/ends", "readOnly": True} in common["containers"][0][
         "volumeMounts"
     ]
-    assert "podTemplate" not in deployed["flights-weather"]["spec"]["jobManager"]
+    other = deployed["flights-weather"]["spec"]["jobManager"].get("podTemplate", {})
+    assert "ends" not in str(other)
     assert "--ends" not in deployed["flights-weather"]["spec"]["job"]["args"]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_job_waits_for_tables_that_are_made_after_it(objects, profile):
+    """A job whose tables are not there fails for good: the operator does not start it again."""
+    when = of(objects[profile], "Job")[f"{RELEASE}-apply"]["metadata"]["annotations"]
+    after = "post-install" in when["helm.sh/hook"]
+    assert after is (profile == "dev")
+    for job in of(objects[profile], "FlinkDeployment").values():
+        before = pod(job)["initContainers"]
+        assert [one["args"] for one in before] == ([["tables", "wait"]] if after else [])
+    understood(["tables", "wait"])
 
 
 def test_production_scales_by_itself_and_keeps_its_state_in_s3(objects):

@@ -64,6 +64,11 @@ pod:
 {{- end -}}
 {{- end }}
 
+{{/* Not empty where stores come with the release: tables can only be made after it. */}}
+{{- define "headwater.ownStores" -}}
+{{- if or .Values.postgres.create .Values.redis.create .Values.kafka.strimzi.createCluster .Values.storage.claim.create }}yes{{ end }}
+{{- end }}
+
 {{- define "headwater.nameServer" -}}
 - to:
     - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}
