@@ -1,3 +1,8 @@
+# Custom resources are in no smaller policy of AWS' than these two.
+locals {
+  policies = { deploy = "AmazonEKSClusterAdminPolicy", plan = "AmazonEKSAdminViewPolicy" }
+}
+
 module "cluster" {
   source  = "terraform-aws-modules/eks/aws"
   version = "20.37.2"
@@ -7,6 +12,17 @@ module "cluster" {
   authentication_mode = "API"
   # Whoever applies this installs the operators and the chart next.
   enable_cluster_creator_admin_permissions = true
+  access_entries = {
+    for role, may in var.access : role => {
+      principal_arn = role
+      policy_associations = {
+        (may) = {
+          policy_arn   = "arn:aws:eks::aws:cluster-access-policy/${local.policies[may]}"
+          access_scope = { type = "namespace", namespaces = [var.namespace] }
+        }
+      }
+    }
+  }
 
   vpc_id                               = module.network.vpc_id
   subnet_ids                           = module.network.private_subnets

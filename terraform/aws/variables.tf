@@ -50,6 +50,16 @@ variable "api_cidrs" {
   }
 }
 
+variable "access" {
+  description = "Roles by ARN that reach the cluster's API besides who made it: `deploy` may do everything in the namespace, `plan` may read it, secrets too."
+  type        = map(string)
+  default     = {}
+  validation {
+    condition     = alltrue([for may in values(var.access) : contains(["deploy", "plan"], may)])
+    error_message = "access: `deploy` or `plan` for each role."
+  }
+}
+
 variable "nodes" {
   description = "The node groups: `jobs` for Flink, `serving` for the API and everything else."
   type = map(object({

@@ -187,6 +187,22 @@ def test_staging_is_small_and_may_go(given):
 
 
 @needs_aws
+def test_who_plans_may_read_and_who_deploys_may_write_in_the_namespace_alone(given, arguments):
+    assert given["production"]["cluster"]["access_entries"] == {}
+    options = ("-var-file=staging.tfvars", "-var=namespace=models")
+    access = '-var=access={"arn:p" = "plan", "arn:d" = "deploy"}'
+    state = states_of(arguments, *options, access)["applied"]
+    found = state["outputs"]["given"]["value"]["cluster"]["access_entries"]
+    assert {entry["principal_arn"] for entry in found.values()} == {"arn:p", "arn:d"}
+    for role, policy in (("arn:p", "AmazonEKSAdminViewPolicy"), ("arn:d", "AmazonEKSClusterAdmin")):
+        (association,) = found[role]["policy_associations"].values()
+        assert f"/{policy}" in association["policy_arn"]
+        assert association["access_scope"] == {"type": "namespace", "namespaces": ["models"]}
+    wrong = terraform(arguments, "test", "-no-color", *options, '-var=access={"arn:p" = "admin"}')
+    assert "`deploy` or `plan` for each role" in wrong.stdout + wrong.stderr
+
+
+@needs_aws
 @pytest.mark.parametrize("deployment", DEPLOYMENTS)
 def test_nodes_run_what_the_images_are_built_for(given, deployment):
     for name in ("ci", "release"):

@@ -156,6 +156,55 @@ def test_images_are_installed_by_digest_as_they_were_planned():
     assert jobs["plan"]["permissions"]["packages"] == "read"
 
 
+def test_a_plan_of_objects_is_read_and_shows_what_would_change(tmp_path):
+    (script,) = [
+        step["run"]
+        for step in WORKFLOWS["deploy"]["jobs"]["plan"]["steps"]
+        if "helm template" in step.get("run", "")
+    ]
+    # A cluster that knows what was installed: the file, if it is there.
+    there = tmp_path / "installed.yaml"
+    helm = f'list) [ ! -e {there} ] || echo headwater;; get) cat {there};; *) {TOOLS}/helm "$@"'
+    for name, does in (("aws", ""), ("helm", f"case $1 in {helm};; esac")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("feature_repo", "helm"):
+        (tmp_path / "checkout" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "checkout" / name).symlink_to(ROOT / name)
+    (tmp_path / "checkout/images.yaml").write_text("{}")
+    environ = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+        "VALUES": WORKFLOWS["deploy"]["env"]["VALUES"],
+        "CLUSTER": "headwater",
+    }
+
+    def changes(site: str) -> str:
+        subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", script],
+            cwd=tmp_path / "checkout",
+            env=environ | {"SITE": site},
+            check=True,
+        )
+        return (tmp_path / "checkout/objects.diff").read_text()
+
+    first = changes("{}")
+    assert "+kind: FlinkDeployment" in first
+    # Hooks are made anew each time: no change of theirs is one.
+    assert "+kind: Job" not in first
+    there.write_text((tmp_path / "checkout/wanted.yaml").read_text())
+    assert changes("{}") == ""
+    changed = changes("api: {lookupsAtOnce: 65}").splitlines()
+    assert [line.split() for line in changed if line.startswith("+ ")] == [["+", "value:", '"65"']]
+
+
+def test_who_plans_needs_no_right_to_write():
+    planned = " ".join(s.get("run", "") for s in WORKFLOWS["deploy"]["jobs"]["plan"]["steps"])
+    (command,) = re.findall(r"terraform plan .*", planned)
+    assert "-lock=false" in command
+    assert "kubectl" not in planned.replace("kubeconfig", "")
+
+
 def test_a_release_is_pushed_to_where_it_is_installed_from(tmp_path):
     """By the same name, in lower case."""
     for job in ("images", "chart"):
