@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import subprocess
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import ClassVar
 
 import click
 import pytest
@@ -368,6 +372,70 @@ def test_migrations_run_before_the_jobs_change(objects):
         assert spec["initContainers"][0]["args"] == ["plan", "--check"]
         assert spec["containers"][0]["args"] == ["apply", *kinds]
         assert set(kinds) <= set(KINDS)
+
+
+def test_a_job_rests_by_its_value():
+    found = render("prod", "--set", "jobs.flights-departures.state=suspended")
+    states = {
+        name: thing["spec"]["job"]["state"] for name, thing in of(found, "FlinkDeployment").items()
+    }
+    assert states.pop("flights-departures") == "suspended"
+    assert set(states.values()) == {"running"}
+
+
+class Cluster(BaseHTTPRequestHandler):
+    """The API of a cluster that has the toolbox alone, scaled to 1 by somebody."""
+
+    FOUND: ClassVar = {
+        "/version": {"major": "1", "minor": "34", "gitVersion": "v1.34.0"},
+        "/api": {"kind": "APIVersions", "versions": ["v1"]},
+        "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": []},
+        "/apis": {
+            "kind": "APIGroupList",
+            "groups": [
+                {"name": "apps", "versions": [{"groupVersion": "apps/v1", "version": "v1"}]}
+            ],
+        },
+        "/apis/apps/v1": {
+            "kind": "APIResourceList",
+            "groupVersion": "apps/v1",
+            "resources": [{"name": "deployments", "namespaced": True, "kind": "Deployment"}],
+        },
+        f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{RELEASE}-command": {
+            "kind": "Deployment",
+            "apiVersion": "apps/v1",
+            "spec": {"replicas": 1},
+        },
+    }
+
+    def do_GET(self):
+        found = self.FOUND.get(self.path.partition("?")[0])
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(found or {"kind": "Status", "code": 404}).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def test_an_upgrade_leaves_the_toolbox_awake_or_asleep(objects, tmp_path):
+    """A number of another owner would be a conflict, and none is 1."""
+    assert of(objects["prod"], "Deployment")[f"{RELEASE}-command"]["spec"]["replicas"] == 0
+    shutil.copytree(CHART, tmp_path / "chart", ignore=shutil.ignore_patterns("templates"))
+    (tmp_path / "chart/templates").mkdir()
+    for name in ("_helpers.tpl", "command.yaml"):
+        shutil.copy(CHART / "templates" / name, tmp_path / "chart/templates")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Cluster) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        said = helm(
+            *("template", RELEASE, str(tmp_path / "chart"), "--namespace", NAMESPACE),
+            *("--dry-run=server", "--is-upgrade", "--disable-openapi-validation"),
+            *("--kube-apiserver", f"http://127.0.0.1:{server.server_port}"),
+            *(*plan_files(), "-f", str(CHART / "values-prod.yaml")),
+        )
+        server.shutdown()
+    assert yaml.safe_load(said)["spec"]["replicas"] == 1
 
 
 def test_a_scheduled_run_is_a_command_that_there_is(tmp_path):

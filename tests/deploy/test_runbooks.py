@@ -132,6 +132,17 @@ def test_kubectl_is_asked_for_what_is_there(objects, runbook, command):
         assert words[2] == NAMESPACE
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_the_chart_owns_is_left_to_the_chart(path):
+    """But for the toolbox's sleep, which an upgrade leaves as it is."""
+    asked = [c for c in runbooks.commands(path) if c.startswith("kubectl")]
+    assert not [c for c in asked if " patch " in c and '"job"' in c]
+    scaled = [c for c in asked if " scale " in c]
+    assert {c.split()[4] for c in scaled} <= {f"deployment/{RELEASE}-command"}
+    # Whoever wakes it sends it to sleep.
+    assert [c[-1] for c in scaled] in ([], ["1", "0"])
+
+
 @pytest.mark.parametrize(
     ("runbook", "command"),
     [
