@@ -234,6 +234,25 @@ def test_production_scales_by_itself_and_keeps_its_state_in_s3(objects):
             assert configuration[key].startswith("s3://headwater-features/flink/")
 
 
+@pytest.mark.parametrize("class_", ["", "gp3"])
+def test_the_state_of_a_task_manager_has_a_volume_of_its_own(class_):
+    disk = "flink.taskManager.disk"
+    found = render("prod", "--set", f"{disk}.size=50Gi", "--set", f"{disk}.storageClass={class_}")
+    assert [str(finding) for finding in check(found)] == []
+    for thing in of(found, "FlinkDeployment").values():
+        folder = thing["spec"]["flinkConfiguration"]["io.tmp.dirs"]
+        (main,) = pod(thing)["containers"]
+        (mount,) = (one for one in main["volumeMounts"] if one["mountPath"] == folder)
+        assert not mount.get("readOnly")
+        (volume,) = (one for one in pod(thing)["volumes"] if one["name"] == mount["name"])
+        if class_:
+            claim = volume["ephemeral"]["volumeClaimTemplate"]["spec"]
+            assert claim["storageClassName"] == class_
+            assert claim["resources"]["requests"]["storage"] == "50Gi"
+        else:
+            assert volume["emptyDir"] == {"sizeLimit": "50Gi"}
+
+
 def test_the_last_word_on_flink_is_the_users():
     found = render("prod", "--set", r"flink.extraConfiguration.pipeline\.object-reuse=false")
     for thing in of(found, "FlinkDeployment").values():
