@@ -14,6 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from connectors.topics import check_transactions
+from flink_jobs.checkpoints import newest_left
 from flink_jobs.replay import Reading, restart_sql, resumed_sql
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
 from flink_jobs.sql import Job, job_sql, jobs
@@ -24,7 +25,6 @@ from headwater.savepoints import (
     check_anew,
     check_savepoint,
     checkpoint_time,
-    newest_left,
 )
 from headwater.settings import Settings
 from headwater.stores import catalog

@@ -15,6 +15,7 @@ import pytest
 from connectors.access import KafkaAccess, secret
 from connectors.log import Log
 from feature_repo.flights.repository import repository
+from flink_jobs import session
 from flink_jobs.place import Place, digest
 from flink_jobs.replay import Reading, decode_readings, encode_readings
 from flink_jobs.sql import job_sql, jobs
@@ -29,7 +30,6 @@ from tests.shop import purchases
 from tests.shop import repository as shop
 from tests.test_deadletters import send
 from tests.test_replay import archived
-from tools.compose import files
 
 ROOT = Path(__file__).parent.parent
 JOB = next(job for job in jobs(repository) if job.name == "flights-tables")
@@ -251,19 +251,13 @@ def test_keys_share_shards_by_the_clusters_own_state_backend(tmp_path, backend):
 
 
 def test_a_job_is_submitted_to_a_cluster_of_several(running, cluster):
-    """As compose.yaml does it: the line of its script, with this machine's paths."""
+    """As compose.yaml does it, with this machine's Flink."""
     environ, _, _ = cluster
     name = "flights-weather"
     environ["FLINK_CONF_DIR"] = environment(running.settings)["FLINK_CONF_DIR"]
-    line = next(
-        line for line in files(repository)["flink/submit.sh"].splitlines() if line.endswith(name)
-    )
-    words = (
-        line.replace("/opt/headwater/env/bin", str(ROOT / "build/envs/flink/bin"))
-        .replace("/opt/headwater/", f"{ROOT}/")
-        .split()
-    )
+    words = session.command(name, None)
     words[0] = str(flink_home(running.settings) / "bin" / words[0])
+    words[words.index("-pyclientexec") + 1] = str(ROOT / "build/envs/flink/bin/python")
     run = subprocess.run(words, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr
     try:

@@ -19,10 +19,11 @@ from confluent_kafka import Producer
 from connectors.late import late_rows
 from connectors.log import Log
 from connectors.topics import ShortTransactions, check_transactions
+from flink_jobs.checkpoints import newest_left
 from flink_jobs.rest import FlinkCluster
 from flink_jobs.sql import job_sql, jobs
 from headwater.jobs import RECOVERY, Jobs
-from headwater.savepoints import checkpoint_time, newest_left
+from headwater.savepoints import checkpoint_time
 from schemas.topics import late_topic
 from tests.conftest import command, eventually
 from tests.tides import levels, repository

@@ -16,7 +16,6 @@ import msgspec
 import yaml
 
 from api.auth import ALL_VIEWS, PrincipalDocument, PrincipalsDocument, key_hash, new_key
-from flink_jobs.sql import jobs
 from headwater.deployment import source_tables
 from headwater.jobs import CONFIGURATION
 from headwater.local.flink import cluster_configuration
@@ -47,7 +46,6 @@ PORTS = replace(
 _TARGETS = Targets(
     "api:8080", ("jobmanager:9249", "taskmanager:9249"), "exporter:9108", "alertmanager:9093"
 )
-_APPLICATION = "/opt/headwater/flink_jobs/application.py"
 
 
 def files(repository: Repository) -> dict[str, str]:
@@ -63,7 +61,6 @@ def files(repository: Repository) -> dict[str, str]:
     name = repository.name
     return {
         "flink/config.yaml": _lines(flink(settings), ": "),
-        "flink/submit.sh": _submit(repository),
         "kafka/server.properties": _lines(
             broker_properties("kafka", PORTS.kafka, PORTS.kafka_controller, "/var/lib/kafka/data")
         ),
@@ -102,15 +99,6 @@ def flink(settings: Settings) -> dict[str, str | int]:
         "metrics.reporter.prom.port": PORTS.flink_metrics,
         "table.exec.source.idle-timeout": f"{settings.idle_seconds} s",
     }
-
-
-def _submit(repository: Repository) -> str:
-    lines = [
-        f"flink run --detached -pyclientexec /opt/headwater/env/bin/python -py {_APPLICATION}"
-        f" --run {job.name}"
-        for job in jobs(repository)
-    ]
-    return "\n".join(["set -e", *lines]) + "\n"
 
 
 def _lines(properties: dict[str, str] | dict[str, str | int], between: str = "=") -> str:

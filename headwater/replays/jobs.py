@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flink_jobs.checkpoints import newest
 from flink_jobs.rest import FlinkError
 from headwater.jobs import RECOVERY, Jobs, Report
 from headwater.replays.context import Context, job_name
 from headwater.replays.journal import Replay
 from headwater.replays.plan import ReplayError
-from headwater.savepoints import OldSavepoint, check_savepoint, newest
+from headwater.savepoints import OldSavepoint, check_savepoint
 from iceberg.catalog import NAMESPACE, empty_branch
 
 ENDED = ("FINISHED", "FAILED", "CANCELED")

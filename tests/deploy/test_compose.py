@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
+from uuid import uuid4
 from xml.etree import ElementTree
 
 import jsonschema
@@ -18,7 +18,9 @@ import yaml
 from api.app import VERSION
 from api.server import ServerSettings
 from feature_repo.flights.repository import repository
+from flink_jobs import session
 from flink_jobs.place import Place
+from flink_jobs.rest import RunningJob
 from flink_jobs.sql import jobs
 from headwater.jobs import CONFIGURATION
 from headwater.local.flink import cluster_configuration
@@ -26,7 +28,7 @@ from headwater.local.kafka import broker_properties, worker_properties
 from headwater.local.platform import Platform
 from headwater.settings import Settings
 from tools.chart import CHART, ROOT, TOOLS
-from tools.compose import files, write
+from tools.compose import PORTS, files, write
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
 SERVICES = COMPOSE["services"]
@@ -140,11 +142,67 @@ def test_the_containers_understand_their_environment(tmp_path):
     assert ServerSettings.read(SERVICES["api"]["environment"]).host == "0.0.0.0"
 
 
-def test_every_job_is_submitted():
-    lines = files(repository)["flink/submit.sh"].splitlines()
-    submitted = [shlex.split(line)[-1] for line in lines if line.startswith("flink run")]
-    assert submitted == [job.name for job in jobs(repository)]
-    assert (ROOT / "flink_jobs/application.py").exists()
+FROM = "--fromSavepoint"
+
+
+class Flink:
+    """A cluster that runs what it is told to, by a command of Flink's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ids: dict[str, str] = {}
+        self.told: list[list[str]] = []
+
+    def jobs(self) -> list[RunningJob]:
+        return [RunningJob(id_, name, "RUNNING", 0) for name, id_ in self.ids.items()]
+
+    def run(self, words: list[str]) -> None:
+        self.told.append(words)
+        self.ids[words[-1]] = uuid4().hex
+
+    def carry_on(self) -> dict[str, str]:
+        """From what each job that was submitted begins."""
+        self.told.clear()
+        session.carry_on(self, self.folder, repository, self.run)
+        return {
+            words[-1]: words[words.index(FROM) + 1] if FROM in words else "" for words in self.told
+        }
+
+    def leave(self, name: str, checkpoint: int) -> str:
+        left = self.folder / f"checkpoints/{self.ids[name]}/chk-{checkpoint}"
+        left.mkdir(parents=True)
+        (left / "_metadata").touch()
+        return str(left)
+
+
+def test_a_job_is_submitted_once_and_goes_on_from_what_it_left(tmp_path):
+    known = {job.name for job in jobs(repository)}
+    flink = Flink(tmp_path)
+    assert flink.carry_on() == dict.fromkeys(known, "")
+    assert flink.carry_on() == {}
+    left = flink.leave("flights-weather", 7)
+    del flink.ids["flights-weather"]
+    assert flink.carry_on() == {"flights-weather": left}
+    # It is lost again before it has made a checkpoint of its own, and all the others with it.
+    flink.ids.clear()
+    assert flink.carry_on() == dict.fromkeys(known, "") | {"flights-weather": left}
+    # Of one that somebody else has submitted.
+    flink.ids = dict.fromkeys(known, "") | {"flights-weather": "f" * 32}
+    assert flink.carry_on() == {}
+    left = flink.leave("flights-weather", 3)
+    del flink.ids["flights-weather"]
+    assert flink.carry_on() == {"flights-weather": left}
+
+
+def test_jobs_are_submitted_by_what_the_image_has():
+    command_ = SERVICES["jobs"]["command"]
+    assert command_[:3] == ["python", "-m", session.__name__]
+    assert command_[3] == f"http://jobmanager:{PORTS.flink}"
+    assert command_[4] in {volume.split(":")[1] for volume in SERVICES["jobs"]["volumes"]}
+    checkpoints = properties(files(repository)["flink/config.yaml"], ": ")
+    assert checkpoints["execution.checkpointing.dir"] == f"file://{command_[4]}/checkpoints"
+    words = session.command("flights-weather", None)
+    assert Path(words[words.index("-py") + 1]) == ROOT / "flink_jobs/application.py"
 
 
 def test_the_collector_passes_traces_on():
