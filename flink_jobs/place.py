@@ -70,7 +70,8 @@ class Place:
         return cls(
             repository=required("HEADWATER_REPOSITORY"),
             kafka=KafkaAccess.read(environ, required("HEADWATER_KAFKA")),
-            redis_url=required("HEADWATER_REDIS_URL"),
+            # With the newline of a password that was put into it no URL is one to Java.
+            redis_url="".join(required("HEADWATER_REDIS_URL").split()),
             warehouse=required("HEADWATER_WAREHOUSE"),
             postgres="" if rest else required("HEADWATER_POSTGRES"),
             password="" if rest else secret(environ, "HEADWATER_POSTGRES_PASSWORD_FILE"),

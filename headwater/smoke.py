@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     """0 when all is well."""
     api, *views = arguments
     try:
-        wrong = check(api.rstrip("/"), views, os.environ.get("HEADWATER_API_KEY", ""))
+        wrong = check(api.rstrip("/"), views, os.environ.get("HEADWATER_API_KEY", "").strip())
     except requests.RequestException as error:
         wrong = [f"{api} does not answer: {error}"]
     for line in wrong or [f"{len(views)} views are served, and their lookups answered"]:

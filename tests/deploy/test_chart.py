@@ -20,6 +20,7 @@ from connectors.topics import topics
 from feature_repo.flights.repository import repository
 from flink_jobs.place import Place, digest
 from flink_jobs.sql import job_sql, jobs
+from headwater import smoke
 from headwater.apply import KINDS
 from headwater.cli import COMMANDS, headwater
 from headwater.deployment import chart_values
@@ -504,6 +505,26 @@ def test_the_jobs_understand_their_environment(objects, secrets):
     sql = place.script(job_sql(jobs(repository)[0]))
     assert "'properties.sasl.mechanism' = 'SCRAM-SHA-512'" in sql
     assert "'io-impl' = 'org.apache.iceberg.aws.s3.S3FileIO'" in sql
+
+
+def test_a_newline_at_a_secrets_end_is_no_part_of_it(objects, secrets, monkeypatch):
+    environ = environment(of(objects["prod"], "FlinkDeployment")["flights-weather"], secrets)
+    url = environ["HEADWATER_REDIS_URL"]
+    place = Place.read(environ | {"HEADWATER_REDIS_URL": url.replace("s3cret", "s3cret\n")})
+    assert place.redis_url == url
+    keys = []
+    monkeypatch.setenv("HEADWATER_API_KEY", "s3cret\n")
+    monkeypatch.setattr(smoke, "check", lambda api, views, key: keys.append(key) or [])
+    assert smoke.main(["http://api"]) == 0
+    assert keys == ["s3cret"]
+    # The image reads a file as a shell does, without it.
+    store = of(objects["dev"], "StatefulSet")[f"{RELEASE}-postgres"]
+    (container,) = pod(store)["containers"]
+    told = {one["name"]: one.get("value", "") for one in container["env"]}
+    assert told["POSTGRES_PASSWORD_FILE"] == "/secrets/postgres/password"
+    (mount,) = (m for m in container["volumeMounts"] if m["mountPath"] == "/secrets/postgres")
+    (volume,) = (v for v in pod(store)["volumes"] if v["name"] == mount["name"])
+    assert volume["secret"] == {"secretName": "headwater-postgres", "defaultMode": 0o440}
 
 
 def test_replicas_of_redis_are_waited_for_and_read_as_declared(secrets):

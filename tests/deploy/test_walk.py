@@ -21,6 +21,7 @@ import yaml
 from api.auth import ALL_VIEWS, PrincipalsDocument
 from api.routes import HANDLERS
 from feature_repo.flights.repository import repository
+from tests import runbooks
 from tests.deploy.commands import understood
 from tools.chart import NAMESPACE, RELEASE, ROOT, TOOLS, containers, helm, images, pod
 from tools.terraform import AWS, PLATFORM
@@ -48,7 +49,7 @@ REST = 8081
 
 def made(step: list[str]) -> tuple[str, set[str]] | None:
     """The secret that a step makes, and its keys."""
-    if step[0] != "kubectl" or "secret" not in step:
+    if "kubectl" not in step or "secret" not in step:
         return None
     files = [word.split("=", 1)[1] for word in step if word.startswith("--from-file=")]
     return step[step.index("generic") + 1], {file.split("=")[0] for file in files}
@@ -210,6 +211,17 @@ def test_every_secret_is_made_before_it_is_asked_for(installed):
     for name, key in asked:
         assert name in known, f"{profile}: nobody has made secret {name}"
         assert key is None or key in known[name], f"{profile}: secret {name} has no key {key}"
+
+
+@pytest.mark.parametrize("name", ["install", "rotate-secrets"])
+def test_no_secret_ends_in_a_newline(name):
+    """Debezium, and what puts one into an address, take it for a part of the password."""
+    typed = [c for c in runbooks.lines(runbooks.FOLDER / f"{name}.md") if "=/dev/stdin" in c]
+    assert typed
+    for line in typed:
+        before = line.partition(" | kubectl ")[0]
+        run = subprocess.run(["sh", "-c", before], input="s3cret\n", capture_output=True, text=True)
+        assert run.stdout == "s3cret"
 
 
 def test_the_runbook_makes_no_secret_that_nobody_asks_for():
