@@ -56,7 +56,7 @@ def objects():
     found = {
         (thing["kind"].lower(), thing["metadata"]["name"])
         for profile in ("dev", "prod")
-        for thing in render(profile)
+        for thing in render(profile, "--set", "repository.heartbeats={departures}")
     }
     # What the operators make of it.
     for job in jobs(repository):
@@ -130,6 +130,19 @@ def test_kubectl_is_asked_for_what_is_there(objects, runbook, command):
     words = command.split()
     if words[1] == "-n":
         assert words[2] == NAMESPACE
+
+
+def test_rotated_secrets_come_to_everyone_who_keeps_running():
+    """A job by a nonce that it has not had: the second time a number is none."""
+    asked = runbooks.commands(runbooks.FOLDER / "rotate-secrets.md")
+    nonces = [c for c in asked if "restartNonce" in c]
+    assert nonces
+    assert all("$(date +%s)" in c for c in nonces)
+    restarted = {word for c in asked if " rollout restart " in c for word in c.split()}
+    found = render("prod", "--set", "repository.heartbeats={departures}")
+    running = {t["metadata"]["name"] for t in found if t["kind"] == "Deployment"}
+    for name in running - {f"{RELEASE}-command"}:
+        assert f"deployment/{name}" in restarted, name
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -235,6 +235,7 @@ READERS = {
     "flink": "jobs",
     "command": "command",
     "exporter": "exporter",
+    "heartbeat": "heartbeat",
     "connect": "Connect",
     "rules": "Alertmanager",
     "test": "`helm test`",
@@ -242,7 +243,7 @@ READERS = {
 
 
 def test_the_runbook_of_secrets_lists_each_with_its_keys_and_its_readers():
-    """As the objects of production ask for them, with TLS at the API's doors."""
+    """As the objects of production ask for them, with TLS at the API's doors and a heartbeat."""
     text = (ROOT / "docs/runbooks/rotate-secrets.md").read_text("utf-8")
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)[1:]
     table = {}
@@ -254,7 +255,7 @@ def test_the_runbook_of_secrets_lists_each_with_its_keys_and_its_readers():
         )
     asked: dict[str, set[str | None]] = {}
     readers_of: dict[str, set[str]] = {}
-    for thing in rendered("prod", *TLS):
+    for thing in rendered("prod", *TLS, "--set", "repository.heartbeats={departures}"):
         part = READERS.get(thing["metadata"]["labels"]["app.kubernetes.io/component"])
         if thing["kind"] == "ServiceMonitor":
             part = "Prometheus"
