@@ -54,6 +54,9 @@ class Place:
     catalog_uri: str = ""
     """HEADWATER_CATALOG_URI: a REST catalog's address; the JDBC catalog if it is empty."""
 
+    s3_endpoint: str = ""
+    """HEADWATER_S3_ENDPOINT: where S3 is, if it is not AWS's; asked by path."""
+
     catalog_token: str = field(default="", repr=False)
     """HEADWATER_CATALOG_TOKEN_FILE: a file with the REST catalog's bearer token, if it asks."""
 
@@ -78,6 +81,7 @@ class Place:
             redis_replicas=_replicas(environ),
             outage_seconds=outage_seconds(environ),
             catalog_uri=rest,
+            s3_endpoint=environ.get("HEADWATER_S3_ENDPOINT", ""),
             catalog_token=secret(environ, "HEADWATER_CATALOG_TOKEN_FILE", ""),
         )
 
@@ -108,9 +112,20 @@ class Place:
             sql = sql.replace(_REDIS, waits)
         if self.catalog_uri:
             return _CATALOG.sub(lambda _: self._rest_catalog(), sql)
-        if self.warehouse.startswith("s3://"):
-            return sql.replace(_JDBC, f"{_JDBC},\n  'io-impl' = {literal(_S3_IO)}")
-        return sql
+        files = "".join(f",\n  {literal(k)} = {literal(v)}" for k, v in self._files().items())
+        return sql.replace(_JDBC, f"{_JDBC}{files}")
+
+    def _files(self) -> dict[str, str]:
+        """How the catalog reads and writes files, where that is not the file system."""
+        if not self.warehouse.startswith("s3://"):
+            return {}
+        if not self.s3_endpoint:
+            return {"io-impl": _S3_IO}
+        return {
+            "io-impl": _S3_IO,
+            "s3.endpoint": self.s3_endpoint,
+            "s3.path-style-access": "true",
+        }
 
     def _rest_catalog(self) -> str:
         options = {
@@ -118,9 +133,8 @@ class Place:
             "catalog-type": "rest",
             "uri": self.catalog_uri,
             "warehouse": self.warehouse,
+            **self._files(),
         }
-        if self.warehouse.startswith("s3://"):
-            options["io-impl"] = _S3_IO
         if self.catalog_token:
             options["token"] = self.catalog_token
         lines = ",\n  ".join(f"{literal(key)} = {literal(value)}" for key, value in options.items())

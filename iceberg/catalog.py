@@ -72,8 +72,8 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
     """The catalog at `uri`, its files under `warehouse`.
 
     `uri` is the SQLAlchemy URL of a database, or a REST catalog's address; PyIceberg takes the
-    latter's token from its own variable PYICEBERG_CATALOG__HEADWATER__TOKEN. CatalogUnavailable if
-    it does not answer.
+    latter's token, and how S3 is reached, from its own variables PYICEBERG_CATALOG__HEADWATER__*:
+    TOKEN, S3__ENDPOINT and S3__REGION. CatalogUnavailable if it does not answer.
     """
     repair()
     if uri.startswith(("http://", "https://")):
@@ -81,12 +81,11 @@ def open_catalog(uri: str, warehouse: str) -> Catalog:
             return load_catalog(CATALOG, type="rest", uri=uri, warehouse=warehouse)
         except RequestException as error:
             raise CatalogUnavailable(f"{_address(uri)} does not answer: {error}") from error
-    from pyiceberg.catalog.sql import SqlCatalog  # SQLAlchemy takes a while to import
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import OperationalError  # SQLAlchemy takes a while to import
 
     try:
         # A command that goes on for hours may come upon a database that was started again.
-        return SqlCatalog(CATALOG, uri=uri, warehouse=warehouse, pool_pre_ping="true")
+        return load_catalog(CATALOG, type="sql", uri=uri, warehouse=warehouse, pool_pre_ping="true")
     except OperationalError as error:
         raise CatalogUnavailable(f"{_address(uri)} does not answer: {error.orig}") from error
 

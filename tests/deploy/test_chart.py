@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 import subprocess
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import ClassVar
@@ -551,6 +553,62 @@ def test_a_rest_catalog_takes_the_place_of_the_database(secrets):
     assert "JdbcCatalog" not in sql
     assert "'uri' = 'https://catalog.example.com'" in sql
     assert Settings.read(seen).catalog_url() == "https://catalog.example.com"
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """An S3 that has whatever it is asked for."""
+
+    asked: ClassVar[list[tuple[str, str]]] = []
+
+    def do_HEAD(self):
+        self.asked.append((self.path, self.headers["Authorization"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_tables_may_be_in_an_s3_that_is_not_awss(secrets, tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        found = render(
+            "prod",
+            *("--set", f"storage.endpoint={endpoint}", "--set", "storage.keysSecret=keys"),
+        )
+        environ = environment(of(found, "Job")[f"{RELEASE}-apply"], secrets)
+        script = (
+            "from pyiceberg.io import load_file_io; from iceberg.catalog import open_catalog\n"
+            f"catalog = open_catalog('sqlite:///{tmp_path}/c', 's3://bucket/iceberg')\n"
+            "io = load_file_io(catalog.properties, 's3://bucket/iceberg')\n"
+            "assert io.new_input('s3://bucket/iceberg/one').exists()\n"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", script], env=os.environ | environ, cwd=ROOT, capture_output=True
+        )
+        server.shutdown()
+    assert run.returncode == 0, run.stderr.decode()
+    ((path, by),) = Bucket.asked
+    assert path == "/bucket/iceberg/one"
+    assert "Credential=s3cret/" in by
+    assert "/eu-west-1/s3/" in by
+    assert [str(finding) for finding in check(found)] == []
+    job = of(found, "FlinkDeployment")["flights-weather"]
+    configuration = job["spec"]["flinkConfiguration"]
+    assert configuration["s3.endpoint"] == endpoint
+    assert configuration["s3.path.style.access"] == "true"
+    provider = configuration["fs.s3a.aws.credentials.provider"]
+    assert provider == "com.amazonaws.auth.EnvironmentVariableCredentialsProvider"
+    seen = environment(job, secrets)
+    assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"} <= seen.keys()
+    rest = seen | {"HEADWATER_CATALOG_URI": "https://catalog.example.com"}
+    for environ in (seen, rest):
+        sql = Place.read(environ).script(job_sql(jobs(repository)[0]))
+        assert f"'s3.endpoint' = '{endpoint}',\n  's3.path-style-access' = 'true'" in sql
+    with pytest.raises(RuntimeError, match=r"storage\.keysSecret"):
+        render("prod", "--set", f"storage.endpoint={endpoint}")
 
 
 def test_the_command_and_the_api_understand_theirs(objects, secrets):

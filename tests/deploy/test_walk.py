@@ -90,6 +90,8 @@ def asked_for(thing: object) -> set[tuple[str, str | None]]:
 
 
 TLS = ("--set", "api.tlsSecret=api-tls")
+OWN = {"api.tlsSecret": "api-tls", "storage.keysSecret": "s3-keys"}
+"""Secrets that have the name they are given, and one that they may be given."""
 
 
 @pytest.fixture(scope="module", params=INSTALLS)
@@ -243,19 +245,21 @@ READERS = {
 
 
 def test_the_runbook_of_secrets_lists_each_with_its_keys_and_its_readers():
-    """As the objects of production ask for them, with TLS at the API's doors and a heartbeat."""
+    """As the objects of production ask for them, with those that may be named, and a heartbeat."""
     text = (ROOT / "docs/runbooks/rotate-secrets.md").read_text("utf-8")
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)[1:]
     table = {}
     for secret, keys, readers in rows:
-        name = "api-tls" if "api.tlsSecret" in secret else re.match(r"`([\w-]+)`", secret)[1]
+        name = re.search(r"`([\w.-]+)`", secret)[1]
+        name = OWN.get(name, name)
         table[name] = (
             set(re.findall(r"`([^`]+)`", keys)),
             set(readers.split(";")[0].strip().split(", ")),
         )
     asked: dict[str, set[str | None]] = {}
     readers_of: dict[str, set[str]] = {}
-    for thing in rendered("prod", *TLS, "--set", "repository.heartbeats={departures}"):
+    options = ("repository.heartbeats={departures}", *(f"{k}={v}" for k, v in OWN.items()))
+    for thing in rendered("prod", *(word for one in options for word in ("--set", one))):
         part = READERS.get(thing["metadata"]["labels"]["app.kubernetes.io/component"])
         if thing["kind"] == "ServiceMonitor":
             part = "Prometheus"

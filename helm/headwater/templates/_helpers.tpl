@@ -172,12 +172,20 @@ pod:
 {{- if .Values.storage.region }}
 - name: AWS_REGION
   value: {{ .Values.storage.region }}
+- name: PYICEBERG_CATALOG__HEADWATER__S3__REGION
+  value: {{ .Values.storage.region }}
 {{- end }}
 {{- if .Values.storage.endpoint }}
-- name: AWS_ENDPOINT_URL_S3
+- name: HEADWATER_S3_ENDPOINT
   value: {{ .Values.storage.endpoint }}
 - name: PYICEBERG_CATALOG__HEADWATER__S3__ENDPOINT
   value: {{ .Values.storage.endpoint }}
+{{- end }}
+{{- range $name, $key := dict "AWS_ACCESS_KEY_ID" "accessKey" "AWS_SECRET_ACCESS_KEY" "secretKey" }}
+{{- if $.Values.storage.keysSecret }}
+- name: {{ $name }}
+  valueFrom: {secretKeyRef: {name: {{ $.Values.storage.keysSecret }}, key: {{ $key }}}}
+{{- end }}
 {{- end }}
 {{- end }}
 
