@@ -15,6 +15,7 @@ from typing import ClassVar
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from api.server import ServerSettings
 from connectors.debezium import Database, connector_document, connector_name
@@ -391,9 +392,27 @@ def test_migrations_run_before_the_jobs_change(objects):
         job = of(objects[profile], "Job")[f"{RELEASE}-apply"]
         assert job["metadata"]["annotations"]["helm.sh/hook"] == when
         spec = pod(job)
-        assert spec["initContainers"][0]["args"] == ["plan", "--check"]
+        assert spec["initContainers"][0]["args"][:2] == ["plan", "--check"]
         assert spec["containers"][0]["args"] == ["apply", *kinds]
         assert set(kinds) <= set(KINDS)
+
+
+def test_an_image_of_another_version_than_the_values_stops_no_job():
+    """The hook sees it: by itself the image agrees with the plan that is in it."""
+    wanted = digest(job_sql(next(job for job in jobs(repository) if job.name == "flights-weather")))
+    script = f"jobs.flights-weather.sql={'0' * 64}"
+    for options, code in (((), 0), (("--set", script), 1)):
+        hook = of(render("prod", *options), "Job")[f"{RELEASE}-apply"]
+        (asked,) = pod(hook)["initContainers"]
+        done = CliRunner().invoke(headwater, [*asked["args"], "--root", str(ROOT)])
+        assert done.exit_code == code, done.output
+    assert f"flights-weather: the script is {wanted} here" in done.output
+    assert "flights-departures:" not in done.output
+    # A job that is not here, and one that is not there.
+    given = [f"--sql={name}=0" for name in ("another", *JOBS) if name != "flights-weather"]
+    done = CliRunner().invoke(headwater, ["plan", "--check", *given])
+    assert "another: the script is not there here, 0 is expected" in done.output
+    assert f"flights-weather: the script is {wanted} here, none is expected" in done.output
 
 
 def test_a_job_rests_by_its_value():

@@ -268,7 +268,13 @@ initContainers:
   - name: plan
     image: {{ include "headwater.image" (dict "root" .root "image" "serving") }}
     imagePullPolicy: {{ .root.Values.images.pullPolicy }}
-    args: [plan, --check]
+    # Of the scripts that the jobs are to have, so that none is stopped for an image of another version.
+    args:
+      - plan
+      - --check
+      {{- range $job, $spec := .root.Values.jobs }}
+      - --sql={{ $job }}={{ $spec.sql }}
+      {{- end }}
     env: {{- include "headwater.env" .root | nindent 6 }}
     securityContext: {{- include "headwater.containerSecurity" . | nindent 6 }}
     resources: {{- toYaml .root.Values.apply.resources | nindent 6 }}
