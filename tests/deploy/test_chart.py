@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -838,6 +839,51 @@ def test_callers_of_the_api_are_named(objects):
     assert names == {"monitoring", "a", "b"}
 
 
+def test_networks_that_may_call_the_api_are_named():
+    cidrs = ["192.0.2.0/24", "198.51.100.0/24"]
+    options = ("--set", "api.service.type=LoadBalancer")
+    found = render("prod", *options, "--set", f"api.allowedCidrs={{{','.join(cidrs)}}}")
+    assert [str(finding) for finding in check(found)] == []
+    (rule,) = of(found, "NetworkPolicy")[f"{RELEASE}-api"]["spec"]["ingress"]
+    assert [one["ipBlock"]["cidr"] for one in rule["from"] if "ipBlock" in one] == cidrs
+    service = of(found, "Service")[f"{RELEASE}-api"]["spec"]
+    assert service["loadBalancerSourceRanges"] == cidrs
+    # Otherwise it would see the node's address in the place of the caller's.
+    assert service["externalTrafficPolicy"] == "Local"
+    assert "externalTrafficPolicy" not in of(render("prod"), "Service")[f"{RELEASE}-api"]["spec"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "Nobody but Prometheus and `helm test` may call the API yet"),
+        (("networkPolicies.enabled=false",), ""),
+        (("api.allowedCidrs={192.0.2.0/24}",), ""),
+        (
+            ("api.allowedNamespaces={models}", "api.service.type=LoadBalancer"),
+            "Nobody may call the API through its load balancer yet",
+        ),
+    ],
+)
+def test_the_notes_say_who_may_not_call_the_api(options, said):
+    text = notes(*(word for option in options for word in ("--set", option)))
+    assert re.findall("Nobody.*", text) == ([] if not said else [re.search(f"{said}.*", text)[0]])
+
+
+def test_the_hook_reaches_what_the_policies_will_let_pods_reach():
+    """It runs before they change: a host that has moved is outside of them."""
+    found = of(render("prod", "--set", "networkPolicies.egress={192.0.2.0/24}"), "NetworkPolicy")
+    policy = found[f"{RELEASE}-hook"]
+    when = policy["metadata"]["annotations"]
+    hook = of(render("prod"), "Job")[f"{RELEASE}-apply"]
+    ran = hook["metadata"]["annotations"]
+    assert when["helm.sh/hook"] in ran["helm.sh/hook"].split(",")
+    assert int(when["helm.sh/hook-weight"]) < int(ran["helm.sh/hook-weight"])
+    assert chosen(policy["spec"], hook["spec"]["template"]["metadata"]["labels"])
+    assert policy["spec"]["egress"] == found[f"{RELEASE}-egress"]["spec"]["egress"]
+    assert {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]} in policy["spec"]["egress"]
+
+
 def test_alerts_go_out_by_secrets_that_are_only_named(objects):
     spec = of(objects["prod"], "AlertmanagerConfig")[RELEASE]["spec"]
     receivers = {receiver["name"]: receiver for receiver in spec["receivers"]}
@@ -892,25 +938,29 @@ def _alert_rules():
     return [rule for group in groups for rule in group["rules"] if "alert" in rule]
 
 
-def test_what_is_installed_says_what_to_do_next():
+def notes(*options):
     run = subprocess.run(
         [
             *(str(TOOLS / "helm"), "install", RELEASE, str(CHART), "--namespace", NAMESPACE),
             *("--dry-run=client", "--hide-secret"),
-            *(*plan_files(), "-f", str(CHART / "values-dev.yaml")),
+            *(*plan_files(), "-f", str(CHART / "values-dev.yaml"), *options),
         ],
         capture_output=True,
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    notes = run.stdout.partition("NOTES:")[2]
-    assert f"{len(repository.views)} views, computed by {len(JOBS)} jobs" in notes
-    assert "kubectl -n features get flinkdeployments" in notes
-    assert "helm -n features test headwater" in notes
-    assert "svc/headwater-api 8080:80" in notes
+    return run.stdout.partition("NOTES:")[2]
+
+
+def test_what_is_installed_says_what_to_do_next():
+    said = notes()
+    assert f"{len(repository.views)} views, computed by {len(JOBS)} jobs" in said
+    assert "kubectl -n features get flinkdeployments" in said
+    assert "helm -n features test headwater" in said
+    assert "svc/headwater-api 8080:80" in said
     for name in JOBS:
-        assert f"svc/{name}-rest" in notes
-    assert "Nobody outside this namespace may call the API yet" in notes
+        assert f"svc/{name}-rest" in said
+    assert "Nobody but Prometheus and `helm test` may call the API yet" in said
 
 
 # A change that each check must see: where in which object, and what it becomes there.

@@ -367,7 +367,7 @@ def test_the_notes_say_what_is_missing_and_only_that(installed):
     profile, _ = installed
     text = notes(profile)
     development = profile == "dev"
-    assert ("Nobody outside this namespace may call the API" in text) is development
+    assert ("Nobody but Prometheus and `helm test` may call the API yet" in text) is development
     assert ("No metrics are read and no alert is sent" in text) is development
     assert ("are for development: production brings its own" in text) is development
 
