@@ -35,6 +35,17 @@ locals {
   plan = "${path.module}/../../feature_repo/${var.repository}/plan/helm"
 }
 
+# In a state of its own it is not told of which namespace the accounts of the roles are.
+data "aws_iam_role" "platform" {
+  name = "${var.cluster}-platform"
+  lifecycle {
+    postcondition {
+      condition     = strcontains(self.assume_role_policy, "system:serviceaccount:${var.namespace}:")
+      error_message = "namespace: the roles that aws/ has made are for the accounts of another one than ${var.namespace}."
+    }
+  }
+}
+
 # EKS brings the driver (`aws/`) and no class of its own.
 resource "kubernetes_storage_class_v1" "gp3" {
   metadata {

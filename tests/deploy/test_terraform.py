@@ -344,7 +344,10 @@ mock_provider "aws" {
     defaults = { endpoint = "https://eks.example.com", certificate_authority = [{ data = "" }] }
   }
   mock_data "aws_iam_role" {
-    defaults = { arn = "arn:aws:iam::123456789012:role/headwater" }
+    defaults = {
+      arn                = "arn:aws:iam::123456789012:role/headwater"
+      assume_role_policy = "system:serviceaccount:features:x system:serviceaccount:models:x"
+    }
   }
 }
 variables {
@@ -413,6 +416,17 @@ def test_another_namespace_is_everybodys(eks):
     assert found["models"]["metadata"][0]["name"] == found[RELEASE]["namespace"] == "models"
     for name in ("flink-kubernetes-operator", "strimzi"):
         assert found[name]["values"][0]["watchNamespaces"] == ["models"]
+
+
+@needs_aws
+def test_a_namespace_that_the_roles_are_not_for_is_refused(eks, given):
+    run = terraform(eks, "test", "-no-color", "-var=namespace=model")
+    assert run.returncode == 1
+    assert "namespace: the roles that aws/ has made are for" in run.stdout + run.stderr
+    role = given["production"]["platform_role"]
+    assert role["role_name"] in roles("headwater-production")
+    accounts = role["oidc_providers"]["cluster"]["namespace_service_accounts"]
+    assert {account.partition(":")[0] for account in accounts} == {"features"}
 
 
 @needs_aws
