@@ -21,7 +21,7 @@ from connectors.redis_codec import encode_value, entity_key, feature_field
 from feature_repo.flights.views.origin_delays import origin_delays
 from headwater import skew
 from headwater.cli import headwater as command
-from iceberg.catalog import create_archive, create_tables, open_catalog
+from iceberg.catalog import create_tables, open_catalog
 from iceberg.tables import archive_schema
 from observability.metrics import ApiMetrics
 from schemas import Column, Entity, EventStream, FeatureView, Repository, Type, latest
@@ -281,8 +281,7 @@ def served(tmp_path, monkeypatch):
     """
     tables = open_catalog(f"sqlite:///{tmp_path}/catalog.db", f"file://{tmp_path}/warehouse")
     log = served_stream("shop")
-    create_archive(tables, [shop.visits, log])
-    create_tables(tables, shop.repository.views)
+    create_tables(tables, shop.repository.views, [shop.visits, log])
     offsets = Counter()
 
     def put(stream, at, partition=0, **row):
