@@ -1,15 +1,17 @@
 """What a PostgreSQL database needs before its tables can be captured, and keeps beside them.
 
-A schema `headwater` with two tables: `heartbeat`, written by the connector now and then, so that
+A schema `headwater` with three tables: `heartbeat`, written by the connector now and then, so that
 the write-ahead log of a database whose captured tables rest does not pile up; and `signals`, by
-which a snapshot is asked for. Both are published together with the captured tables.
+which a snapshot is asked for. Both are published together with the captured tables. `snapshots` has
+the tables whose snapshot is still to be asked for, so that no killed command forgets it.
 """
 
 from __future__ import annotations
 
 import json
+import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import psycopg
@@ -20,6 +22,7 @@ from schemas import CdcTable, Repository, Type
 
 HEARTBEAT = "headwater.heartbeat"
 SIGNALS = "headwater.signals"
+SNAPSHOTS = "headwater.snapshots"
 HEARTBEAT_QUERY = (
     f"INSERT INTO {HEARTBEAT} (id, at) VALUES (1, now())"
     " ON CONFLICT (id) DO UPDATE SET at = EXCLUDED.at"
@@ -29,6 +32,9 @@ CREATE SCHEMA IF NOT EXISTS headwater;
 CREATE TABLE IF NOT EXISTS {HEARTBEAT} (id integer PRIMARY KEY, at timestamptz NOT NULL);
 CREATE TABLE IF NOT EXISTS {SIGNALS} (
   id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data varchar(2048)
+);
+CREATE TABLE IF NOT EXISTS {SNAPSHOTS} (
+  repository text, source text, reader integer, PRIMARY KEY (repository, source)
 );
 """
 
@@ -118,19 +124,87 @@ class Capture:
         It reads them piece by piece beside the changes: a row that changes meanwhile is sent as it
         is after the change.
         """
-        id_ = f"headwater-{uuid.uuid4().hex}"
-        data = {
-            "data-collections": [f"{table.schema}.{table.table}" for table in tables],
-            "type": "incremental",
-        }
         with self._connect() as connection:
-            connection.execute(
-                sql.SQL("INSERT INTO {} VALUES (%s, 'execute-snapshot', %s)").format(
-                    sql.SQL(SIGNALS)
-                ),
-                (id_, json.dumps(data)),
-            )
-        return id_
+            return _signal(connection, tables)
+
+    def note_added(self, names: Iterable[str]) -> None:
+        """Note that tables, as `schema.table`, are about to be captured, whose rows are to come.
+
+        That outlives whoever notes it. DatabaseError if the database is not ready to be captured.
+        """
+        noted = sorted(names)
+        if not noted:
+            return
+        with self._connect() as connection:
+            if not _is_there(connection, SNAPSHOTS):
+                raise DatabaseError(
+                    f"PostgreSQL: no table {SNAPSHOTS}: run `headwater apply source` first, or what"
+                    " `headwater connectors sql` prints"
+                )
+            for name in noted:
+                connection.execute(
+                    f"INSERT INTO {SNAPSHOTS} VALUES (%s, %s, %s) ON CONFLICT (repository, source)"
+                    " DO UPDATE SET reader = EXCLUDED.reader",
+                    (self._repository.name, name, self._reader(connection)),
+                )
+
+    def pending(self) -> list[CdcTable]:
+        """The declared tables that were noted and whose rows have not been asked for since."""
+        with self._connect() as connection:
+            return self._declared(self._noted(connection))
+
+    def send_pending(self, seconds: float) -> list[CdcTable]:
+        """Ask the connector, which runs, for the rows of those tables; each is asked for once.
+
+        It is waited for until whoever reads the database's log is another than when they were
+        noted: a task from before would pass over what it does not capture. DatabaseError if that is
+        not so in time; they stay noted.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            with self._connect() as connection:
+                before = self._noted(connection).values()
+                reader = self._reader(connection)
+                if not before or (reader is not None and reader not in before):
+                    return self._sent(connection)
+            if time.monotonic() > deadline:
+                raise DatabaseError(
+                    f"PostgreSQL: nobody began to read {self.publication} within {seconds:.0f} s"
+                )
+            time.sleep(0.2)
+
+    def _sent(self, connection: psycopg.Connection) -> list[CdcTable]:
+        if not _is_there(connection, SNAPSHOTS):
+            return []
+        taken = connection.execute(
+            f"DELETE FROM {SNAPSHOTS} WHERE repository = %s RETURNING source",
+            (self._repository.name,),
+        ).fetchall()
+        tables = self._declared({source for (source,) in taken})
+        if tables:
+            _signal(connection, tables)
+        return tables
+
+    def _noted(self, connection: psycopg.Connection) -> dict[str, int | None]:
+        """The declared tables that were noted, and who read the database's log then."""
+        if not _is_there(connection, SNAPSHOTS):
+            return {}
+        found = connection.execute(
+            f"SELECT source, reader FROM {SNAPSHOTS} WHERE repository = %s",
+            (self._repository.name,),
+        ).fetchall()
+        declared = {_name(table) for table in self._repository.tables}
+        return {name: reader for name, reader in found if name in declared}
+
+    def _declared(self, names: Collection[str]) -> list[CdcTable]:
+        return [table for table in self._repository.tables if _name(table) in names]
+
+    def _reader(self, connection: psycopg.Connection) -> int | None:
+        """The process of PostgreSQL that the connector's task reads from; None if none runs."""
+        row = connection.execute(
+            "SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s", (self.publication,)
+        ).fetchone()
+        return None if row is None else row[0]
 
     def lag(self) -> int | None:
         """Bytes of write-ahead log that the connector has not confirmed; None before its start."""
@@ -162,12 +236,11 @@ class Capture:
                     ),
                     _full_identity(table.schema, table.table),
                 )
-        kept = connection.execute(
-            "SELECT to_regclass(%s) IS NOT NULL AND to_regclass(%s) IS NOT NULL",
-            (HEARTBEAT, SIGNALS),
-        ).fetchone()
-        if kept != (True,):
-            yield Change("schema headwater", "absent", f"{HEARTBEAT}, {SIGNALS}"), sql.SQL(_TABLES)
+        own = (HEARTBEAT, SIGNALS, SNAPSHOTS)
+        kept = [name for name in own if _is_there(connection, name)]
+        if len(kept) < len(own):
+            there = ", ".join(kept) or "absent"
+            yield Change("schema headwater", there, ", ".join(own)), sql.SQL(_TABLES)
         wanted = sorted({(t.schema, t.table) for t in tables} | {_pair(HEARTBEAT), _pair(SIGNALS)})
         published = sorted(
             connection.execute(
@@ -190,6 +263,24 @@ class Capture:
             return psycopg.connect(self._url, connect_timeout=5)
         except psycopg.Error as error:
             raise DatabaseError(f"PostgreSQL: {str(error).strip()}") from error
+
+
+def _signal(connection: psycopg.Connection, tables: Iterable[CdcTable]) -> str:
+    """Ask for the present rows of tables; the signal's id."""
+    id_ = f"headwater-{uuid.uuid4().hex}"
+    data = {
+        "data-collections": [_name(table) for table in tables],
+        "type": "incremental",
+    }
+    connection.execute(
+        f"INSERT INTO {SIGNALS} VALUES (%s, 'execute-snapshot', %s)", (id_, json.dumps(data))
+    )
+    return id_
+
+
+def _is_there(connection: psycopg.Connection, name: str) -> bool:
+    found = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone()
+    return found == (True,)
 
 
 def script(repository: Repository, user: str) -> str:
@@ -235,6 +326,7 @@ _GRANTS = (
     "GRANT USAGE ON SCHEMA headwater TO {0}",
     f"GRANT SELECT, INSERT, UPDATE ON {HEARTBEAT} TO {{0}}",
     f"GRANT SELECT, INSERT ON {SIGNALS} TO {{0}}",
+    f"GRANT SELECT, INSERT, UPDATE, DELETE ON {SNAPSHOTS} TO {{0}}",
     "GRANT SELECT ON {1} TO {0}",
 )
 _IDENTITY = {"d": "default", "n": "nothing", "f": "full", "i": "index"}
@@ -251,6 +343,10 @@ def needs_full_identity(table: CdcTable) -> bool:
 
 def _quoted(table: CdcTable) -> str:
     return ".".join('"' + part.replace('"', '""') + '"' for part in (table.schema, table.table))
+
+
+def _name(table: CdcTable) -> str:
+    return f"{table.schema}.{table.table}"
 
 
 def _pair(name: str) -> tuple[str, str]:

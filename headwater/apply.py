@@ -16,6 +16,7 @@ from connectors.debezium import (
     connector_name,
 )
 from connectors.registered import DIGEST, DOCUMENT, encode, registered_key, served
+from connectors.tables import DatabaseError
 from connectors.topics import create_topics, topics
 from headwater.settings import Settings
 from headwater.stores import catalog, registry
@@ -23,6 +24,9 @@ from iceberg.catalog import create_quality, create_tables
 from schemas import Repository, SettingsError
 
 Report = Callable[[str], None]
+
+_SECONDS = 60
+"""How long a connector may take to run."""
 
 
 def apply_all(
@@ -90,22 +94,24 @@ def apply_connector(settings: Settings, repository: Repository, report: Report) 
     if not repository.tables:
         return
     cluster, name = ConnectCluster(settings.connect_url), connector_name(repository)
-    changed = cluster.apply(name, document(settings, repository))
-    new = added(changed)
-    later = [one for one in repository.tables if f"{one.schema}.{one.table}" in new]
-    names = " ".join(table.name for table in later)
+    source, wanted = capture(settings, repository), document(settings, repository)
+    # Before Connect knows of them: whoever is killed from then on has not forgotten their rows.
+    source.note_added(added(cluster.difference(name, wanted)))
+    changed = cluster.apply(name, wanted)
+    later = " ".join(table.name for table in source.pending())
     try:
-        cluster.wait(name, 60)
-    except ConnectError as error:
+        cluster.wait(name, _SECONDS)
+        report(f"connector {name}: {'applied' if changed else 'as it should be'}, running")
+        sent = source.send_pending(_SECONDS)
+    except (ConnectError, DatabaseError) as error:
         if not later:
             raise
         raise ConnectError(
-            f"{error}; once it runs, `headwater connectors snapshot {names}` has it send the rows"
-            " they had before"
+            f"{error}; once it runs, `headwater apply connector` has it send the rows that {later}"
+            " had before"
         ) from error
-    report(f"connector {name}: {'applied' if changed else 'as it should be'}, running")
-    if later:
-        capture(settings, repository).snapshot(later)
+    if sent:
+        names = " ".join(table.name for table in sent)
         report(f"connector {name}: sends the present rows of {names}")
 
 

@@ -118,7 +118,7 @@ def listening(flink, port=0):
             self.end_headers()
             self.wfile.write(text)
 
-        do_GET = do_POST = do_PATCH = answer
+        do_GET = do_POST = do_PATCH = do_PUT = answer
 
         def log_message(self, *arguments):
             pass

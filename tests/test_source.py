@@ -5,20 +5,27 @@ On PostgreSQL alone, where the connector is somebody else than the tables' owner
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from dataclasses import replace
 
 import psycopg
 import pytest
 
 from connectors.capture import HEARTBEAT_QUERY, Capture, script
+from connectors.debezium import ConnectCluster
+from connectors.tables import DatabaseError
 from feature_repo.flights.repository import repository as flights
+from headwater import apply as applying
+from headwater.apply import apply_connector, apply_source
 from headwater.local.platform import Platform
 from headwater.settings import Settings
-from schemas import SettingsError
+from schemas import CdcTable, Column, FeatureView, SettingsError, Type, days, latest
 from tests.conftest import ROOT, command
+from tests.flink import listening
 from tests.ports import free_ports
-from tests.shop import CUSTOMERS, repository
+from tests.shop import CUSTOMERS, customer, repository
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +108,128 @@ def test_what_is_run_by_hand_is_what_the_hook_would_do(database, environ, before
         for _ in range(2):
             connection.execute(HEARTBEAT_QUERY)
         connection.execute("INSERT INTO headwater.signals VALUES ('a', 'snapshot-window-open', '')")
+        connection.execute("INSERT INTO headwater.snapshots VALUES ('shop', 'public.customers', 1)")
+        connection.execute("DELETE FROM headwater.snapshots")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("DELETE FROM customers")
+
+
+def test_a_database_that_was_made_ready_before_gets_what_is_new(database):
+    source = Capture(database, repository)
+    source.apply()
+    with psycopg.connect(database) as connection:
+        connection.execute("DROP TABLE headwater.snapshots")
+    assert source.pending() == []
+    with pytest.raises(DatabaseError, match="`headwater apply source` first"):
+        source.note_added({"public.customers"})
+    (change,) = source.changes()
+    assert "headwater.heartbeat, headwater.signals -> " in str(change)
+    source.apply()
+    assert source.changes() == []
+
+
+PETS = CdcTable(
+    "pets",
+    "pets",
+    (Column("customer", Type.STRING), Column("updated_at", Type.TIMESTAMP)),
+    primary_key="customer",
+)
+MORE = replace(
+    repository,
+    views=(
+        *repository.views,
+        FeatureView("pet_facts", PETS, (customer,), latest("updated_at"), ttl=days(1)),
+    ),
+)
+
+
+class Killed(BaseException):
+    """The command ends here."""
+
+
+class Connect:
+    """A Kafka Connect that runs what it is given, each configuration by a task of its own."""
+
+    status = 200
+
+    def __init__(self):
+        self.config = None
+        self.task = 0
+
+    def answer(self, method, path, body):
+        if path == "/connectors":
+            return ["shop-tables"] if self.config else []
+        if path.endswith("/status"):
+            return {"connector": {"state": "RUNNING"}, "tasks": [{"id": 0, "state": "RUNNING"}]}
+        if method == "PUT":
+            self.config, self.task = body, self.task + 1
+        return dict(self.config)
+
+
+@pytest.fixture
+def captured(server, database, monkeypatch):
+    """The settings of a command, and the Connect that captures the customers; pets are there."""
+    with psycopg.connect(database) as connection:
+        connection.execute("CREATE TABLE pets (customer text PRIMARY KEY, updated_at timestamp)")
+    with listening(Connect()) as connect:
+        elsewhere = replace(server.elsewhere, connect_url=connect.url)
+        settings = replace(server, elsewhere=elsewhere)
+        monkeypatch.setattr(applying, "capture", lambda _, of: Capture(database, of))
+        monkeypatch.setattr(Capture, "_reader", lambda *_: connect.task)
+        for apply in (apply_source, apply_connector):
+            apply(settings, repository, print)
+        apply_source(settings, MORE, print)
+        yield settings, connect
+
+
+def signals(database):
+    """The tables of each snapshot that was asked for."""
+    with psycopg.connect(database) as connection:
+        found = connection.execute("SELECT data FROM headwater.signals").fetchall()
+    return [json.loads(data)["data-collections"] for (data,) in found]
+
+
+@pytest.mark.parametrize("before", ["apply", "wait"])
+def test_an_apply_that_is_killed_leaves_the_rows_of_a_later_table_to_the_next(
+    captured, database, monkeypatch, before
+):
+    """Before Connect is told of the table, or before the snapshot is asked for."""
+
+    def killed(*_):
+        raise Killed
+
+    settings, _ = captured
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(ConnectCluster, before, killed)
+        apply_connector(settings, MORE, print)
+    assert signals(database) == []
+    for _ in range(2):
+        apply_connector(settings, MORE, print)
+        assert signals(database) == [["public.pets"]]
+    assert Capture(database, MORE).pending() == []
+
+
+def test_rows_are_not_asked_of_a_task_from_before_the_table(captured, database, monkeypatch):
+    settings, connect = captured
+    monkeypatch.setattr(applying, "_SECONDS", 0.1)
+    with monkeypatch.context() as patch, pytest.raises(applying.ConnectError) as caught:
+        patch.setattr(Capture, "_reader", lambda *_: 1)
+        apply_connector(settings, MORE, print)
+    assert "nobody began to read headwater_shop" in str(caught.value)
+    assert "`headwater apply connector` has it send the rows that pets had" in str(caught.value)
+    assert signals(database) == []
+    assert [table.name for table in Capture(database, MORE).pending()] == ["pets"]
+    connect.task += 1  # it has started again
+    apply_connector(settings, MORE, print)
+    assert signals(database) == [["public.pets"]]
+
+
+def test_nothing_is_asked_of_a_table_that_is_declared_no_more(captured, database):
+    settings, _ = captured
+    Capture(database, MORE).note_added({"public.pets"})
+    apply_connector(settings, repository, print)
+    assert signals(database) == []
+    assert Capture(database, MORE).pending() == []
 
 
 def test_the_sql_that_is_shown_is_the_codes_own():

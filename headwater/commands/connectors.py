@@ -49,6 +49,7 @@ def apply(check: bool, as_json: bool) -> None:
     changes = it.capture.changes()
     settings = it.cluster.difference(it.name, document(it.settings, it.repository))
     drift = it.capture.drift()
+    pending = [table.name for table in it.capture.pending()]
     if as_json:
         click.echo(
             json.dumps(
@@ -56,6 +57,7 @@ def apply(check: bool, as_json: bool) -> None:
                     "postgres": [asdict(change) for change in changes],
                     "connector": {name: asdict(one) for name, one in settings.items()},
                     "drift": drift,
+                    "pending": pending,
                 },
                 indent=2,
             )
@@ -70,8 +72,10 @@ def apply(check: bool, as_json: bool) -> None:
                 click.echo(f"+ {name} = {one.wanted}")
         for text in drift:
             click.echo(f"drift: {text}")
+        for table in pending:
+            click.echo(f"{table}: its present rows are still to be asked for")
     if check:
-        sys.exit(1 if changes or settings or drift else 0)
+        sys.exit(1 if changes or settings or drift or pending else 0)
     if drift:
         click.echo("the tables are not as declared: nothing is applied", err=True)
         sys.exit(1)
