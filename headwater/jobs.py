@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -82,10 +83,23 @@ class Jobs:
         self.settings = settings
         self.known = {job.name: job for job in jobs(repository)}
         self.cluster = FlinkCluster(settings.flink_url)
+        # Neither part of a name holds a hyphen: no other repository's job, nor a replay's, is such.
+        self._named = re.compile(rf"{re.escape(repository.name)}-[a-z0-9_]+")
 
     def running(self) -> dict[str, RunningJob]:
-        """The repository's jobs that have not ended, by name."""
+        """The declared jobs that have not ended, by name."""
         return {job.name: job for job in self.cluster.jobs() if job.name in self.known}
+
+    def undeclared(self) -> dict[str, RunningJob]:
+        """The repository's jobs that have not ended and that are declared no more, by name.
+
+        Their stream was renamed, or has no view any more. They write as they did.
+        """
+        return {
+            job.name: job
+            for job in self.cluster.jobs()
+            if job.name not in self.known and self._named.fullmatch(job.name)
+        }
 
     @contextmanager
     def _alone(self, report: Report) -> Iterator[int]:
@@ -152,6 +166,10 @@ class Jobs:
             for job in wanted:
                 if job.name in running:
                     report(f"{job.name} runs already ({running[job.name].state})")
+            for name in self.undeclared():
+                report(
+                    f"{name} runs and is no longer declared: `headwater jobs stop {name}` ends it"
+                )
             missing = [job for job in wanted if job.name not in running]
             if any(job.late for job in missing):
                 check_transactions(self.settings.kafka_access, self.settings.outage_seconds)
@@ -201,7 +219,7 @@ class Jobs:
         """
         with self._alone(report) as lock:
             self._cancel(job)
-            for known in (self._savepoint(job), self._kept(job, "json")):
+            for known in (self._savepoint(job.name), self._kept(job, "json")):
                 known.unlink(missing_ok=True)
             return self._run([self._script(job.name, sql, begun=begun)], report, (lock,))[job.name]
 
@@ -237,16 +255,23 @@ class Jobs:
         return self._run(requests, report, held)
 
     def stop(self, names: Iterable[str], report: Report) -> None:
-        """Stop running jobs, each with a savepoint that the next submit goes on from."""
+        """Stop running jobs, each with a savepoint that the next submit goes on from.
+
+        Those that are no longer declared, too. SettingsError for a name of neither.
+        """
         with self._alone(report):
-            running = self._settled()
-            for job in self._select(names):
-                if job.name not in running:
-                    report(f"{job.name} does not run")
+            there = self._settled() | self.undeclared()
+            choices = dict.fromkeys((*self.known, *there))
+            wanted = dict.fromkeys(names) or choices
+            for name in wanted:
+                _check(name, choices)
+            for name in wanted:
+                if name not in there:
+                    report(f"{name} does not run")
                     continue
-                savepoint = self.cluster.stop(running[job.name].id)
-                write_whole(self._savepoint(job), savepoint + "\n")
-                report(f"{job.name} is stopped; savepoint {savepoint}")
+                savepoint = self.cluster.stop(there[name].id)
+                write_whole(self._savepoint(name), savepoint + "\n")
+                report(f"{name} is stopped; savepoint {savepoint}")
 
     def _select(self, names: Iterable[str]) -> list[Job]:
         wanted = dict.fromkeys(names) or self.known
@@ -254,15 +279,14 @@ class Jobs:
 
     def find(self, name: str) -> Job:
         """The job of that name; SettingsError if there is none."""
-        if name not in self.known:
-            raise SettingsError(f"no job {name!r}; choices: {', '.join(self.known)}")
+        _check(name, self.known)
         return self.known[name]
 
     def _kept(self, job: Job, what: str) -> Path:
         return self.settings.state / "jobs" / f"{job.name}.{what}"
 
-    def _savepoint(self, job: Job) -> Path:
-        return self._kept(job, "savepoint")
+    def _savepoint(self, name: str) -> Path:
+        return self.settings.state / "jobs" / f"{name}.savepoint"
 
     def _ask(self, job: Job, request: Mapping[str, object]) -> None:
         """Note what a job is submitted with, and the declarations it was made of.
@@ -336,7 +360,7 @@ class Jobs:
 
         What it was stopped with is not noted where whoever stopped it was killed meanwhile.
         """
-        kept, known = self._savepoint(job), self._kept(job, "json")
+        kept, known = self._savepoint(job.name), self._kept(job, "json")
         if kept.exists():
             return kept.read_text("utf-8").strip()
         if not known.exists():
@@ -352,7 +376,7 @@ class Jobs:
         write_whole(self._kept(job, "json"), json.dumps(told))
         write_whole(self._kept(job, "sql"), asked["sql"])
         write_whole(self._kept(job, "declared.sql"), asked["declared"])
-        self._savepoint(job).unlink(missing_ok=True)
+        self._savepoint(job.name).unlink(missing_ok=True)
         self._kept(job, "asked").unlink()  # the last: killed before, all this is done again
 
     def _script(
@@ -410,6 +434,11 @@ class Jobs:
             if told["name"] in self.known:
                 self._remember(self.known[told["name"]], told["id"])
         return ids
+
+
+def _check(name: str, choices: Iterable[str]) -> None:
+    if name not in choices:
+        raise SettingsError(f"no job {name!r}; choices: {', '.join(choices)}")
 
 
 def _configured(request: Mapping[str, object], key: str) -> object:

@@ -73,25 +73,37 @@ def _redis_layout(view: FeatureView) -> str:
     return f"hash of {keys}\n  {timestamp_field(view.name).decode()} event time\n{fields}"
 
 
+def stale(files: dict[str, str], root: Path) -> list[str]:
+    """Committed scripts below `root` of jobs that are declared no more."""
+    plans = [Path(path).parent for path in files if Path(path).name == "iceberg.txt"]
+    found = [file for plan in plans for file in sorted((root / plan / "jobs").glob("*.sql"))]
+    return [path for file in found if (path := str(file.relative_to(root))) not in files]
+
+
 def write(files: dict[str, str], root: Path) -> list[str]:
-    """Write what differs below `root`; the paths written."""
+    """Write what differs below `root`, and remove what is stale; the paths written."""
     changed = [path for path, text in files.items() if _read(root / path) != text]
     for path in changed:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(files[path], encoding="utf-8")
+    for path in stale(files, root):
+        (root / path).unlink()
     return changed
 
 
 def upgrades(files: dict[str, str], root: Path) -> list[str]:
     """For each job whose committed script differs: whether it can go on from its state, or why not.
 
-    To be asked before the new plan is written.
+    And which jobs are declared no more. To be asked before the new plan is written.
     """
     told = []
     for path, text in files.items():
         old = _read(root / path)
         if path.endswith(".sql") and old and old != text:
             told.append(f"{Path(path).stem}: {_fate(breaks(old, text), text)}")
+    for path in stale(files, root):
+        name = Path(path).stem
+        told.append(f"{name}: is gone; where it runs, `headwater jobs stop {name}` ends it")
     return told
 
 
@@ -105,9 +117,10 @@ def _fate(reasons: list[str], script: str) -> str:
 
 def difference(files: dict[str, str], root: Path) -> str:
     """A unified diff from the committed plan below `root` to `files`; empty when they agree."""
+    wanted = files | dict.fromkeys(stale(files, root), "")
     return "".join(
         line
-        for path, text in files.items()
+        for path, text in wanted.items()
         for line in unified_diff(
             _read(root / path).splitlines(keepends=True),
             text.splitlines(keepends=True),

@@ -12,12 +12,14 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from click.testing import CliRunner
 
 from feature_repo.flights.repository import repository
 from flink_jobs.replay import Reading, restart_sql, resumed_sql
 from flink_jobs.rest import FlinkCluster, FlinkError
 from flink_jobs.sql import job_sql
 from headwater import jobs as module
+from headwater.cli import headwater
 from headwater.jobs import FIXED_ID, RECOVERY, Begun, Jobs
 from headwater.replays import context, handover
 from headwater.replays.context import Context
@@ -26,7 +28,7 @@ from headwater.replays.journal import Replay
 from headwater.replays.plan import Planner, SourcePlan
 from headwater.settings import Settings
 from iceberg.catalog import TableMismatch, create_tables, open_catalog
-from schemas import Feature, count
+from schemas import Feature, SettingsError, count
 from tests.flink import Flink, listening
 from tests.ports import free_ports
 
@@ -394,6 +396,54 @@ def test_an_upgrade_to_what_a_table_cannot_take_stops_nothing(world):
         upgrade(world)
     assert NAME in world.jobs().running()
     assert not world.kept("savepoint").exists()
+
+
+OTHERS = ("flights_eu-departures", "shop-departures", "replay-0001-flights-departures")
+"""Jobs of other repositories, and of a replay."""
+
+
+def add_undeclared(world):
+    """A job of a stream that was renamed, beside those of others."""
+    for number, name in enumerate(("flights-tickets", *OTHERS)):
+        world.flink.add(f"{number}" * 32, name)
+
+
+def list_jobs(world, monkeypatch, *arguments):
+    monkeypatch.setenv("HEADWATER_STATE", str(world.settings.state))
+    monkeypatch.setenv("HEADWATER_FLINK_PORT", str(world.settings.ports.flink))
+    return CliRunner().invoke(headwater, ["jobs", "list", *arguments])
+
+
+def test_a_job_that_is_declared_no_more_is_listed_and_no_others(world, monkeypatch):
+    world.jobs().submit([], print)
+    assert list_jobs(world, monkeypatch).exit_code == 0
+    add_undeclared(world)
+    done = list_jobs(world, monkeypatch)
+    assert done.exit_code == 1
+    gone = "flights-tickets is no longer declared: `headwater jobs stop flights-tickets` ends it"
+    assert done.output.splitlines()[-1] == gone
+    assert not any(name in done.output for name in OTHERS)
+    told = json.loads(list_jobs(world, monkeypatch, "--json").output)
+    assert [job["name"] for job in told if not job["declared"]] == ["flights-tickets"]
+    assert len(told) == 1 + len(world.jobs().known)
+
+
+def test_a_job_that_is_declared_no_more_is_stopped_and_no_others(world):
+    world.begin()
+    add_undeclared(world)
+    told = Told()
+    world.jobs().submit([NAME], told)
+    assert "flights-tickets runs and is no longer declared" in told.texts[-1]
+    for name in (*OTHERS, "flights-tockets"):
+        with pytest.raises(SettingsError, match=f"no job '{name}'; choices: .*flights-tickets"):
+            world.jobs().stop([NAME, name], print)
+    assert NAME in world.jobs().running()
+    world.jobs().stop(["flights-tickets"], told)
+    assert told.texts[-1].startswith("flights-tickets is stopped; savepoint file:")
+    world.jobs().stop([], print)
+    assert {job.name for job in world.jobs().cluster.jobs()} == set(OTHERS)
+    # Should it be declared again, it goes on from there.
+    assert (world.settings.state / "jobs" / "flights-tickets.savepoint").exists()
 
 
 class Told(Event):

@@ -73,6 +73,25 @@ def test_the_plan_asks_for_an_end_where_a_replay_cannot_follow(tmp_path):
         assert f"`headwater replay run VIEW… {span}`" in told
 
 
+def test_the_script_of_a_job_that_is_declared_no_more_is_told_of_and_removed(tmp_path):
+    files = derive(repository)
+    write(files, tmp_path)
+    folder = tmp_path / "feature_repo/flights/plan/jobs"
+    old, kept = folder / "flights-tickets.sql", folder / "README.md"
+    old.write_text("SELECT 1;\n")
+    kept.write_text("who reads these\n")
+    command = [sys.executable, "-m", "headwater", "plan", "--root", str(tmp_path)]
+    checked = subprocess.run([*command, "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert (checked.returncode, old.exists()) == (1, True)
+    assert "-SELECT 1;" in checked.stdout
+    gone = "flights-tickets: is gone; where it runs, `headwater jobs stop flights-tickets` ends it"
+    assert gone in checked.stdout
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert f"removed feature_repo/flights/plan/jobs/{old.name}\n{gone}" in run.stdout
+    assert not old.exists() and kept.exists()
+    assert difference(files, tmp_path) == ""
+
+
 def test_an_unknown_repository_is_named(tmp_path):
     command = [sys.executable, "-m", "headwater", "plan", "--repository", "shop.main:repo"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flink_jobs.replay import encode_readings
+from flink_jobs.rest import RunningJob
 from headwater.jobs import Jobs
 from headwater.settings import Settings
 from headwater.unarchived import unarchived
@@ -51,7 +53,10 @@ def submit(names: tuple[str, ...], savepoint: str | None, anew: bool) -> None:
 @jobs_group.command()
 @_names
 def stop(names: tuple[str, ...]) -> None:
-    """Stop the jobs called NAMES (all if none is named) with a savepoint."""
+    """Stop the jobs called NAMES (all if none is named) with a savepoint.
+
+    Also one that `jobs list` says is no longer declared: nothing else ends it.
+    """
     _jobs().stop(names, click.echo)
 
 
@@ -76,25 +81,33 @@ def ends(name: str, file: Path | None) -> None:
 @jobs_group.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def list_(as_json: bool) -> None:
-    """The jobs and their state; exits with 1 unless all run."""
+    """The jobs and their state; exits with 1 unless all run, and none beside those declared."""
     jobs = _jobs()
-    running = jobs.running()
+    running, undeclared = jobs.running(), jobs.undeclared()
+    there = running | undeclared
     if as_json:
-        click.echo(json.dumps([asdict(job) for job in running.values()], indent=2))
+        told = [asdict(job) | {"declared": name in running} for name, job in there.items()]
+        click.echo(json.dumps(told, indent=2))
     else:
-        table = Table("job", "state", "since (UTC)", "id", box=None)
-        for name in jobs.known:
-            job = running.get(name)
-            since = datetime.fromtimestamp(job.started / 1000, UTC) if job else None
-            table.add_row(
-                name,
-                job.state if job else "does not run",
-                f"{since:%Y-%m-%d %H:%M:%S}" if since else "",
-                job.id if job else "",
-            )
-        Console().print(table)
-        for name, job in running.items():
+        Console().print(_table([*jobs.known, *undeclared], there))
+        for name, job in there.items():
             if job.state != "RUNNING" and (said := jobs.cluster.exception(job.id)):
                 click.echo(f"{name}: {said}")
+        for name in undeclared:
+            click.echo(f"{name} is no longer declared: `headwater jobs stop {name}` ends it")
     well = len(running) == len(jobs.known) and all(j.state == "RUNNING" for j in running.values())
-    sys.exit(0 if well else 1)
+    sys.exit(0 if well and not undeclared else 1)
+
+
+def _table(names: Iterable[str], there: Mapping[str, RunningJob]) -> Table:
+    table = Table("job", "state", "since (UTC)", "id", box=None)
+    for name in names:
+        job = there.get(name)
+        since = datetime.fromtimestamp(job.started / 1000, UTC) if job else None
+        table.add_row(
+            name,
+            job.state if job else "does not run",
+            f"{since:%Y-%m-%d %H:%M:%S}" if since else "",
+            job.id if job else "",
+        )
+    return table

@@ -32,7 +32,8 @@ from schemas.loading import load_repository
 )
 def plan(check: bool, expected: tuple[str, ...], root: Path, repository: str | None) -> None:
     """Write what the declarations become, as text."""
-    from headwater.plan import derive, difference, upgrades, write  # Feast takes seconds to import
+    # Feast takes seconds to import
+    from headwater.plan import derive, difference, stale, upgrades, write
 
     declared = load_repository(repository or Settings.read(os.environ).repository)
     if check and expected:
@@ -47,9 +48,12 @@ def plan(check: bool, expected: tuple[str, ...], root: Path, repository: str | N
         for line in told:
             click.echo(line)
         sys.exit(1 if diff else 0)
+    removed = stale(files, root)
     changed = write(files, root)
     for path in changed:
         click.echo(f"wrote {path}")
+    for path in removed:
+        click.echo(f"removed {path}")
     for line in told:
         click.echo(line)
     click.echo(f"{len(changed)} of {len(files)} files changed.")
