@@ -154,6 +154,7 @@ class Jobs:
         That is its savepoint if it was stopped, and the newest checkpoint or savepoint that it has
         left if it was lost, or whoever stopped it was. The job of the archive, if its state does
         not fit any more, goes on where its tables end. `savepoint` is another one, for one job.
+        `anew` begins what is declared with the whole log, also where its last script began later.
         OldSavepoint if to go on from there, or to begin `anew`, would write rows again;
         ShortTransactions if Kafka would not keep a job's late rows for as long as it may be away.
         What was lost for longer is reported.
@@ -161,6 +162,8 @@ class Jobs:
         wanted = self._select(names)
         if savepoint is not None and len(wanted) != 1:
             raise SettingsError("a savepoint is of one job: name that job")
+        if savepoint is not None and anew:
+            raise SettingsError("--from goes on from a savepoint, and --anew from none: choose one")
         with self._alone(report) as lock:
             running = self._settled()
             for job in wanted:
@@ -310,7 +313,7 @@ class Jobs:
         declared, last = self._kept(job, "declared.sql"), self._kept(job, "sql")
         if savepoint is None and not anew:
             savepoint = self._last(job)
-        if declared.exists() and last.exists():
+        if declared.exists() and last.exists() and not anew:
             reasons = self.changes(job)
             if savepoint is not None and reasons and job.views:
                 raise FlinkError(

@@ -244,6 +244,40 @@ def test_a_job_that_began_in_mid_log_reads_the_same_with_what_is_declared_later(
         world.jobs().stop([NAME], print)
 
 
+def test_a_job_that_began_in_mid_log_and_is_begun_anew_reads_the_whole_log(world):
+    """Its kept script skips what its lost state was of, which would never be computed."""
+    world.begin()
+    readings = {source.name: Reading("t", {0: (9, 20)}) for source in world.job.sources}
+    script = restart_sql(world.job, 10**12, readings)
+    world.jobs().restart(world.job, script, print, Begun(10**12, readings))
+    world.flink.lose()
+    world.jobs().submit([NAME], print, anew=True)
+    declared = job_sql(world.job)
+    assert world.submitter.requests[-1]["sql"] == declared != script
+    assert RECOVERY not in world.submitter.requests[-1]["configuration"]
+    world.jobs().stop([NAME], print)
+    world.declare(stricter(world.job))
+    world.jobs().submit([NAME], print)
+    assert world.submitter.requests[-1]["sql"] == declared
+    assert "savepoint-" in world.submitter.requests[-1]["configuration"][RECOVERY]
+
+
+def test_the_archives_job_that_began_where_its_tables_end_is_begun_anew_from_the_beginning(world):
+    name = "flights-archive"
+    job = world.jobs().find(name)
+    resumed = resumed_sql(job, {one.name: Reading("t", {0: (9, 20)}) for one in job.sources})
+    world.jobs().submit([name], print)
+    (world.settings.state / "jobs" / f"{name}.sql").write_text(resumed, "utf-8")
+    world.flink.lose()
+    world.jobs().submit([name], print, anew=True)
+    assert world.submitter.requests[-1]["sql"] == job_sql(job)
+
+
+def test_a_job_is_not_asked_to_begin_anew_from_a_savepoint(world):
+    with pytest.raises(SettingsError, match=r"--from .* --anew"):
+        world.jobs().submit([NAME], print, "savepoint-abcdef-1", anew=True)
+
+
 def test_a_job_of_which_nobody_knows_how_it_began_does_not_take_another_script(world):
     world.begin()
     readings = {source.name: Reading("t", {0: (9, 20)}) for source in world.job.sources}
