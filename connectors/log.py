@@ -47,12 +47,21 @@ class Log:
                 for place in found
             }
 
-    def messages(self, topic: str, starts: Mapping[int, int] | None = None) -> Iterator[Message]:
-        """All records of a topic from `starts`, or its beginning, up to its present end."""
+    def messages(
+        self,
+        topic: str,
+        starts: Mapping[int, int] | None = None,
+        ends: Mapping[int, int] | None = None,
+    ) -> Iterator[Message]:
+        """All records of a topic from `starts`, or its beginning, up to its present end.
+
+        Or up to `ends`, of those partitions alone.
+        """
         with closing(self._consumer()) as consumer:
             left = {}
             for partition, (low, end) in self._bounds(consumer, topic).items():
                 first = max(low, (starts or {}).get(partition, low))
+                end = end if ends is None else min(end, ends.get(partition, low))
                 if first < end:
                     left[partition] = (first, end)
             consumer.assign([TopicPartition(topic, p, first) for p, (first, _) in left.items()])

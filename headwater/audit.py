@@ -3,14 +3,15 @@
 For an event stream the archive says of each offset whether its event came in; views take the
 archive's rows but for the late ones, which are counted by view. For a captured table each view
 has a row of every change, with its key and time; a table that no view is made of leaves no rows.
+Offsets that carry no record, such as the marks of transactions, are none to account for.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,9 @@ Place = tuple[str | int, int]
 """Of a captured row: its key, and since when it is true, milliseconds since 1970 UTC."""
 
 _RANGES = 20
+_NONE = np.array([], np.int64)
+_FAR = 100_000
+"""Offsets: what lies further apart is looked at by itself, and not all that is in between."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,13 @@ class Span:
     first: int
     end: int
     dead: int
+    bare: int = field(default=0, kw_only=True)
+    """Offsets that carry no record: marks of transactions, and what was taken back by them."""
 
     @property
     def produced(self) -> int:
         """How many records there are."""
-        return self.end - self.first
+        return self.end - self.first - self.bare
 
 
 @dataclass(frozen=True)
@@ -222,11 +228,14 @@ class Audit:
         spans = [Span(p, first, last, len(dead[p])) for p, (first, last) in bounds.items()]
         if note := _unchecked(views, whole, bounds):
             return TableAudit(topic, spans, note=note)
-        changes = Counter(
-            None if (change := change_of(table, value)) is None else (change.key, change.since)
-            for partition, offset, value in self._records(topic, bounds)
-            if offset not in dead[partition]
-        )
+        changes: Counter[Place | None] = Counter()
+        came = dict.fromkeys(bounds, 0)
+        for partition, offset, value in self._records(topic, bounds):
+            came[partition] += 1
+            if offset not in dead[partition]:
+                change = change_of(table, value)
+                changes[None if change is None else (change.key, change.since)] += 1
+        spans = [replace(s, bare=s.produced - came[s.partition]) for s in spans]
         return TableAudit(topic, spans, {name: held(of, changes) for name, of in rows.items()})
 
     def _stream(self, stream: EventStream, start: int | None, end: int | None) -> StreamAudit:
@@ -239,11 +248,16 @@ class Audit:
         except NoSuchTableError:
             return StreamAudit(topic, [], {}, note=f"no table {ARCHIVE}.{stream.name}")
         late = Counter(late_counts(self._access, stream))
-        beats = self._heartbeats(topic, bounds) if stream.heartbeat else {}
+        beats = self._heartbeats(stream, bounds)
+        untraced = {
+            p: first + np.flatnonzero(_times(first, last, archived[p], dead[p], beats[p]) == 0)
+            for p, (first, last) in bounds.items()
+        }
+        bare = self._bare(topic, untraced)
         return StreamAudit(
             topic,
             [
-                _account(p, first, last, archived[p], dead[p], beats.get(p, set()))
+                _account(p, first, last, archived[p], dead[p], beats[p], bare[p])
                 for p, (first, last) in bounds.items()
             ],
             {view.name: late[view.name] for view in views},
@@ -297,13 +311,30 @@ class Audit:
             found[partition] = rows[OFFSET].to_numpy()
         return found
 
-    def _heartbeats(self, topic: str, bounds: Bounds) -> dict[int, set[int]]:
+    def _heartbeats(self, stream: EventStream, bounds: Bounds) -> dict[int, set[int]]:
         """Their offsets by partition: the one kind of record that leaves no trace."""
         found: dict[int, set[int]] = {partition: set() for partition in bounds}
-        for partition, offset, value in self._records(topic, bounds):
+        if not stream.heartbeat:
+            return found
+        for partition, offset, value in self._records(stream.topic, bounds):
             if is_heartbeat(value):
                 found[partition].add(offset)
         return found
+
+    def _bare(self, topic: str, untraced: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """Those of the offsets that carry no record; of what Kafka has deleted nobody knows."""
+        carry: dict[int, list[int]] = {partition: [] for partition in untraced}
+        for partition, offsets in untraced.items():
+            for near in np.split(offsets, np.flatnonzero(np.diff(offsets) > _FAR) + 1):
+                if len(near):
+                    start, end = {partition: int(near[0])}, {partition: int(near[-1]) + 1}
+                    for message in self._log.messages(topic, start, end):
+                        carry[partition].append(message.offset() or 0)
+        lows = {partition: low for partition, (low, _) in self._log.bounds(topic).items()}
+        return {
+            p: np.setdiff1d(offsets[offsets >= lows[p]], carry[p])
+            for p, offsets in untraced.items()
+        }
 
     def _records(self, topic: str, bounds: Bounds) -> Iterator[tuple[int, int, bytes | None]]:
         """The partition, offset and value of each record."""
@@ -359,6 +390,17 @@ def held(rows: Counter[Place | None], changes: Counter[Place | None]) -> ViewRow
     return ViewRows(rows.total(), (changes - rows).total(), (rows - changes).total())
 
 
+def _times(
+    first: int, end: int, archived: np.ndarray, dead: set[int], heartbeats: set[int]
+) -> np.ndarray:
+    """How often there is a trace of each offset of [first, end)."""
+    times = np.zeros(end - first, np.int32)
+    np.add.at(times, archived - first, 1)
+    for few in (dead, heartbeats):
+        times[np.fromiter(few, np.int64, len(few)) - first] += 1
+    return times
+
+
 def _account(
     partition: int,
     first: int,
@@ -366,16 +408,15 @@ def _account(
     archived: np.ndarray,
     dead: set[int],
     heartbeats: set[int],
+    bare: np.ndarray = _NONE,
 ) -> PartitionAudit:
-    """Each offset of [first, end) is archived once, or dead, or a heartbeat."""
-    times = np.zeros(end - first, np.int32)
-    np.add.at(times, archived - first, 1)
-    came = int((times > 0).sum())
-    times[np.fromiter(dead, np.int64, len(dead)) - first] += 1
-    times[np.fromiter(heartbeats, np.int64, len(heartbeats)) - first] += 1
+    """Each offset of [first, end) is archived once, or dead, or a heartbeat; or it is `bare`."""
+    times = _times(first, end, archived, dead, heartbeats)
     known = np.flatnonzero(times)
     reached = int(known[-1]) + 1 if len(known) else 0
-    gaps = np.flatnonzero(times[:reached] == 0)
+    left = times == 0
+    left[bare - first] = False
+    gaps = np.flatnonzero(left[:reached])
     starts = gaps[np.flatnonzero(np.diff(gaps, prepend=-2) > 1)]
     ends = gaps[np.flatnonzero(np.diff(gaps, append=end + 2) > 1)]
     return PartitionAudit(
@@ -383,10 +424,11 @@ def _account(
         first,
         end,
         len(dead),
-        came,
+        len(np.unique(archived)),
         len(heartbeats),
         int((times > 1).sum()),
         len(gaps),
-        end - first - reached,
+        int(left[reached:].sum()),
         [f"{first + a} to {first + b}" for a, b in zip(starts[:_RANGES], ends, strict=False)],
+        bare=len(bare),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from confluent_kafka import Producer
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 
+from connectors.access import KafkaAccess
 from connectors.changes import Change, change_of
 from headwater.audit import (
     Audit,
@@ -50,6 +52,40 @@ def test_a_partition_is_accounted_for_offset_by_offset():
     assert holes.where == ["13 to 13", "16 to 16"]
     assert _account(0, 10, 20, np.array([], np.int64), set(), set()).pending == 10
     assert _account(0, 10, 10, np.array([], np.int64), set(), set()).produced == 0
+
+
+def test_what_carries_no_record_is_neither_missing_nor_pending():
+    """Such as the mark of a transaction; a record behind it is pending all the same."""
+    marked = _account(0, 10, 20, np.array([10, 11, 14, 14]), {16}, {12}, np.array([13, 18]))
+    assert (marked.produced, marked.missing, marked.twice, marked.pending) == (8, 1, 1, 2)
+    assert marked.where == ["15 to 15"]
+    alone = _account(0, 10, 12, np.array([], np.int64), set(), set(), np.array([10, 11]))
+    assert (alone.produced, alone.missing, alone.pending) == (0, 0, 0)
+
+
+class Log:
+    """A log of one partition that carries records at those offsets, and begins at `low`."""
+
+    def __init__(self, low, *offsets):
+        self.low, self.offsets, self.asked = low, offsets, []
+
+    def bounds(self, topic):
+        return {0: (self.low, 10**9), 1: (0, 0)}
+
+    def messages(self, topic, starts, ends):
+        self.asked.append((starts[0], ends[0]))
+        for offset in self.offsets:
+            if max(self.low, starts[0]) <= offset < ends[0]:
+                yield SimpleNamespace(offset=lambda offset=offset: offset)
+
+
+def test_only_what_has_no_trace_is_read_and_what_is_deleted_is_not_said_to_carry_nothing():
+    it = Audit(KafkaAccess(""), None, repository)
+    it._log = Log(7, 8, 300_001)
+    untraced = {0: np.array([5, 8, 9, 300_000, 300_001]), 1: np.array([], np.int64)}
+    bare = it._bare("t", untraced)
+    assert [bare[0].tolist(), bare[1].tolist()] == [[9, 300_000], []]
+    assert it._log.asked == [(5, 10), (300_000, 300_002)]
 
 
 SECOND = 1_357_034_400_123
