@@ -302,6 +302,8 @@ def _kafka(topic: str) -> dict[str, str]:
         "topic": topic,
         "properties.bootstrap.servers": "${kafka}",
         "properties.group.id": "${group}",
+        # What a producer took back is no event.
+        "properties.isolation.level": "read_committed",
         "scan.startup.mode": "earliest-offset",
         "format": "headwater-json",
     }

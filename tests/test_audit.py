@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from confluent_kafka import Producer
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 
+from connectors import log
 from connectors.access import KafkaAccess
 from connectors.changes import Change, change_of
 from headwater.audit import (
@@ -202,6 +203,33 @@ def test_every_record_of_the_shop_is_somewhere_once(shop):
     assert bought["in"]["last_purchase"] + late + bought["dead"] == bought["produced"]
     captured = told["shop.public.customers"]
     assert captured["in"]["customer_facts"] + captured["dead"] == captured["produced"] > 500
+
+
+def test_transactions_leave_nothing_to_account_for_but_the_events_that_they_committed(shop):
+    producer = Producer(
+        {"bootstrap.servers": shop.settings.kafka, "transactional.id": "audited by transactions"}
+    )
+    producer.init_transactions(30)
+    end = log.Log(shop.settings.kafka_access).ends(purchases.topic)
+    for number, finish in enumerate(
+        (producer.commit_transaction, producer.abort_transaction, producer.commit_transaction)
+    ):
+        producer.begin_transaction()
+        for partition in (0, 1):
+            event = {"event_time": NOON + number, "customer": f"by transaction {number}"}
+            producer.produce(
+                purchases.topic, json.dumps(event), partition=partition, timestamp=NOON + number
+            )
+        assert producer.flush(30) == 0
+        finish(30)
+    code, (found,) = audit(shop, "purchases", "--wait", "60")
+    assert code == 0, found
+    for part in found["partitions"]:
+        assert part["end"] == end[part["partition"]] + 6
+        assert part["bare"] >= 4
+    table = catalog(shop.settings).load_table("raw.purchases")
+    rows = table.scan(row_filter="customer == 'by transaction 1'").to_arrow()
+    assert rows.num_rows == 0, "nobody committed it"
 
 
 def test_a_row_too_many_is_found_in_its_time(shop):

@@ -214,6 +214,9 @@ def test_state_fits_where_only_options_of_connectors_differ():
     script = with_views(*JOB.views)
     assert breaks(script, script) == []
     assert breaks(script, script.replace("drift' = '3600 s'", "drift' = '60 s'")) == []
+    isolation = "  'properties.isolation.level' = 'read_committed',\n"
+    assert script.count(isolation) > 1
+    assert breaks(script.replace(isolation, ""), script) == []
     # What is joined is read of another topic: the state has the offsets and facts of the old one.
     assert "'topic' = 'flights.public.planes'" in script
     moved = script.replace("'topic' = 'flights.public.planes'", "'topic' = 'flights.public.p2'")

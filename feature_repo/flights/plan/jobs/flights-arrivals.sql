@@ -50,6 +50,7 @@ CREATE TABLE sources.`arrivals` (
   'topic' = 'flights.arrivals',
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
+  'properties.isolation.level' = 'read_committed',
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'headwater-json',
   'scan.watermark.alignment.group' = 'arrivals',

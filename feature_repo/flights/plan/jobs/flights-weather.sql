@@ -52,6 +52,7 @@ CREATE TABLE sources.`weather` (
   'topic' = 'flights.weather',
   'properties.bootstrap.servers' = '${kafka}',
   'properties.group.id' = '${group}',
+  'properties.isolation.level' = 'read_committed',
   'scan.startup.mode' = 'earliest-offset',
   'format' = 'headwater-json',
   'scan.watermark.alignment.group' = 'weather',
