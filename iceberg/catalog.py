@@ -10,7 +10,7 @@ from itertools import takewhile
 from urllib.parse import urlsplit
 
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -122,12 +122,13 @@ def create_tables(
     Those of views, and of the raw events of `archived`. An event's column that is declared no more
     stays, null from then on: a field may come and go. TableMismatch, before any table is changed,
     if a column is there with another type; if a feature is there and declared no more; or if events
-    are of another topic than their stream is on now.
+    are of another topic than their stream is on now. One that somebody else creates just now is
+    there.
     """
     wanted = [*map(_of_view, views), *map(_of_events, archived)]
     found = [_found(catalog, one) for one in wanted]
     for namespace in dict.fromkeys(one.namespace for one in wanted):
-        catalog.create_namespace_if_not_exists(namespace)
+        _create_namespace(catalog, namespace)
     return [
         one.name for one, there in zip(wanted, found, strict=True) if _follow(catalog, one, there)
     ]
@@ -135,14 +136,40 @@ def create_tables(
 
 def create_quality(catalog: Catalog, repository: str) -> list[str]:
     """Create the table of a repository's expectations if it is missing; its name if it was."""
-    catalog.create_namespace_if_not_exists(QUALITY)
+    _create_namespace(catalog, QUALITY)
     name, schema = f"{QUALITY}.{repository}", quality_schema()
+    return [name] if _create(catalog, name, schema, partition_spec(schema)) else []
+
+
+def _create_namespace(catalog: Catalog, name: str) -> None:
+    try:
+        catalog.create_namespace_if_not_exists(name)
+    except Exception:  # a SQL catalog says in its database's words that somebody else was first
+        if not catalog.namespace_exists(name):
+            raise
+
+
+def _create(
+    catalog: Catalog,
+    name: str,
+    schema: Schema,
+    partitions: PartitionSpec,
+    order: SortOrder = UNSORTED_SORT_ORDER,
+) -> bool:
+    """Create a table that is not there; whether it was, and by nobody else just now."""
     if catalog.table_exists(name):
-        return []
-    catalog.create_table(
-        name, schema, partition_spec=partition_spec(schema), properties=_PROPERTIES
-    )
-    return [name]
+        return False
+    try:
+        catalog.create_table(
+            name,
+            schema,
+            partition_spec=partitions,
+            sort_order=order,
+            properties=_PROPERTIES,
+        )
+    except TableAlreadyExistsError:
+        return False
+    return True
 
 
 def empty_branch(table: Table, name: str) -> None:
@@ -307,27 +334,24 @@ def _missing(table: Table, wanted: _Wanted) -> list[NestedField]:
 
 def _follow(catalog: Catalog, wanted: _Wanted, there: _There | None) -> bool:
     """Make a table what is wanted; whether that changed it."""
-    if there is None:
-        table = catalog.create_table(
-            wanted.name,
-            wanted.schema,
-            partition_spec=wanted.partitions,
-            sort_order=wanted.order,
-            properties=_PROPERTIES,
-        )
-    else:
-        table = there.table
-        if there.missing:
-            _add_columns(table, there.missing)
+    made = there is None and _create(
+        catalog, wanted.name, wanted.schema, wanted.partitions, wanted.order
+    )
+    if there is None and not made:
+        there = _found(catalog, wanted)
+    if there is not None and there.missing:
+        _add_columns(there.table, there.missing)
     if wanted.stream is None:
-        _begin(table)  # whoever made it may have been killed before
-    return there is None or bool(there.missing)
+        _begin(catalog.load_table(wanted.name))  # whoever made it may have been killed before
+    return made or (there is not None and bool(there.missing))
 
 
 def _add_columns(table: Table, missing: Iterable[NestedField]) -> None:
     def change() -> None:
-        with table.refresh().update_schema() as update:
+        by_now = {field.name for field in table.refresh().schema().fields}
+        with table.update_schema() as update:
             for field in missing:
-                update.add_column(field.name, field.field_type)
+                if field.name not in by_now:  # somebody else may have added it meanwhile
+                    update.add_column(field.name, field.field_type)
 
     _commit(table, change)

@@ -9,6 +9,7 @@ from threading import Timer
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from pyiceberg.exceptions import NoSuchTableError
 
 from feature_repo.flights.views.origin_weather import origin_weather
 from headwater.cli import headwater
@@ -42,6 +43,47 @@ def test_a_second_run_changes_nothing(catalog):
     before = catalog.load_table("features.origin_weather").metadata_location
     assert create_tables(catalog, [origin_weather]) == []
     assert catalog.load_table("features.origin_weather").metadata_location == before
+
+
+def blind(monkeypatch, catalog):
+    """Whether something is there was looked for just before somebody else made it."""
+    loads, exists = catalog.load_table, catalog.table_exists
+    loaded, looked = set(), set()
+
+    def load(name):
+        if isinstance(name, str) and name not in loaded:
+            loaded.add(name)
+            raise NoSuchTableError(name)
+        return loads(name)
+
+    def table_exists(name):
+        seen = name in looked
+        looked.add(name)
+        return seen and exists(name)
+
+    monkeypatch.setattr(catalog, "load_table", load)
+    monkeypatch.setattr(catalog, "table_exists", table_exists)
+    monkeypatch.setattr(catalog, "create_namespace_if_not_exists", catalog.create_namespace)
+
+
+def test_what_somebody_else_creates_at_once_is_there(tmp_path, monkeypatch):
+    """Namespace and tables alike; and what is there is checked."""
+    first, second = (
+        open_catalog(f"sqlite:///{tmp_path}/catalog.db", f"file://{tmp_path}") for _ in range(2)
+    )
+    narrow = origin_weather.only(origin_weather.schema[0].name)
+    weather = origin_weather.source
+    assert create_tables(first, [narrow], [weather]) == ["features.origin_weather", "raw.weather"]
+    assert create_quality(first, "flights") == ["quality.flights"]
+    blind(monkeypatch, second)
+    changed = create_tables(second, [origin_weather], [weather])
+    assert changed == ["features.origin_weather"], "it is widened"
+    assert create_quality(second, "flights") == []
+    assert len(columns(first)) == 2 + 1 + len(origin_weather.schema)
+    blind(monkeypatch, second)
+    other = [replace(one, type=Type.STRING) for one in weather.columns]
+    with pytest.raises(TableMismatch, match=r"raw\.weather.* declared"):
+        create_tables(second, [], [replace(weather, columns=tuple(other), expectations=())])
 
 
 @pytest.mark.parametrize("commits", [0, 1])
