@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
@@ -258,9 +259,12 @@ class Capture:
                 sql.SQL(verb).format(sql.Identifier(self.publication), _names(wanted)),
             )
 
-    def _connect(self) -> psycopg.Connection:
+    @contextmanager
+    def _connect(self) -> Iterator[psycopg.Connection]:
+        """A connection, committed at the end; DatabaseError for what PostgreSQL says."""
         try:
-            return psycopg.connect(self._url, connect_timeout=5)
+            with psycopg.connect(self._url, connect_timeout=5) as connection:
+                yield connection
         except psycopg.Error as error:
             raise DatabaseError(f"PostgreSQL: {str(error).strip()}") from error
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from confluent_kafka import Message, Producer, TopicPartition
+from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from connectors.access import KafkaAccess
@@ -184,11 +184,14 @@ class DeadLetters:
                 self._note(topic, state, batch, more)
 
     def _remove(self, topic: str, end: int) -> None:
-        """Have Kafka remove what stands before that place of the dead topic."""
+        """Have Kafka remove what stands before that place of the dead topic; KafkaUnavailable."""
         admin = AdminClient(self._access.librdkafka())
         where = TopicPartition(dead_topic(topic), 0, end)
-        for future in admin.delete_records([where], operation_timeout=_SECONDS).values():
-            future.result()
+        try:
+            for future in admin.delete_records([where], operation_timeout=_SECONDS).values():
+                future.result()
+        except KafkaException as error:
+            raise KafkaUnavailable(f"Kafka at {self._access.bootstrap}: {error}") from error
 
     def _fold(self, topic: str) -> tuple[dict[str, Letter], dict[int, int]]:
         """Letters by id, and from where on the topic may have letters that were sent again."""

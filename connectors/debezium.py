@@ -19,6 +19,8 @@ _PREPARED = ("heartbeat.action.query", "signal.enabled.channels", "signal.data.c
 class ConnectError(HeadwaterError):
     """Kafka Connect does not answer or refuses; the text says what it said."""
 
+    exit_code = 1
+
 
 @dataclass(frozen=True)
 class Database:

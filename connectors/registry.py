@@ -20,6 +20,8 @@ _HEADERS = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
 class RegistryError(HeadwaterError):
     """The registry does not answer or refuses; the text says what it said."""
 
+    exit_code = 1
+
 
 class SchemaRegistry:
     """The registry at `url`."""

@@ -12,6 +12,8 @@ from schemas.history import History
 class DatabaseError(HeadwaterError):
     """PostgreSQL does not answer or refuses; the text says what it said."""
 
+    exit_code = 1
+
 
 def load_tables(url: str, tables: tuple[CdcTable, ...], history: History) -> dict[str, int]:
     """Create the tables and insert the rows that are not there; rows inserted, by table.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,9 @@ _LONGEST = "transaction.max.timeout.ms"
 
 
 class KafkaUnavailable(HeadwaterError):
-    """Kafka does not answer; the text has its address and what it said."""
+    """Kafka does not answer or refuses; the text has its address and what it said."""
+
+    exit_code = 1
 
 
 class ShortTransactions(HeadwaterError):
@@ -54,32 +56,39 @@ def topics(repository: Repository) -> dict[str, Topic]:
 def create_topics(access: KafkaAccess, wanted: Mapping[str, Topic]) -> list[str]:
     """Create the topics that are missing and return their names; KafkaUnavailable if it cannot.
 
-    Each has as many replicas as the cluster gives by default.
+    Each has as many replicas as the cluster gives by default. One that somebody else creates just
+    now is there.
     """
     from kafka.admin import NewTopic
+    from kafka.errors import TopicAlreadyExistsError, for_code
 
-    with closing(_admin(access)) as admin:
+    with _admin(access) as admin:
         missing = sorted(set(wanted) - set(admin.list_topics()))
-        if missing:
-            admin.create_topics(
-                [
-                    NewTopic(
-                        name,
-                        wanted[name].partitions,
-                        _AS_CONFIGURED,
-                        topic_configs=dict(wanted[name].config),
-                    )
-                    for name in missing
-                ]
+        asked = [
+            NewTopic(
+                name,
+                wanted[name].partitions,
+                _AS_CONFIGURED,
+                topic_configs=dict(wanted[name].config),
             )
-        return missing
+            for name in missing
+        ]
+        told = admin.create_topics(asked, raise_errors=False)["topics"] if asked else []
+    made = []
+    for topic in told:
+        if not topic["error_code"]:
+            made.append(topic["name"])
+        elif (error := for_code(topic["error_code"])) is not TopicAlreadyExistsError:
+            said = topic["error_message"] or error.__name__
+            raise KafkaUnavailable(f"Kafka at {access.bootstrap}: {topic['name']}: {said}")
+    return made
 
 
 def check_transactions(access: KafkaAccess, seconds: int) -> None:
-    """Raise ShortTransactions if a broker takes none that live so long."""
+    """Raise ShortTransactions if a broker takes none that live so long; KafkaUnavailable."""
     from kafka.admin import ConfigResource
 
-    with closing(_admin(access)) as admin:
+    with _admin(access) as admin:
         names = [str(broker["broker_id"]) for broker in admin.describe_cluster()["brokers"]]
         wanted = [ConfigResource("broker", name, {_LONGEST: None}) for name in names]
         found = admin.describe_configs(wanted, config_filter="all")["broker"]
@@ -95,12 +104,20 @@ def check_transactions(access: KafkaAccess, seconds: int) -> None:
             )
 
 
-def _admin(access: KafkaAccess) -> KafkaAdminClient:
+@contextmanager
+def _admin(access: KafkaAccess) -> Iterator[KafkaAdminClient]:
+    """A client, until it is done with; KafkaUnavailable for what fails of it."""
     from kafka import KafkaAdminClient  # most commands need none, and it takes a while to import
+    from kafka.errors import KafkaError
 
     try:
-        return KafkaAdminClient(
+        admin = KafkaAdminClient(
             **access.client(), bootstrap_timeout_ms=5000, request_timeout_ms=10_000
         )
-    except Exception as error:  # the library's errors have no common root
+    except Exception as error:  # some of these are no KafkaError
         raise KafkaUnavailable(f"Kafka at {access.bootstrap} does not answer: {error}") from error
+    with closing(admin):
+        try:
+            yield admin
+        except (KafkaError, RuntimeError) as error:  # the latter where no broker is in charge
+            raise KafkaUnavailable(f"Kafka at {access.bootstrap}: {error}") from error

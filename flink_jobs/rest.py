@@ -42,6 +42,8 @@ _UNENDED = re.compile(
 class FlinkError(HeadwaterError):
     """Flink does not answer or refuses; the text says what it said."""
 
+    exit_code = 1
+
 
 @dataclass(frozen=True)
 class RunningJob:

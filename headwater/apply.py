@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import redis
-
 from connectors.capture import Capture
 from connectors.debezium import (
     ConnectCluster,
@@ -19,7 +17,7 @@ from connectors.registered import DIGEST, DOCUMENT, encode, registered_key, serv
 from connectors.tables import DatabaseError
 from connectors.topics import create_topics, topics
 from headwater.settings import Settings
-from headwater.stores import catalog, registry
+from headwater.stores import catalog, online, registry
 from iceberg.catalog import create_quality, create_tables
 from schemas import Repository, SettingsError
 
@@ -48,10 +46,10 @@ def apply_serving(settings: Settings, repository: Repository, report: Report) ->
     """What the API serves, by the next second."""
     digest, document = encode(served(repository))
     key = registered_key(repository.name)
-    with redis.Redis.from_url(settings.redis_url) as online:
-        changed = online.hget(key, DIGEST) != digest
+    with online(settings) as store:
+        changed = store.hget(key, DIGEST) != digest
         if changed:
-            online.hset(key, mapping={DIGEST: digest, DOCUMENT: document})
+            store.hset(key, mapping={DIGEST: digest, DOCUMENT: document})
     report(f"serving: {'changed' if changed else 'as registered'}")
 
 
@@ -72,9 +70,14 @@ def apply_tables(settings: Settings, repository: Repository, report: Report) -> 
 
 def apply_registry(settings: Settings, repository: Repository, report: Report) -> None:
     """Feast's registry says what the declarations say."""
+    from sqlalchemy.exc import OperationalError
+
     from feature_repo.registration import apply  # Feast takes seconds to import
 
-    changed = apply(repository, registry(settings))
+    try:
+        changed = apply(repository, registry(settings))
+    except OperationalError as error:
+        raise DatabaseError(f"PostgreSQL: {str(error.orig).strip()}") from error
     report(f"Feast: {len(changed)} objects changed" if changed else "Feast: all registered")
 
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import redis
 import requests
 
 from connectors.producer import Event, between
@@ -21,7 +20,7 @@ from headwater.apply import apply_all, apply_connector
 from headwater.jobs import Jobs
 from headwater.local.platform import Platform
 from headwater.settings import Settings
-from headwater.stores import catalog
+from headwater.stores import catalog, online
 from schemas import (
     EVENT_TIME,
     EventStream,
@@ -186,8 +185,8 @@ class Demo:
         for table in repository.tables:
             generate = self.history.generated.get(table.name, _nothing)
             known[table.name] = [row | generate(row) for row in self.history.tables[table.name]()]
-        with redis.Redis.from_url(settings.redis_url) as online:
-            places = Places(repository.name, online, catalog(settings), settings.api_url)
+        with online(settings) as store:
+            places = Places(repository.name, store, catalog(settings), settings.api_url)
             result = agree(repository.views, known, places, SAMPLE)
             if result.differences:
                 # A view may have moved on between two answers: once more, when all have settled.

@@ -66,6 +66,12 @@ FIXED_ID = "$internal.pipeline.job-id"
 """Flink's id of a job, which is known then before the job is submitted."""
 
 
+class StateMismatch(FlinkError):
+    """What is declared cannot go on from a job's state; the text says why, and what can be done."""
+
+    exit_code = 2
+
+
 @dataclass(frozen=True)
 class Begun:
     """How a job began anew in mid-log: all its later scripts read and let out the same."""
@@ -316,7 +322,7 @@ class Jobs:
         if declared.exists() and last.exists() and not anew:
             reasons = self.changes(job)
             if savepoint is not None and reasons and job.views:
-                raise FlinkError(
+                raise StateMismatch(
                     f"{job.name} cannot go on from its savepoint: {'; '.join(reasons)}."
                     f" {way_out(sql)}"
                 )

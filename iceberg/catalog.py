@@ -63,6 +63,8 @@ _PROPERTIES = {
 class CatalogUnavailable(HeadwaterError):
     """The Iceberg catalog does not answer; the text has its address and what it said."""
 
+    exit_code = 1
+
 
 class TableMismatch(HeadwaterError):
     """A table exists with columns that the view's declaration cannot be written to."""

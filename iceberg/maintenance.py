@@ -47,6 +47,8 @@ _MARK = {"headwater.maintenance": "compacted"}
 class MaintenanceError(HeadwaterError):
     """A table could not be taken care of; the text names it and says why."""
 
+    exit_code = 1
+
 
 @dataclass(frozen=True)
 class Care:

@@ -8,8 +8,12 @@ import sys
 import click
 import pytest
 
-from headwater.cli import COMMANDS, headwater
+from headwater.cli import COMMANDS, headwater, main
+from headwater.jobs import StateMismatch
+from iceberg.catalog import TableMismatch
+from schemas import SettingsError
 from tests.conftest import ROOT
+from tests.ports import free_ports
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -35,3 +39,39 @@ def loaded(module):
     found = set(run.stdout.split())
     assert "click" in found, run.stderr
     return found
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("apply topics", "Kafka at 127.0.0.1:{kafka} does not answer"),
+        ("apply tables", "the Iceberg catalog at 127.0.0.1:{postgres} does not answer"),
+        ("apply registry", "PostgreSQL: "),
+        ("apply serving", "Redis at 127.0.0.1:{redis}: "),
+        ("apply source", "PostgreSQL: "),
+        ("load", "PostgreSQL: "),
+        ("connectors restart", "Connect at http://127.0.0.1:{connect} does not answer"),
+        ("schemas register", "the schema registry does not answer"),
+        ("jobs list", "Flink at http://127.0.0.1:{flink} does not answer"),
+    ],
+)
+def test_where_a_part_is_away_a_command_says_which_and_ends_with_one(
+    command, said, tmp_path, monkeypatch, capsys
+):
+    ports = free_ports()
+    (tmp_path / "password").write_text("secret")
+    for name, value in ports.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HEADWATER_POSTGRES_PASSWORD_FILE", str(tmp_path / "password"))
+    monkeypatch.setenv("HEADWATER_SCHEMA_REGISTRY", "http://127.0.0.1:1")
+    monkeypatch.setattr(sys, "argv", ["headwater", *command.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    names = {name.split("_", 1)[1][:-5].lower(): port for name, port in ports.items()}
+    told = capsys.readouterr().err
+    assert told.startswith(f"headwater: {said.format(**names)}"), told
+    assert ended.value.code == 1
+
+
+def test_what_was_asked_for_wrongly_ends_with_two():
+    assert {error.exit_code for error in (SettingsError, StateMismatch, TableMismatch)} == {2}

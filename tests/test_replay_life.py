@@ -748,6 +748,7 @@ def test_prune_takes_what_was_begun_and_never_launched(replays, world, flink, ar
 
 def test_replays_write_to_the_redis_that_their_jobs_read(tmp_path):
     elsewhere = {"HEADWATER_STATE": str(tmp_path), "HEADWATER_REDIS_URL": "redis://online:6380/2"}
-    reached = Context(Settings.read(elsewhere), repository).online().connection_pool
-    where = [reached.connection_kwargs[part] for part in ("host", "port", "db")]
+    with Context(Settings.read(elsewhere), repository).online() as online:
+        reached = online.connection_pool.connection_kwargs
+    where = [reached[part] for part in ("host", "port", "db")]
     assert where == ["online", 6380, 2]

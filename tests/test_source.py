@@ -128,6 +128,12 @@ def test_a_database_that_was_made_ready_before_gets_what_is_new(database):
     assert source.changes() == []
 
 
+def test_what_postgresql_refuses_is_said(database):
+    """Of whoever may read the tables, and does not own them."""
+    with pytest.raises(DatabaseError, match="PostgreSQL: must be owner of table customers"):
+        Capture(database.replace("owner", "connector"), repository).apply()
+
+
 PETS = CdcTable(
     "pets",
     "pets",

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterable
 
 import click
-import redis
 
 from flink_jobs.rest import FlinkError
 from headwater.jobs import Jobs
 from headwater.online import rebuild
 from headwater.settings import Settings
 from headwater.stores import catalog
+from headwater.stores import online as store
 from schemas.loading import load_repository
 
 _SECONDS = 120
@@ -47,7 +47,7 @@ def rebuild_(views: tuple[str, ...], wait: float | None, as_json: bool) -> None:
     else:
         time.sleep(wait)
     tables, written = catalog(settings), {}
-    with redis.Redis.from_url(settings.redis_url) as client:
+    with store(settings) as client:
         for view in chosen:
             written[view.name] = rebuild(tables, client, view, repository.name)
             if not as_json:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import redis
 from pyiceberg.catalog import Catalog
 
 from flink_jobs.rest import FlinkCluster
@@ -15,7 +15,7 @@ from headwater.local.cores import Cores
 from headwater.replays.journal import Journal, Replay
 from headwater.replays.plan import Planner
 from headwater.settings import Settings
-from headwater.stores import catalog
+from headwater.stores import catalog, online
 from schemas import FeatureView, Repository
 
 
@@ -38,9 +38,9 @@ class Context:
         """The Iceberg catalog, which has connections of its own."""
         return catalog(self.settings)
 
-    def online(self) -> redis.Redis:
+    def online(self) -> AbstractContextManager[Any]:
         """A connection to the online store."""
-        return redis.Redis.from_url(self.settings.redis_url)
+        return online(self.settings)
 
     @cached_property
     def cores(self) -> Cores:
