@@ -16,7 +16,7 @@ from connectors.ddl import literal
 from schemas import SettingsError
 
 _S3_IO = "org.apache.iceberg.aws.s3.S3FileIO"
-_KAFKA = re.compile(r"'connector' = '(?:upsert-)?kafka'")
+_KAFKA = re.compile(r"'connector' = '(?:upsert-)?kafka(?:-replay)?(?:-versions)?'")
 _REDIS = "'connector' = 'feast-redis'"
 _CATALOG = re.compile(r"CREATE CATALOG headwater WITH \(\n.*?\n\);\n", re.DOTALL)
 _JDBC = "'catalog-impl' = 'org.apache.iceberg.jdbc.JdbcCatalog'"

@@ -17,10 +17,12 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import StaticTable
 
+from connectors.access import KafkaAccess
 from feature_repo.flights import history
 from feature_repo.flights.repository import repository
 from feature_repo.flights.views.origin_delays import origin_delays
 from feature_repo.flights.views.origin_weather import origin_weather
+from flink_jobs.place import Place
 from flink_jobs.replay import Isolation, Reading, Span, replay_sql
 from flink_jobs.sql import condition_text, job_sql, jobs
 from headwater.plan import derive, difference, upgrades, write
@@ -98,6 +100,21 @@ def test_an_unknown_repository_is_named(tmp_path):
     assert run.returncode == 2
     assert "'shop.main:repo'" in run.stderr
     assert "module:attribute" in run.stderr
+
+
+def test_every_topic_of_a_job_is_reached_as_its_kafka_asks():
+    """What events are joined with, too, live and in a replay."""
+    place = Place("r", KafkaAccess("k:1", "SASL_SSL", "me", "s3cret"), "", "", "", "")
+    for job in jobs(repository):
+        readings = {source.name: Reading("t", {0: (0, 9)}) for source in job.sources}
+        scripts = [job_sql(job)]
+        if job.views:
+            apart = Isolation("replay", "apart", "flights~r", "pace")
+            scripts.append(replay_sql(job, apart, Span(0, 9), readings))
+        for script in scripts:
+            placed = place.script(script)
+            topics = placed.count("'properties.bootstrap.servers'")
+            assert placed.count("'properties.security.protocol' = 'SASL_SSL'") == topics > 0
 
 
 def test_flink_plans_every_job(tmp_path):
