@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from connectors.capture import Capture
 from connectors.debezium import (
@@ -124,16 +125,41 @@ def capture(settings: Settings, repository: Repository) -> Capture:
 
 
 def document(settings: Settings, repository: Repository) -> dict[str, str]:
-    """The connector's configuration on this platform."""
-    host, _, port = settings.postgres.rpartition(":")
+    """The connector's configuration on this platform.
+
+    SettingsError if Connect could not read the password of the captured tables' server.
+    """
+    source = settings.source(repository.name)
+    if settings.elsewhere.source:
+        _check_readable(settings, source.password_file)
+    host, _, port = source.address.rpartition(":")
     database = Database(
         host=host,
         port=int(port),
-        name=repository.name,
-        user="headwater",
-        password=f"${{file:{settings.password_file}:password}}",
+        name=source.database,
+        user=source.user,
+        password=f"${{file:{source.password_file}:password}}",
     )
     return connector_document(repository, database)
+
+
+def _check_readable(settings: Settings, file: Path) -> None:
+    """Connect reads properties alone, and on this machine those in one folder alone."""
+    try:
+        has_property = file.read_text("utf-8").startswith("password=")
+    except OSError as error:
+        raise SettingsError(f"HEADWATER_SOURCE_PASSWORD_FILE: {error}") from None
+    if not has_property:
+        raise SettingsError(
+            f"HEADWATER_SOURCE_PASSWORD_FILE: {file} holds no line `password=...`, which is how"
+            " Connect reads it"
+        )
+    folder = settings.password_file.parent
+    if not settings.elsewhere.connect_url and file.absolute().parent != folder.absolute():
+        raise SettingsError(
+            f"HEADWATER_SOURCE_PASSWORD_FILE: {file} is not in {folder}, and Connect on this"
+            " machine reads no other folder: put it there"
+        )
 
 
 KINDS: dict[str, Callable[[Settings, Repository, Report], None]] = {

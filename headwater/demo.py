@@ -82,7 +82,7 @@ class Demo:
         with self._say("the servers, each a native process", 12):
             self.platform.up([], self._detail)
         with self._say("topics, tables, connector, jobs", 18):
-            url = settings.postgres_url(repository.name)
+            url = settings.source_url(repository.name)
             loaded = load_tables(url, repository.tables, self.history)
             for table, count in loaded.items():
                 self._detail(f"{table}: {count} rows in PostgreSQL")

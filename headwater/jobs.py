@@ -16,6 +16,7 @@ import msgspec
 
 from connectors.topics import check_transactions
 from flink_jobs.checkpoints import newest_left
+from flink_jobs.place import Place
 from flink_jobs.replay import Reading, restart_sql, resumed_sql
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
 from flink_jobs.sql import Job, job_sql, jobs
@@ -62,6 +63,7 @@ _SCRIPTS = ("declared.sql", "sql")
 """What is kept of a job's last submission: what was declared, and what it was submitted with."""
 RECOVERY = "execution.state-recovery.path"
 """The savepoint or checkpoint that a job goes on from."""
+_READS_ARCHIVE = "'connector' = 'headwater-archive'"
 FIXED_ID = "$internal.pipeline.job-id"
 """Flink's id of a job, which is known then before the job is submitted."""
 
@@ -395,29 +397,39 @@ class Jobs:
         configuration: Mapping[str, str] | None = None,
         begun: Begun | None = None,
     ) -> dict[str, object]:
-        settings = self.settings
         return {
             "name": name,
             "sql": sql,
             "begun": begun and asdict(begun),
             "configuration": {FIXED_ID: uuid4().hex, **(configuration or {})},
-            "values": {
-                "kafka": settings.kafka,
-                "group": name,
-                "redis": settings.redis_url,
-                "epoch": "0",
-                "outage_ms": str(settings.outage_seconds * 1000),
-                "catalog_uri": f"jdbc:postgresql://{settings.postgres}/headwater",
-                "catalog_user": "headwater",
-                "catalog_password": settings.postgres_password(),
-                "warehouse": settings.warehouse,
-            },
         }
+
+    def _place(self) -> Place:
+        """Where the jobs run; SettingsError if they could not open the catalog there."""
+        settings = self.settings
+        rest = settings.elsewhere.catalog_uri
+        if rest and not rest.startswith(("http://", "https://")):
+            raise SettingsError(
+                "HEADWATER_CATALOG_URI: jobs open an Iceberg REST catalog, http:// or https://, or"
+                f" the one in PostgreSQL, got {rest.partition(':')[0]}:..."
+            )
+        return Place(
+            repository=settings.repository,
+            kafka=settings.kafka_access,
+            redis_url=settings.redis_url,
+            warehouse=settings.warehouse,
+            postgres=settings.postgres,
+            password="" if rest else settings.postgres_password(),
+            redis_replicas=settings.redis_replicas,
+            outage_seconds=settings.outage_seconds,
+            catalog_uri=rest,
+            catalog_token=settings.catalog_token(),
+        )
 
     def _run(
         self, requests: list[dict[str, object]], report: Report, held: tuple[int, ...] = ()
     ) -> dict[str, str]:
-        settings = self.settings
+        settings, place = self.settings, self._place()
         request = {
             "flink": {
                 "execution.target": "remote",
@@ -431,7 +443,7 @@ class Jobs:
                 "rest.address": "127.0.0.1",
                 "rest.port": str(settings.ports.flink),
             },
-            "jobs": requests,
+            "jobs": [_placed(place, asked) for asked in requests],
         }
         for asked in requests:
             if job := self.known.get(str(asked["name"])):
@@ -443,6 +455,20 @@ class Jobs:
             if told["name"] in self.known:
                 self._remember(self.known[told["name"]], told["id"])
         return ids
+
+
+def _placed(place: Place, asked: dict[str, object]) -> dict[str, object]:
+    """A request with all that its script leaves open; SettingsError if that cannot run there.
+
+    None of it is kept with the script: secrets are not, and the state fits in another place too.
+    """
+    name, sql = str(asked["name"]), str(asked["sql"])
+    if place.catalog_uri and _READS_ARCHIVE in sql:
+        raise SettingsError(
+            f"HEADWATER_CATALOG_URI: {name} reads the archive, which it opens by the catalog in"
+            " PostgreSQL alone; `--source kafka` has a replay read the log"
+        )
+    return asked | {"sql": place.script(sql), "values": place.values(name)}
 
 
 def _check(name: str, choices: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ _PORT = "HEADWATER_{}_PORT"
 _SECONDS = re.compile(r"[1-9][0-9]{0,5}"), "whole seconds such as 30", int
 _SHARE = re.compile(r"0(\.[0-9]+)?|1(\.0+)?"), "0 to 1"
 _OPTIONS = re.compile(r"(-\S+( -\S+)*)?"), "options such as -XX:+UseParallelGC", str
+_ADDRESS = re.compile(r"\S+:[0-9]{1,5}")
 _URL = re.compile(r"https?://.*", re.DOTALL), "http:// or https://", str
 _CHECKED: tuple[tuple[str, str, re.Pattern[str], str, Callable[[str], object]], ...] = (
     (
@@ -29,6 +30,7 @@ _CHECKED: tuple[tuple[str, str, re.Pattern[str], str, Callable[[str], object]], 
     ("kafka_java_options", "HEADWATER_KAFKA_JAVA_OPTIONS", *_OPTIONS),
     ("idle_seconds", "HEADWATER_IDLE_SECONDS", *_SECONDS),
     ("checkpoint_seconds", "HEADWATER_CHECKPOINT_SECONDS", *_SECONDS),
+    ("redis_replicas", "HEADWATER_REDIS_REPLICAS", re.compile(r"[0-9]{1,2}"), "0 to 99", int),
     ("feature_log", "HEADWATER_FEATURE_LOG", *_SHARE, str),
     ("schema_registry", "HEADWATER_SCHEMA_REGISTRY", *_URL),
     ("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", *_URL),
@@ -125,14 +127,33 @@ class Elsewhere:
     catalog_uri: str = ""
     """HEADWATER_CATALOG_URI: an Iceberg REST catalog, in the place of the one in PostgreSQL."""
 
+    catalog_token_file: str = ""
+    """HEADWATER_CATALOG_TOKEN_FILE: the file that holds that catalog's token for the jobs."""
+
     warehouse: str = ""
     """HEADWATER_WAREHOUSE: where the Iceberg tables lie, such as s3://bucket/warehouse."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Elsewhere:
-        """The addresses in `environ`."""
+        """The addresses in `environ`; SettingsError for a server's that has no port."""
         names = {f.name: f"HEADWATER_{f.name.upper()}" for f in fields(cls)}
-        return cls(**{name: environ[v] for name, v in names.items() if environ.get(v)})
+        given = {name: environ[v] for name, v in names.items() if environ.get(v)}
+        for name in ("postgres", "source"):
+            if name in given and not _ADDRESS.fullmatch(given[name]):
+                raise SettingsError(f"{names[name]}: expected host:port, got {given[name]!r}")
+        return cls(**given)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The server of the captured tables, and who we are there."""
+
+    address: str
+    """host:port."""
+
+    database: str
+    user: str
+    password_file: Path
 
 
 @dataclass(frozen=True)
@@ -171,6 +192,10 @@ class Settings:
     outage_seconds: int = 900
     """HEADWATER_OUTAGE_SECONDS: how long a job may be away and lose none of its late rows, which
     Kafka keeps in transactions for so long; at most what its brokers take."""
+
+    redis_replicas: int = 0
+    """HEADWATER_REDIS_REPLICAS: how many replicas must have a row before jobs count it as written.
+    """
 
     feature_log: str = "0"
     """HEADWATER_FEATURE_LOG: the share of the API's answers that are noted, 0 to 1, for `headwater
@@ -287,25 +312,44 @@ class Settings:
         password = self.postgres_password()
         return f"{scheme}://headwater:{quote(password, safe='')}@{self.postgres}/{database}"
 
-    def source_url(self, database: str) -> str:
-        """Where the captured tables are, password included: never print it.
+    def source(self, database: str) -> Source:
+        """Where the captured tables are.
 
-        In `database` of PostgreSQL itself, unless HEADWATER_SOURCE says where. SettingsError if
-        its password is not there.
+        In `database` of PostgreSQL itself, unless HEADWATER_SOURCE says where.
         """
         there = self.elsewhere
         if not there.source:
+            return Source(self.postgres, database, "headwater", self.password_file)
+        file = Path(there.source_password_file)
+        return Source(there.source, there.source_database or database, there.source_user, file)
+
+    def source_url(self, database: str) -> str:
+        """The same as a connection URL, password included: never print it.
+
+        SettingsError if the password is not there.
+        """
+        if not self.elsewhere.source:
             return self.postgres_url(database)
-        try:
-            password = quote(_password(Path(there.source_password_file)), safe="")
-        except OSError as error:
-            raise SettingsError(f"HEADWATER_SOURCE_PASSWORD_FILE: {error}") from None
-        user = quote(there.source_user, safe="")
-        return f"postgresql://{user}:{password}@{there.source}/{there.source_database or database}"
+        source = self.source(database)
+        password = quote(_given(source.password_file, "HEADWATER_SOURCE_PASSWORD_FILE"), safe="")
+        user = quote(source.user, safe="")
+        return f"postgresql://{user}:{password}@{source.address}/{source.database}"
+
+    def catalog_token(self) -> str:
+        """The REST catalog's token for the jobs, if it asks; SettingsError if it is not there."""
+        file = self.elsewhere.catalog_token_file
+        return _given(Path(file), "HEADWATER_CATALOG_TOKEN_FILE") if file else ""
 
     def catalog_url(self) -> str:
         """The Iceberg catalog as PyIceberg opens it, password included: never print it."""
         return self.elsewhere.catalog_uri or self.postgres_url("headwater", "postgresql+psycopg")
+
+
+def _given(file: Path, variable: str) -> str:
+    try:
+        return _password(file)
+    except OSError as error:
+        raise SettingsError(f"{variable}: {error}") from None
 
 
 def _password(file: Path) -> str:

@@ -14,6 +14,7 @@ from threading import Event
 import pytest
 from click.testing import CliRunner
 
+from connectors.access import KafkaAccess
 from feature_repo.flights.repository import repository
 from flink_jobs.replay import Reading, restart_sql, resumed_sql
 from flink_jobs.rest import FlinkCluster, FlinkError
@@ -26,7 +27,7 @@ from headwater.replays.context import Context
 from headwater.replays.handover import Handover
 from headwater.replays.journal import Replay
 from headwater.replays.plan import Planner, SourcePlan
-from headwater.settings import Settings
+from headwater.settings import Elsewhere, Settings
 from iceberg.catalog import TableMismatch, create_tables, open_catalog
 from schemas import Feature, SettingsError, count
 from tests.flink import Flink, listening
@@ -271,6 +272,47 @@ def test_the_archives_job_that_began_where_its_tables_end_is_begun_anew_from_the
     world.flink.lose()
     world.jobs().submit([name], print, anew=True)
     assert world.submitter.requests[-1]["sql"] == job_sql(job)
+
+
+def test_a_job_is_submitted_for_where_its_parts_are(world, tmp_path):
+    """And what is kept of it is what is declared: its state fits, and no secret is written down."""
+    (tmp_path / "token").write_text("t0ken\n")
+    there = Elsewhere(
+        kafka="kafka:9096",
+        catalog_uri="https://rest.example.com",
+        catalog_token_file=str(tmp_path / "token"),
+        warehouse="s3://bucket/w",
+    )
+    world.settings = replace(
+        world.settings,
+        elsewhere=there,
+        kafka_security=KafkaAccess("", "SASL_SSL", "me", "s3cret"),
+        redis_replicas=1,
+    )
+    world.settings.password_file.unlink()  # nobody asks PostgreSQL
+    world.jobs().submit([NAME], print)
+    asked = world.submitter.requests[-1]
+    sources = asked["sql"].count("'properties.bootstrap.servers'")
+    assert asked["sql"].count("'properties.security.protocol' = 'SASL_SSL'") == sources > 3
+    for part in ("'catalog-type' = 'rest'", "'token' = 't0ken'", "'replicas' = '1'"):
+        assert part in asked["sql"]
+    assert asked["values"]["kafka"] == "kafka:9096"
+    assert world.kept("sql").read_text("utf-8") == job_sql(world.job)
+    assert world.jobs().changes(world.job) == []
+
+
+def test_a_catalog_that_jobs_cannot_open_is_refused(world):
+    world.settings = replace(world.settings, elsewhere=Elsewhere(catalog_uri="mysql://u:pw@h/c"))
+    with pytest.raises(SettingsError, match=r"http:// or https://.*got mysql:\.\.\.$"):
+        world.jobs().submit([NAME], print)
+    world.settings = replace(world.settings, elsewhere=Elsewhere(catalog_uri="http://rest"))
+    readings = {
+        source.name: Reading("t", {0: (9, 20)}, {0: (5, 9)}, 77) for source in world.job.sources
+    }
+    script = restart_sql(world.job, 10**12, readings)
+    with pytest.raises(SettingsError, match=r"replay-1 reads the archive.*`--source kafka`"):
+        world.jobs().submit_scripts({"replay-1": script}, print)
+    assert world.submitter.requests == []
 
 
 def test_a_job_is_not_asked_to_begin_anew_from_a_savepoint(world):

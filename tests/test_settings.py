@@ -13,6 +13,9 @@ from schemas import SettingsError
     [
         ("HEADWATER_TRACED_EVENTS", "2", "expected 0 to 1, got '2'"),
         ("HEADWATER_TRACED_EVENTS", "-0.1", "expected 0 to 1"),
+        ("HEADWATER_POSTGRES", "postgres", "expected host:port, got 'postgres'"),
+        ("HEADWATER_SOURCE", "crm.example.com", "expected host:port"),
+        ("HEADWATER_REDIS_REPLICAS", "-1", "expected 0 to 99"),
         ("HEADWATER_FEATURE_LOG", "all", "expected 0 to 1, got 'all'"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317", "expected http:// or https://"),
         ("HEADWATER_IDLE_SECONDS", "0", "expected whole seconds"),

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 from connectors.capture import HEARTBEAT_QUERY, Capture, script
 from connectors.debezium import ConnectCluster
@@ -19,6 +20,8 @@ from connectors.tables import DatabaseError
 from feature_repo.flights.repository import repository as flights
 from headwater import apply as applying
 from headwater.apply import apply_connector, apply_source
+from headwater.cli import headwater
+from headwater.commands import data
 from headwater.local.platform import Platform
 from headwater.settings import Settings
 from schemas import CdcTable, Column, FeatureView, SettingsError, Type, days, latest
@@ -243,6 +246,62 @@ def test_the_sql_that_is_shown_is_the_codes_own():
     assert shown[-1] == script(flights, "headwater")
     printed = command(dict(os.environ), "connectors", "sql")
     assert printed.stdout == shown[-1]
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """Settings of a source on another server, whose password Connect on this machine can read."""
+    state = tmp_path / "state"
+    (state / "secrets").mkdir(parents=True)
+    file = state / "secrets" / "crm.properties"
+    file.write_text("password=a b/c\n")
+    return {
+        "HEADWATER_STATE": str(state),
+        "HEADWATER_SOURCE": "crm.example.com:5433",
+        "HEADWATER_SOURCE_DATABASE": "crm",
+        "HEADWATER_SOURCE_USER": "owner",
+        "HEADWATER_SOURCE_PASSWORD_FILE": str(file),
+    }
+
+
+def test_the_connector_captures_the_database_that_was_made_ready_for_it(elsewhere):
+    told = applying.document(Settings.read(elsewhere), repository)
+    assert {
+        key.removeprefix("database."): text for key, text in told.items() if "database" in key
+    } == {
+        "hostname": "crm.example.com",
+        "port": "5433",
+        "dbname": "crm",
+        "user": "owner",
+        "password": f"${{file:{elsewhere['HEADWATER_SOURCE_PASSWORD_FILE']}:password}}",
+    }
+    here = applying.document(Settings.read({"HEADWATER_STATE": "/s"}), repository)
+    assert here["database.hostname"] == "127.0.0.1"
+    assert here["database.password"] == "${file:/s/secrets/postgres.properties:password}"
+
+
+def test_a_password_that_connect_could_not_read_is_refused(elsewhere, tmp_path):
+    apart = tmp_path / "password"
+    for text, said in (
+        ("a b/c\n", "no line `password=...`"),
+        ("password=a\n", "is not in .*secrets"),
+    ):
+        apart.write_text(text)
+        given = elsewhere | {"HEADWATER_SOURCE_PASSWORD_FILE": str(apart)}
+        with pytest.raises(SettingsError, match=said):
+            applying.document(Settings.read(given), repository)
+    # What another machine's Connect may read it knows itself.
+    given["HEADWATER_CONNECT_URL"] = "http://connect:8083"
+    told = applying.document(Settings.read(given), repository)
+    assert told["database.password"] == f"${{file:{apart}:password}}"
+
+
+def test_the_history_is_loaded_to_where_the_tables_are(elsewhere, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(data, "load_tables", lambda url, *_: loaded.append(url) or {})
+    done = CliRunner(env=elsewhere).invoke(headwater, ["load"])
+    assert done.exit_code == 0, done.output
+    assert loaded == ["postgresql://owner:a%20b%2Fc@crm.example.com:5433/crm"]
 
 
 def test_a_source_is_where_it_is_said_to_be(tmp_path):

@@ -41,7 +41,7 @@ def load() -> None:
     """Fill the source tables in PostgreSQL with the history's rows."""
     settings = Settings.read(os.environ)
     repository = load_repository(settings.repository)
-    url = settings.postgres_url(repository.name)
+    url = settings.source_url(repository.name)
     loaded = load_tables(url, repository.tables, load_history(settings.history))
     for table, count in loaded.items():
         click.echo(f"{table}: {count} rows inserted")
