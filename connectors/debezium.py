@@ -143,8 +143,23 @@ class ConnectCluster:
         """Stop reading; changes wait in the database's log, which grows meanwhile."""
         self._call("PUT", f"/connectors/{name}/pause")
 
+    def stop(self, name: str, seconds: float) -> None:
+        """End its tasks, until `resume`; ConnectError if they do not end in time.
+
+        Those that come then were made of its configuration as it is by then. While it is changed
+        otherwise, Connect may start tasks of the old one, and says that they run.
+        """
+        if name not in self._call("GET", "/connectors"):
+            return
+        self._call("PUT", f"/connectors/{name}/stop")
+        deadline = time.monotonic() + seconds
+        while (states := self.status(name)) != {"connector": "STOPPED"}:
+            if time.monotonic() > deadline:
+                raise ConnectError(f"connector {name} has not stopped: {states}")
+            time.sleep(0.2)
+
     def resume(self, name: str) -> None:
-        """Go on where it was paused."""
+        """Go on where it was paused or stopped."""
         self._call("PUT", f"/connectors/{name}/resume")
 
     def status(self, name: str) -> dict[str, str]:

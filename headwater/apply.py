@@ -10,6 +10,7 @@ from connectors.debezium import (
     ConnectCluster,
     ConnectError,
     Database,
+    Setting,
     added,
     connector_document,
     connector_name,
@@ -101,9 +102,9 @@ def apply_connector(settings: Settings, repository: Repository, report: Report) 
     source, wanted = capture(settings, repository), document(settings, repository)
     # Before Connect knows of them: whoever is killed from then on has not forgotten their rows.
     source.note_added(added(cluster.difference(name, wanted)))
-    changed = cluster.apply(name, wanted)
     later = " ".join(table.name for table in source.pending())
     try:
+        changed = _put_stopped(cluster, name, wanted) if later else cluster.apply(name, wanted)
         cluster.wait(name, _SECONDS)
         report(f"connector {name}: {'applied' if changed else 'as it should be'}, running")
         sent = source.send_pending(_SECONDS)
@@ -117,6 +118,19 @@ def apply_connector(settings: Settings, repository: Repository, report: Report) 
     if sent:
         names = " ".join(table.name for table in sent)
         report(f"connector {name}: sends the present rows of {names}")
+
+
+def _put_stopped(cluster: ConnectCluster, name: str, wanted: dict[str, str]) -> dict[str, Setting]:
+    """Change a connector while it is stopped; what was changed.
+
+    It goes on also where Connect refuses that. Whoever is killed meanwhile leaves it stopped, and
+    rows that are noted, so that the next to apply it comes here.
+    """
+    cluster.stop(name, _SECONDS)
+    try:
+        return cluster.apply(name, wanted)
+    finally:
+        cluster.resume(name)
 
 
 def capture(settings: Settings, repository: Repository) -> Capture:

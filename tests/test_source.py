@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from connectors.capture import HEARTBEAT_QUERY, Capture, script
-from connectors.debezium import ConnectCluster
+from connectors.debezium import ConnectCluster, ConnectError
 from connectors.tables import DatabaseError
 from feature_repo.flights.repository import repository as flights
 from headwater import apply as applying
@@ -159,19 +159,27 @@ class Killed(BaseException):
 class Connect:
     """A Kafka Connect that runs what it is given, each configuration by a task of its own."""
 
-    status = 200
-
     def __init__(self):
         self.config = None
+        self.state = "RUNNING"
         self.task = 0
+        self.status = 200
 
     def answer(self, method, path, body):
-        if path == "/connectors":
-            return ["shop-tables"] if self.config else []
-        if path.endswith("/status"):
-            return {"connector": {"state": "RUNNING"}, "tasks": [{"id": 0, "state": "RUNNING"}]}
-        if method == "PUT":
-            self.config, self.task = body, self.task + 1
+        match method, path.rpartition("/")[2]:
+            case "GET", "connectors":
+                return ["shop-tables"] if self.config else []
+            case "GET", "status":
+                tasks = [{"id": 0, "state": "RUNNING"}] if self.state == "RUNNING" else []
+                return {"connector": {"state": self.state}, "tasks": tasks}
+            case "PUT", "stop":
+                self.state = "STOPPED"
+            case "PUT", "resume":
+                self.state = "RUNNING"
+                self.task += 1
+            case "PUT", _:
+                assert self.state == "STOPPED" or self.config is None, "a task is from before"
+                self.config, self.task = body, self.task + 1
         return dict(self.config)
 
 
@@ -198,7 +206,7 @@ def signals(database):
     return [json.loads(data)["data-collections"] for (data,) in found]
 
 
-@pytest.mark.parametrize("before", ["apply", "wait"])
+@pytest.mark.parametrize("before", ["stop", "apply", "resume", "wait"])
 def test_an_apply_that_is_killed_leaves_the_rows_of_a_later_table_to_the_next(
     captured, database, monkeypatch, before
 ):
@@ -207,21 +215,37 @@ def test_an_apply_that_is_killed_leaves_the_rows_of_a_later_table_to_the_next(
     def killed(*_):
         raise Killed
 
-    settings, _ = captured
+    settings, connect = captured
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(ConnectCluster, before, killed)
+        if before == "apply":  # and comes to nothing more
+            patch.setattr(ConnectCluster, "resume", killed)
         apply_connector(settings, MORE, print)
     assert signals(database) == []
     for _ in range(2):
         apply_connector(settings, MORE, print)
         assert signals(database) == [["public.pets"]]
     assert Capture(database, MORE).pending() == []
+    assert connect.state == "RUNNING"
+
+
+def test_a_connector_that_is_stopped_for_a_change_goes_on_where_that_is_refused(
+    captured, monkeypatch
+):
+    def refused(*_):
+        raise ConnectError("Connect: 400")
+
+    settings, connect = captured
+    with monkeypatch.context() as patch, pytest.raises(ConnectError, match="that pets had before"):
+        patch.setattr(ConnectCluster, "apply", refused)
+        apply_connector(settings, MORE, print)
+    assert connect.state == "RUNNING"
 
 
 def test_rows_are_not_asked_of_a_task_from_before_the_table(captured, database, monkeypatch):
     settings, connect = captured
     monkeypatch.setattr(applying, "_SECONDS", 0.1)
-    with monkeypatch.context() as patch, pytest.raises(applying.ConnectError) as caught:
+    with monkeypatch.context() as patch, pytest.raises(ConnectError) as caught:
         patch.setattr(Capture, "_reader", lambda *_: 1)
         apply_connector(settings, MORE, print)
     assert "nobody began to read headwater_shop" in str(caught.value)
