@@ -18,6 +18,7 @@ from flink_jobs.rest import FlinkCluster
 from headwater.agreement import Agreement, Places, agree
 from headwater.apply import apply_all, apply_connector
 from headwater.jobs import Jobs
+from headwater.local.marker import mark, marked
 from headwater.local.platform import Platform
 from headwater.settings import Settings
 from headwater.stores import catalog, online
@@ -111,16 +112,15 @@ class Demo:
 
     def _empty(self) -> None:
         state = self.settings.state
-        marker = state / "demo"
-        if state.exists() and not marker.exists() and (state / "kafka").exists():
+        if marked(state) is None and self.platform.holds_data():
             raise DemoFailed(
-                f"{state} holds a platform that no demo made. Keep it and set HEADWATER_STATE to "
-                "another folder (and the ports, if it runs), or remove it yourself."
+                f"{state} holds a platform that no demo made, or data of another repository than "
+                "the demo's. Keep it and set HEADWATER_STATE to another folder (and the ports, if "
+                "it runs), or remove it yourself."
             )
         self.platform.down([], self._detail)
         self.platform.erase()
-        state.mkdir(parents=True)
-        marker.write_text("made by the demo, and removed by the next\n", "utf-8")
+        mark(state, self.settings.repository)
 
     def _captured(self, jobs: Jobs, loaded: dict[str, int]) -> None:
         """Wait until the tables' rows are in, so that each event finds those it is joined with."""

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from contextlib import suppress
 
 import psutil
@@ -18,8 +19,10 @@ import pytest
 
 from feature_repo.flights.history import history
 from feature_repo.flights.repository import repository
-from headwater.demo import Demo
+from headwater.commands import data
+from headwater.demo import Demo, DemoFailed
 from headwater.local import postgres
+from headwater.local.marker import mark, marked
 from headwater.local.part import PartFailed
 from headwater.local.platform import Platform
 from headwater.local.process import Process
@@ -121,9 +124,51 @@ def test_the_demo_begins_without_data_wherever_that_was(settings, monkeypatch):
     assert settings.state not in elsewhere.parents
     for folder in (elsewhere / "postgres", settings.state / "redis"):
         folder.mkdir(parents=True)
+    mark(settings.state, settings.repository)
     Demo(settings, repository, history, print)._empty()
     assert not elsewhere.exists()
     assert [path.name for path in settings.state.iterdir()] == ["demo"]
+
+
+@pytest.mark.parametrize("folder", ["kafka", "postgres", "redis"])
+@pytest.mark.parametrize("said", [None, "made by the demo, and removed by the next\n", "[]"])
+def test_the_demo_leaves_alone_what_no_demo_made(settings, folder, said):
+    (settings.state / folder).mkdir(parents=True)
+    if said is not None:
+        (settings.state / "demo").write_text(said, "utf-8")
+    with pytest.raises(DemoFailed, match=r"no demo made.* set HEADWATER_STATE to another folder"):
+        Demo(settings, repository, history, print)._empty()
+    assert (settings.state / folder).exists()
+
+
+@pytest.mark.parametrize("name", ["apply", "load", "produce"])
+def test_a_state_folder_that_was_given_another_repositorys_data_is_no_demos_any_more(
+    name, environ, settings, monkeypatch
+):
+    for what in ("apply_all", "load_tables", "send"):
+        monkeypatch.setattr(data, what, lambda *_, **__: {})
+    monkeypatch.setattr(Settings, "postgres_url", lambda *_: "")
+    for variable, value in environ.items():
+        monkeypatch.setenv(variable, value)
+    command = data.produce_ if name == "produce" else getattr(data, name)
+    (settings.state / "kafka").mkdir(parents=True)
+    mark(settings.state, settings.repository)
+    command([], standalone_mode=False)
+    assert marked(settings.state) == settings.repository
+    monkeypatch.setenv("HEADWATER_REPOSITORY", "tests.shop:repository")
+    if name == "produce":
+        monkeypatch.setattr(data, "load_history", lambda _: Everything())
+    command([], standalone_mode=False)
+    assert marked(settings.state) is None
+    with pytest.raises(DemoFailed, match="data of another repository than the demo's"):
+        Demo(settings, repository, history, print)._empty()
+
+
+class Everything:
+    """A history that has some of everything: nothing."""
+
+    def __init__(self):
+        self.streams = self.tables = defaultdict(lambda: list)
 
 
 def test_a_password_that_is_there_is_the_one(settings):

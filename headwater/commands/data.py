@@ -19,6 +19,7 @@ from connectors.producer import Event, between, produce
 from connectors.tables import load_tables
 from headwater.apply import apply_all
 from headwater.commands.options import moment
+from headwater.local.marker import claim
 from headwater.settings import Settings
 from observability.tracing import PRODUCER, Sends, tracer_provider
 from schemas import EventStream, SettingsError
@@ -33,7 +34,9 @@ def apply(kinds: tuple[str, ...]) -> None:
     What is there and right is left alone.
     """
     settings = Settings.read(os.environ)
-    apply_all(settings, load_repository(settings.repository), click.echo, kinds)
+    repository = load_repository(settings.repository)
+    claim(settings.state, settings.repository)
+    apply_all(settings, repository, click.echo, kinds)
 
 
 @click.command()
@@ -42,7 +45,9 @@ def load() -> None:
     settings = Settings.read(os.environ)
     repository = load_repository(settings.repository)
     url = settings.source_url(repository.name)
-    loaded = load_tables(url, repository.tables, load_history(settings.history))
+    history = load_history(settings.history)
+    claim(settings.state, settings.repository)
+    loaded = load_tables(url, repository.tables, history)
     for table, count in loaded.items():
         click.echo(f"{table}: {count} rows inserted")
 
@@ -90,6 +95,7 @@ def produce_(
         for name, stream in declared.items()
         if not streams or name in streams
     }
+    claim(settings.state, settings.repository)
     sent = send(settings, recorded, speed, quiet=as_json, wakes=True)
     if as_json:
         click.echo(json.dumps({"sent": sent[0], "seconds": round(sent[1], 3)}))

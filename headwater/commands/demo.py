@@ -19,7 +19,11 @@ from schemas.loading import load_history, load_repository
 @click.option("--from", "start", callback=moment, default="2013-01-01", show_default=True)
 @click.option("--to", "end", callback=moment, default="2013-03-04", show_default=True)
 def demo(start: int, end: int) -> None:
-    """Run everything on recorded data and prove that all answers agree; leaves it running."""
+    """Run everything on recorded data and prove that all answers agree; leaves it running.
+
+    What a demo before has left in HEADWATER_STATE is removed first. A platform that is no demo's,
+    or was given data of another repository since, is left alone, and the demo refuses.
+    """
     began = time.monotonic()
     # Months pass in seconds: however slow the machine, no partition counts as silent.
     settings = Settings.read({"HEADWATER_IDLE_SECONDS": "600"} | os.environ)

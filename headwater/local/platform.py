@@ -31,6 +31,7 @@ _FACTORIES = (
     *(alertmanager, exporter, prometheus),
 )
 _LOG_LINES = 15
+_DATA = ("kafka", "postgres", "redis", "warehouse", "savepoints")
 
 Report = Callable[[str], None]
 
@@ -107,6 +108,12 @@ class Platform:
                 with ThreadPoolExecutor(len(level)) as pool:
                     for _ in pool.map(lambda part: self._stop(part, report), level):
                         pass
+
+    def holds_data(self) -> bool:
+        """Whether there is what parts wrote and no start would make again."""
+        elsewhere = (folder for part in self.parts.values() for folder in part.elsewhere)
+        folders = (self.settings.state, *elsewhere)
+        return any((folder / name).exists() for folder in folders for name in _DATA)
 
     def erase(self) -> None:
         """Remove all that the parts wrote, wherever it is; none of them may run."""
