@@ -10,6 +10,7 @@ import pytest
 
 from headwater.cli import COMMANDS, headwater, main
 from headwater.jobs import StateMismatch
+from headwater.settings import Settings
 from iceberg.catalog import TableMismatch
 from schemas import SettingsError
 from tests.conftest import ROOT
@@ -75,3 +76,26 @@ def test_where_a_part_is_away_a_command_says_which_and_ends_with_one(
 
 def test_what_was_asked_for_wrongly_ends_with_two():
     assert {error.exit_code for error in (SettingsError, StateMismatch, TableMismatch)} == {2}
+
+
+@pytest.mark.parametrize(
+    ("command", "lacking", "there"),
+    [
+        (["produce"], "stream 'purchases'", "streams it has: departures, arrivals, weather"),
+        (["produce", "visits"], "stream 'visits'", "streams it has: departures, arrivals"),
+        (["load"], "table 'customers'", "tables it has: planes, airlines, airports"),
+        (["demo"], "stream 'purchases'", "streams it has: departures, arrivals, weather"),
+    ],
+)
+def test_a_history_of_another_repository_is_refused_before_anything_is_done(
+    command, lacking, there, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("HEADWATER_REPOSITORY", "tests.shop:repository")
+    monkeypatch.setenv("HEADWATER_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(Settings, "source_url", lambda *_: "")
+    with pytest.raises(SettingsError) as caught:
+        headwater(command, standalone_mode=False)
+    said = str(caught.value)
+    assert said.startswith("HEADWATER_HISTORY: 'feature_repo.flights.history:history' has no ")
+    assert f"no {lacking} of HEADWATER_REPOSITORY 'tests.shop:repository'; {there}" in said
+    assert not (tmp_path / "state").exists()

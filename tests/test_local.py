@@ -156,8 +156,7 @@ def test_a_state_folder_that_was_given_another_repositorys_data_is_no_demos_any_
     command([], standalone_mode=False)
     assert marked(settings.state) == settings.repository
     monkeypatch.setenv("HEADWATER_REPOSITORY", "tests.shop:repository")
-    if name == "produce":
-        monkeypatch.setattr(data, "load_history", lambda _: Everything())
+    monkeypatch.setattr(data, "history_of", lambda *_, **__: Everything())
     command([], standalone_mode=False)
     assert marked(settings.state) is None
     with pytest.raises(DemoFailed, match="data of another repository than the demo's"):

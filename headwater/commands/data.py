@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 
 import click
 from rich.progress import (
@@ -23,6 +24,7 @@ from headwater.local.marker import claim
 from headwater.settings import Settings
 from observability.tracing import PRODUCER, Sends, tracer_provider
 from schemas import EventStream, SettingsError
+from schemas.history import History
 from schemas.loading import load_history, load_repository
 
 
@@ -45,11 +47,30 @@ def load() -> None:
     settings = Settings.read(os.environ)
     repository = load_repository(settings.repository)
     url = settings.source_url(repository.name)
-    history = load_history(settings.history)
+    history = history_of(settings, tables=[table.name for table in repository.tables])
     claim(settings.state, settings.repository)
     loaded = load_tables(url, repository.tables, history)
     for table, count in loaded.items():
         click.echo(f"{table}: {count} rows inserted")
+
+
+def history_of(
+    settings: Settings, streams: Iterable[str] = (), tables: Iterable[str] = ()
+) -> History:
+    """The history; SettingsError where it has nothing of one of those, as another repository's."""
+    history = load_history(settings.history)
+    for kind, wanted, there in (
+        ("stream", streams, history.streams),
+        ("table", tables, history.tables),
+    ):
+        for name in wanted:
+            if name not in there:
+                raise SettingsError(
+                    f"HEADWATER_HISTORY: {settings.history!r} has no {kind} {name!r} of"
+                    f" HEADWATER_REPOSITORY {settings.repository!r}; {kind}s it has:"
+                    f" {', '.join(there) or 'none'}"
+                )
+    return history
 
 
 def _speed(_: click.Context, __: click.Parameter, text: str) -> float | None:
@@ -89,7 +110,7 @@ def produce_(
     for name in streams:
         if name not in declared:
             raise SettingsError(f"no stream {name!r}; choices: {', '.join(declared)}")
-    history = load_history(settings.history)
+    history = history_of(settings, streams or declared)
     recorded: dict[EventStream, list[Event]] = {
         stream: between(history.streams[name](), start, end)
         for name, stream in declared.items()

@@ -8,11 +8,11 @@ import time
 
 import click
 
-from headwater.commands.data import send
+from headwater.commands.data import history_of, send
 from headwater.commands.options import moment
 from headwater.demo import Demo, Outcome
 from headwater.settings import Settings
-from schemas.loading import load_history, load_repository
+from schemas.loading import load_repository
 
 
 @click.command()
@@ -28,7 +28,12 @@ def demo(start: int, end: int) -> None:
     # Months pass in seconds: however slow the machine, no partition counts as silent.
     settings = Settings.read({"HEADWATER_IDLE_SECONDS": "600"} | os.environ)
     repository = load_repository(settings.repository)
-    run = Demo(settings, repository, load_history(settings.history), click.echo)
+    history = history_of(
+        settings,
+        [stream.name for stream in repository.streams],
+        [table.name for table in repository.tables],
+    )
+    run = Demo(settings, repository, history, click.echo)
     outcome = run.run(start, end, lambda recorded: send(settings, recorded, None)[0])
     _show(settings, outcome)
     click.echo(f"Done in {time.monotonic() - began:.0f} s. `make down` stops it.")
