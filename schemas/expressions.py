@@ -22,7 +22,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from schemas.errors import DeclarationError
-from schemas.types import Column, Type, check_name, check_number, check_unique
+from schemas.types import (
+    Column,
+    Type,
+    check_name,
+    check_number,
+    check_tuple,
+    check_type,
+    check_unique,
+)
 
 Constant = str | float | bool
 
@@ -170,6 +178,7 @@ class Computed:
 
     def __post_init__(self) -> None:
         check_name("feature", self.name)
+        check_type(f"feature.{self.name}.expression", Expression, self.expression)
 
 
 @dataclass(frozen=True)
@@ -184,6 +193,8 @@ class OnDemandView:
     def __post_init__(self) -> None:
         check_name("view", self.name)
         path = f"view.{self.name}"
+        check_tuple(f"{path}.features", Computed, self.features)
+        check_tuple(f"{path}.inputs", Column, self.inputs)
         if not self.features:
             raise DeclarationError(f"{path}.features", "needs at least one feature", ())
         check_unique(f"{path}.features", (feature.name for feature in self.features))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
+from types import NoneType
 from typing import TypeVar
 
 from schemas.conditions import Condition
@@ -35,6 +36,8 @@ from schemas.types import (
     check_free,
     check_name,
     check_topic,
+    check_tuple,
+    check_type,
     check_unique,
 )
 
@@ -81,6 +84,8 @@ class Window:
     tile: Duration | None = None
 
     def __post_init__(self) -> None:
+        check_type("window.size", Duration, self.size)
+        check_type("window.tile", (Duration, NoneType), self.tile)
         if self.size.seconds % self.resolution.seconds:
             raise DeclarationError(
                 f"window.{self.size}.size",
@@ -115,6 +120,9 @@ class Aggregation:
 
     def __post_init__(self) -> None:
         path = f"aggregation.{self.op.value}"
+        check_type(f"{path}.column", (str, NoneType), self.column)
+        check_type(f"{path}.condition", (Condition, NoneType), self.condition)
+        check_type(f"{path}.where", (Condition, NoneType), self.where)
         if self.column is None and self.op not in (Op.COUNT, Op.SHARE):
             raise DeclarationError(f"{path}.column", "needs a column", None)
         if (self.condition is not None) != (self.op is Op.SHARE):
@@ -271,10 +279,15 @@ class Feature:
 
     def __post_init__(self) -> None:
         check_name("feature", self.name)
+        check_type(f"feature.{self.name}.aggregation", Aggregation, self.aggregation)
+        check_type(f"feature.{self.name}.window", (Window, NoneType), self.window)
 
 
 def over(windows: Iterable[Duration | Window], *aggregations: Aggregation) -> tuple[Feature, ...]:
     """Every aggregation over every window, named `<column>_<op>_<window>`."""
+    if isinstance(windows, Duration | Window):
+        raise DeclarationError("over.windows", "must be a list, also of a single one", windows)
+    check_tuple("over.aggregations", Aggregation, aggregations)
     sized = [w if isinstance(w, Window) else Window(w) for w in windows]
     return tuple(Feature(f"{a.label}_{w.size}", a, w) for a in aggregations for w in sized)
 
@@ -317,6 +330,12 @@ class FeatureView:
     def __post_init__(self) -> None:
         check_name("view", self.name)
         path = f"view.{self.name}"
+        check_type(f"{path}.source", (EventStream, CdcTable, JoinedStream), self.source)
+        check_tuple(f"{path}.entities", Entity, self.entities)
+        check_tuple(f"{path}.features", Feature, self.features)
+        check_tuple(f"{path}.expectations", (Expectation, WindowExpectation), self.expectations)
+        check_type(f"{path}.ttl", Duration, self.ttl)
+        check_type(f"{path}.checked", (Duration, NoneType), self.checked)
         if not self.entities:
             raise DeclarationError(f"{path}.entities", "needs at least one entity", ())
         if not self.features:
@@ -471,6 +490,8 @@ class FeatureService:
 
     def __post_init__(self) -> None:
         check_name("service", self.name)
+        check_tuple(f"service.{self.name}.views", FeatureView, self.views)
+        check_tuple(f"service.{self.name}.on_demand", OnDemandView, self.on_demand)
         names = [view.name for view in self.views] + [view.name for view in self.on_demand]
         check_unique(f"service.{self.name}.views", names)
 
@@ -486,6 +507,9 @@ class Repository:
 
     def __post_init__(self) -> None:
         check_name("repository", self.name)
+        check_tuple("repository.views", FeatureView, self.views)
+        check_tuple("repository.services", FeatureService, self.services)
+        check_tuple("repository.on_demand", OnDemandView, self.on_demand)
         names = [view.name for view in self.views] + [view.name for view in self.on_demand]
         check_unique("repository.views", names)
         for computed in self.on_demand:

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import NoneType
 
 from schemas.errors import DeclarationError
 from schemas.sources import EVENT_TIME, ROWTIME, CdcTable, EventStream
-from schemas.types import Column, Duration, check_column, check_free, check_name, check_unique
+from schemas.types import (
+    Column,
+    Duration,
+    check_column,
+    check_free,
+    check_name,
+    check_tuple,
+    check_type,
+    check_unique,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,10 @@ class TemporalJoin:
     prefix: str = ""
 
     def __post_init__(self) -> None:
+        check_type("join.source", (CdcTable, EventStream), self.source)
         path = f"join.{self.source.name}"
+        check_tuple(f"{path}.columns", str, self.columns)
+        check_type(f"{path}.within", (Duration, NoneType), self.within)
         if not self.columns:
             raise DeclarationError(f"{path}.columns", "needs at least one column", ())
         for name in self.columns:
@@ -85,6 +98,8 @@ class JoinedStream:
     def __post_init__(self) -> None:
         check_name("joined_stream", self.name)
         path = f"joined_stream.{self.name}"
+        check_type(f"{path}.stream", EventStream, self.stream)
+        check_tuple(f"{path}.joins", TemporalJoin, self.joins)
         if not self.joins:
             raise DeclarationError(f"{path}.joins", "needs at least one join", ())
         known = list(self.stream.columns)

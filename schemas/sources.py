@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import NoneType
 
 from schemas.errors import DeclarationError
 from schemas.expectations import Expectation, WindowExpectation, check_expectations
@@ -11,9 +12,12 @@ from schemas.types import (
     Duration,
     Type,
     check_column,
+    check_column_type,
     check_free,
     check_name,
     check_topic,
+    check_tuple,
+    check_type,
     check_unique,
 )
 
@@ -48,6 +52,7 @@ class Entity:
     def __post_init__(self) -> None:
         check_name("entity", self.name)
         check_name(f"entity.{self.name}.key", self.key)
+        check_column_type(f"entity.{self.name}.type", self.type)
         if self.type not in (Type.STRING, Type.INT64):
             raise DeclarationError(
                 f"entity.{self.name}.type",
@@ -96,6 +101,12 @@ class EventStream:
         check_name("stream", self.name)
         path = f"stream.{self.name}"
         check_topic(f"{path}.topic", self.topic)
+        check_tuple(f"{path}.columns", Column, self.columns)
+        check_tuple(f"{path}.expectations", (Expectation, WindowExpectation), self.expectations)
+        for name in ("disorder", "ahead", "drift"):
+            check_type(f"{path}.{name}", Duration, getattr(self, name))
+        for name in ("heartbeat", "checked"):
+            check_type(f"{path}.{name}", (Duration, NoneType), getattr(self, name))
         names = [column.name for column in self.columns]
         check_unique(f"{path}.columns", names)
         windows = OF_WINDOWS if self.checked else ()
@@ -137,6 +148,9 @@ class CdcTable:
     def __post_init__(self) -> None:
         check_name("table", self.name)
         path = f"table.{self.name}"
+        check_tuple(f"{path}.columns", Column, self.columns)
+        check_tuple(f"{path}.expectations", Expectation, self.expectations)
+        self._check_table(path)
         check_unique(f"{path}.columns", (c.name for c in self.columns))
         check_column(f"{path}.primary_key", self.columns, self.primary_key)
         check_expectations(f"{path}.expectations", self.expectations, self.columns)
@@ -152,3 +166,14 @@ class CdcTable:
                     "must be True: every row has a primary key and a time it is true since",
                     False,
                 )
+
+    def _check_table(self, path: str) -> None:
+        check_type(f"{path}.schema", str, self.schema)
+        check_type(f"{path}.table", str, self.table)
+        schema, dot, table = self.table.rpartition(".")
+        if dot:
+            raise DeclarationError(
+                f"{path}.table",
+                f"is a name without its schema: table={table!r}, schema={schema!r}",
+                self.table,
+            )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 from math import isfinite
+from types import NoneType
 
 from schemas.errors import DeclarationError
 
@@ -92,6 +93,38 @@ class Column:
 
     def __post_init__(self) -> None:
         check_name("column", self.name)
+        check_column_type(f"column.{self.name}.type", self.type)
+
+
+def check_type(path: str, kind: type | tuple[type, ...], value: object) -> None:
+    """Raise DeclarationError for a value that is no `kind`, or none of those."""
+    if isinstance(value, kind):
+        return
+    kinds = [one for one in (kind if isinstance(kind, tuple) else (kind,)) if one is not NoneType]
+    problem = f"must be {' or '.join(_with_article(one.__name__) for one in kinds)}"
+    if Duration in kinds:
+        problem += ", such as hours(24)"
+    elif isinstance(value, tuple) and value and all(isinstance(one, kind) for one in value):
+        problem += ": several, as they are made by a function, take a * before it"
+    raise DeclarationError(path, problem, value)
+
+
+def check_tuple(path: str, kind: type | tuple[type, ...], values: object) -> None:
+    """Raise DeclarationError for what is no tuple of `kind`, naming the first that is wrong."""
+    if not isinstance(values, tuple):
+        raise DeclarationError(path, "must be a tuple: (one,) has a comma behind it", values)
+    for place, value in enumerate(values):
+        check_type(f"{path}[{place}]", kind, value)
+
+
+def check_column_type(path: str, type_: object) -> None:
+    """Raise DeclarationError, with the types there are, for what is none of them."""
+    if not isinstance(type_, Type):
+        raise DeclarationError(path, "must be a Type", type_, (f"Type.{one.name}" for one in Type))
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
 
 
 def check_name(path: str, name: str) -> None:
@@ -99,7 +132,7 @@ def check_name(path: str, name: str) -> None:
 
     63 is PostgreSQL's identifier limit, the shortest of the systems a name ends up in.
     """
-    if not _NAME.match(name):
+    if not isinstance(name, str) or not _NAME.match(name):
         raise DeclarationError(f"{path}.name", "must be lower_snake_case, 1 to 63 characters", name)
 
 
@@ -108,7 +141,7 @@ def check_topic(path: str, topic: str) -> None:
 
     249 characters at most, of which `.dead` and `.late` take five.
     """
-    if topic in (".", "..") or not _TOPIC.match(topic):
+    if not isinstance(topic, str) or topic in (".", "..") or not _TOPIC.match(topic):
         raise DeclarationError(
             path, "must be 1 to 244 of the characters a-z A-Z 0-9 . _ - and not . or ..", topic
         )

@@ -13,6 +13,7 @@ from schemas import (
     EVENT_TIME,
     CdcTable,
     Column,
+    Computed,
     DeclarationError,
     Duration,
     Entity,
@@ -21,6 +22,7 @@ from schemas import (
     FeatureService,
     FeatureView,
     JoinedStream,
+    OnDemandView,
     Repository,
     TemporalJoin,
     Type,
@@ -30,6 +32,7 @@ from schemas import (
     count,
     days,
     distinct,
+    given,
     hours,
     last,
     last_n,
@@ -437,3 +440,126 @@ def test_a_service_may_narrow_a_view_but_not_redefine_it():
     other = view(*over([hours(1)], count()), name="spend")
     with pytest.raises(DeclarationError, match="unknown feature"):
         Repository("shop", (whole,), (FeatureService("rank", (other,)),))
+
+
+MISTYPED = {
+    "a type as text": (
+        lambda: Column("sku", "string"),
+        "column.sku.type: must be a Type, got 'string' Choices: Type.STRING, Type.INT64,",
+    ),
+    "an entity's type": (
+        lambda: Entity("user", "user", "int64"),
+        "entity.user.type: must be a Type, got 'int64' Choices: Type.STRING, Type.INT64,",
+    ),
+    "no name": (lambda: Column(5, Type.INT64), "column.name: must be lower_snake_case, 1 to"),
+    "no topic": (lambda: replace(CLICKS, topic=None), "stream.clicks.topic: must be 1 to 244"),
+    "no comma behind an entity": (
+        lambda: replace(view(*latest("page")), entities=(USER)),
+        "view.spend.entities: must be a tuple: (one,) has a comma behind it, got Entity(name='u",
+    ),
+    "an entity by name": (
+        lambda: replace(view(*latest("page")), entities=("user",)),
+        "view.spend.entities[0]: must be an Entity, got 'user'",
+    ),
+    "seconds for a duration": (
+        lambda: replace(view(*latest("page")), ttl=86400),
+        "view.spend.ttl: must be a Duration, such as hours(24), got 86400",
+    ),
+    "no * before latest": (
+        lambda: view(*over([hours(1)], count()), latest("page")),
+        "view.spend.features[1]: must be a Feature: several, as they are made by a function, take"
+        " a * before it, got (Feature(name='page'",
+    ),
+    "a list of columns": (
+        lambda: replace(CLICKS, columns=[*CLICKS.columns]),
+        "stream.clicks.columns: must be a tuple: (one,) has a comma behind it, got [Column(name=",
+    ),
+    "a list of a table's columns": (
+        lambda: replace(USERS, columns=[*USERS.columns]),
+        "table.users.columns: must be a tuple",
+    ),
+    "columns by name": (
+        lambda: replace(CLICKS, columns=("user",)),
+        "stream.clicks.columns[0]: must be a Column, got 'user'",
+    ),
+    "a stream's disorder": (
+        lambda: replace(CLICKS, disorder=60),
+        "stream.clicks.disorder: must be a Duration, such as hours(24), got 60",
+    ),
+    "a stream's heartbeat": (
+        lambda: replace(CLICKS, heartbeat=60),
+        "stream.clicks.heartbeat: must be a Duration, such as hours(24), got 60",
+    ),
+    "a source by name": (
+        lambda: view(*latest("page"), source="clicks"),
+        "view.spend.source: must be an EventStream or a CdcTable or a JoinedStream, got 'clicks'",
+    ),
+    "one window": (
+        lambda: over(hours(1), count()),
+        "over.windows: must be a list, also of a single one, got Duration(seconds=3600)",
+    ),
+    "a window in seconds": (
+        lambda: over([3600], count()),
+        "window.size: must be a Duration, such as hours(24), got 3600",
+    ),
+    "an aggregation by name": (
+        lambda: over([hours(1)], "count"),
+        "over.aggregations[0]: must be an Aggregation, got 'count'",
+    ),
+    "an aggregation that is not called": (
+        lambda: Feature("n", count),
+        "feature.n.aggregation: must be an Aggregation, got <function count",
+    ),
+    "a share of a column": (
+        lambda: share("price"),
+        "aggregation.share.condition: must be a Condition, got 'price'",
+    ),
+    "a condition for a column": (
+        lambda: count(col("price") > 1),
+        "aggregation.count.column: must be a str, got ",
+    ),
+    "a joined column without a comma": (
+        lambda: TemporalJoin(USERS, "user", ("city")),
+        "join.users.columns: must be a tuple: (one,) has a comma behind it, got 'city'",
+    ),
+    "a join without a comma": (
+        lambda: JoinedStream("enriched", CLICKS, (TemporalJoin(USERS, "user", ("city",)))),
+        "joined_stream.enriched.joins: must be a tuple: (one,) has a comma behind it",
+    ),
+    "a joined stream's length": (
+        lambda: TemporalJoin(CLICKS, "user", ("page",), within=60),
+        "join.clicks.within: must be a Duration, such as hours(24), got 60",
+    ),
+    "an expectation without a comma": (
+        lambda: replace(CLICKS, expectations=(present("page"))),
+        "stream.clicks.expectations: must be a tuple: (one,) has a comma behind it",
+    ),
+    "a computed feature": (
+        lambda: OnDemandView("offer", (Computed("one", 1),)),
+        "feature.one.expression: must be an Expression, got 1",
+    ),
+    "a list of computed features": (
+        lambda: OnDemandView("offer", [Computed("one", given("price"))]),
+        "view.offer.features: must be a tuple",
+    ),
+    "a service of names": (
+        lambda: FeatureService("rank", ("spend",)),
+        "service.rank.views[0]: must be a FeatureView, got 'spend'",
+    ),
+    "a list of views": (
+        lambda: Repository("shop", [view(*latest("page"))], ()),
+        "repository.views: must be a tuple",
+    ),
+    "a table with its schema": (
+        lambda: replace(USERS, table="crm.users"),
+        "table.users.table: is a name without its schema: table='users', schema='crm', got"
+        " 'crm.users'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("declare", "said"), MISTYPED.values(), ids=MISTYPED)
+def test_what_is_of_another_type_is_named_with_what_it_must_be(declare, said):
+    with pytest.raises(DeclarationError) as caught:
+        declare()
+    assert str(caught.value).startswith(said)
