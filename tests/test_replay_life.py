@@ -147,6 +147,13 @@ def test_a_span_that_has_not_come_yet_is_not_planned():
         Planner(repository, None, None).sources(wanted)
 
 
+def test_what_begins_in_the_future_is_not_followed_until_then():
+    start = int(time.time() * 1000) + 3_600_000
+    for end in (None, start + 1):
+        with pytest.raises(SettingsError, match=r"--from: 2\S+ has not come yet"):
+            Planner(repository, None, None).sources(Wanted(("aircraft_delays",), start, end, {}))
+
+
 def test_a_captured_table_is_not_followed_since_nothing_says_where_that_ends(replays, world):
     wanted = Wanted(("aircraft_delays", "aircraft_facts"), START, None, {})
     for begin in (replays.plan, lambda wanted: replays.start(wanted, print)):

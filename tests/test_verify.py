@@ -19,11 +19,12 @@ from feature_repo.flights.views.aircraft_last_arrival import aircraft_last_arriv
 from feature_repo.flights.views.carrier_context import carrier_context
 from flink_jobs.replay import Isolation, Reading, Span, replay_sql, restart_sql, warm_up
 from flink_jobs.sql import jobs
+from headwater.commands import replay as commands
 from headwater.replays import verify as verification
 from headwater.replays.compare import compare
 from headwater.replays.journal import Journal, Replay
 from headwater.replays.page import page
-from headwater.replays.reports import Thresholds
+from headwater.replays.reports import Thresholds, passed
 from iceberg.catalog import create_tables, empty_branch, open_catalog
 from iceberg.reading import batches
 from schemas import (
@@ -286,6 +287,24 @@ def test_of_a_replay_that_follows_what_both_have_committed_is_compared(tmp_path)
     table.append(more, branch=replay.branch)
     ahead = verification.verify(catalog, VIEW, following)
     assert (ahead.missing, ahead.extra, ahead.until[11:16]) == (1, 1, "12:04")
+
+
+def test_where_no_row_was_compared_that_is_said_and_nothing_is_passed(tmp_path, capsys):
+    catalog, replay = written(tmp_path, [], [])
+    empty = verification.verify(catalog, VIEW, replay)
+    assert (empty.live, empty.replayed, empty.told) == (0, 0, "nothing to compare")
+    assert "<span class='bad'>nothing to compare<" in page(replay, {"v": empty}, Thresholds())
+    commands._show("v", empty)
+    assert capsys.readouterr().out.startswith("v: nothing to compare; 0 rows live, 0 replayed")
+    some = compare(VIEW, rows(row()), rows(row()))
+    missing = compare(VIEW, rows(row()), rows())
+    loose = Thresholds(missing=1.0)
+    told = [
+        passed(reports, loose)
+        for reports in ([empty], [empty, empty], [empty, some], [empty, missing])
+    ]
+    assert told == [False, False, True, True]
+    assert not passed([some, missing], Thresholds())
 
 
 SIDES = st.lists(

@@ -38,8 +38,8 @@ def page(replay: Replay, reports: Mapping[str, ViewReport], allowed: Thresholds)
 
 
 def _view(name: str, found: ViewReport, allowed: Thresholds) -> str:
-    good = found.within(allowed)
-    told = "equal in every row" if found.equal else "differs" + (", as allowed" if good else "")
+    good = found.compared and found.within(allowed)
+    told = found.told + (", as allowed" if good and not found.equal else "")
     rows = "".join(
         f'<tr><td>{escape(feature)}</td><td class="n">{report.equal:,}</td>'
         f'<td class="n">{report.changed:,}</td><td>{_bar(report)}</td></tr>\n'

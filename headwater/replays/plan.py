@@ -153,7 +153,10 @@ class Planner:
         """What is to be read of each source; changes nothing."""
         if wanted.end is not None and wanted.start >= wanted.end:
             raise SettingsError("--from must be before --to")
-        if wanted.end is not None and wanted.end > time.time() * 1000:
+        present = time.time() * 1000
+        if wanted.start > present:
+            raise SettingsError(f"--from: {instant(wanted.start)} has not come yet")
+        if wanted.end is not None and wanted.end > present:
             raise SettingsError(
                 f"--to: {instant(wanted.end)} has not come yet; leave --to out to follow the log"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 
@@ -78,6 +79,23 @@ class ViewReport:
         )
 
     @property
+    def compared(self) -> bool:
+        """Whether there was a row on either side."""
+        return bool(self.live or self.replayed)
+
+    @property
+    def told(self) -> str:
+        """What it comes to, in words."""
+        if not self.compared:
+            return "nothing to compare"
+        return "equal in every row" if self.equal else "differs"
+
+    @property
     def equal(self) -> bool:
         """Whether the replay gave what live gave, row for row."""
         return not (self.missing or self.extra or any(f.changed for f in self.features.values()))
+
+
+def passed(reports: Collection[ViewReport], allowed: Thresholds) -> bool:
+    """Whether rows were compared, and in no view more differs than is allowed."""
+    return any(one.compared for one in reports) and all(one.within(allowed) for one in reports)
