@@ -7,8 +7,10 @@ import sys
 
 import click
 import pytest
+from rich.table import Table
 
 from headwater.cli import COMMANDS, headwater, main
+from headwater.commands.options import print_table
 from headwater.jobs import StateMismatch
 from headwater.settings import Settings
 from iceberg.catalog import TableMismatch
@@ -99,3 +101,14 @@ def test_a_history_of_another_repository_is_refused_before_anything_is_done(
     assert said.startswith("HEADWATER_HISTORY: 'feature_repo.flights.history:history' has no ")
     assert f"no {lacking} of HEADWATER_REPOSITORY 'tests.shop:repository'; {there}" in said
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_a_table_is_whole_however_narrow_the_terminal_is(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    words = ["flights-departures", "RUNNING", "2026-01-05 12:00:00", "a" * 32]
+    table = Table("job", "state", "since (UTC)", "id", box=None)
+    table.add_row(*words)
+    print_table(table)
+    _, row = capsys.readouterr().out.splitlines()
+    assert [word.strip() for word in row.split("  ") if word.strip()] == words

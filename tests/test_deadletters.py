@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from uuid import uuid4
 
+import click
 import pytest
 from confluent_kafka import Producer
 
@@ -24,7 +26,7 @@ from headwater.locks import Busy
 from schemas import JoinedStream
 from schemas.served import served_stream
 from schemas.topics import dead_topic
-from tests.conftest import eventually
+from tests.conftest import ROOT, eventually
 from tests.corpus import NOON, cases, equal
 from tests.shop import last_purchase, purchases
 
@@ -205,7 +207,7 @@ def test_a_purged_letter_has_no_payload_and_still_counts(running, shop, sent):
     letters = DeadLetters(running.settings.kafka_access, [purchases.topic])
     eventually(lambda: len(letters.read(purchases.topic)) == len(BAD) + 5)
     before = {letter.id for letter in letters.read(purchases.topic)}
-    done = shop.headwater("deadletters", "purge", purchases.topic, "--json")
+    done = shop.headwater("deadletters", "purge", purchases.topic, "--all", "--json")
     assert json.loads(done.stdout) == {"purged": len(before)}
     found = letters.read(purchases.topic)
     assert {letter.id for letter in found} == before
@@ -315,7 +317,10 @@ def test_a_letter_that_was_sent_behind_an_open_transaction_is_not_sent_twice(apa
 
 @pytest.mark.parametrize("first", ["replay", "purge"])
 def test_one_command_at_a_time_works_on_the_letters_of_a_topic(first, tmp_path, monkeypatch):
-    arguments = {"replay": ["replay", "shop.purchases/0/17"], "purge": ["purge", "shop.purchases"]}
+    arguments = {
+        "replay": ["replay", "shop.purchases/0/17"],
+        "purge": ["purge", "shop.purchases", "--all"],
+    }
     refused = []
 
     def meanwhile(*_):
@@ -335,6 +340,25 @@ def test_one_command_at_a_time_works_on_the_letters_of_a_topic(first, tmp_path, 
     assert text.startswith(f"dead letters of shop.purchases: {who}")
     assert len(refused) == 2
     assert Busy.exit_code == 1
+
+
+@pytest.mark.parametrize("chosen", [[], ["--all", "--before", "2013-02-01"]])
+def test_payloads_are_removed_for_who_says_of_which_letters(chosen, monkeypatch):
+    monkeypatch.setattr(DeadLetters, "purge", lambda *_: pytest.fail("nobody said which"))
+    with pytest.raises(click.UsageError, match="say --before TIME, or --all"):
+        commands.deadletters(["purge", purchases.topic, *chosen], standalone_mode=False)
+
+
+@pytest.mark.parametrize("command", ["replay", "show"])
+def test_a_kind_of_reason_that_there_is_not_is_refused_with_those_there_are(command):
+    with pytest.raises(click.BadParameter) as caught:
+        commands.deadletters([command, "--reason", "expectatio"], standalone_mode=False)
+    for kind in commands._KINDS:
+        assert f"'{kind}'" in str(caught.value)
+    assert {case.reason for case in BAD} <= {*commands._KINDS}
+    source = ROOT / "flink_jobs/kernel/src/main/java/io/headwater/kernel/json/BadRecord.java"
+    kinds = re.findall(r"^    ([A-Z]+)[,;]$", source.read_text("utf-8"), re.MULTILINE)
+    assert [kind.lower() for kind in kinds] == [*commands._KINDS]
 
 
 def test_each_sources_bad_records_are_one_jobs():

@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from connectors.deadletters import DeadLetters, Letter
-from headwater.commands.options import moment
+from headwater.commands.options import moment, print_table
 from headwater.locks import locked
 from headwater.settings import Settings
 from schemas import CdcTable, EventStream, SettingsError
@@ -27,7 +26,12 @@ _WAIT_SECONDS = 10
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 _topic = click.option("--topic", help="Only of this topic.")
-_reason = click.option("--reason", help="Only of this kind: the first word of a reason.")
+_KINDS = ("empty", "size", "malformed", "missing", "type", "range", "future", "expectation")
+"""Of reasons, as the kernel's `BadRecord` has them."""
+
+_reason = click.option(
+    "--reason", type=click.Choice(_KINDS), help="Only of this kind: the first word of a reason."
+)
 
 
 @click.group()
@@ -87,7 +91,7 @@ def list_(topic: str | None, as_json: bool) -> None:
         table = Table("topic", "reason", "state", "count", "first (UTC)", "last (UTC)", box=None)
         for row in rows:
             table.add_row(*(str(value) for value in row.values()))
-        Console().print(table)
+        print_table(table)
     sys.exit(1 if any(row["state"] in ("open", "sending") for row in rows) else 0)
 
 
@@ -170,9 +174,15 @@ def replay(
 @deadletters.command()
 @click.argument("topic")
 @click.option("--before", callback=moment, help="Only records older than this, ISO 8601, UTC.")
+@click.option("--all", "everything", is_flag=True, help="All, open ones too.")
 @_json
-def purge(topic: str, before: int | None, as_json: bool) -> None:
-    """Remove the payloads of a TOPIC's letters; they stay counted."""
+def purge(topic: str, before: int | None, everything: bool, as_json: bool) -> None:
+    """Remove the payloads of a TOPIC's letters, for good; they stay counted.
+
+    Say of which: those of records --before a time, or --all.
+    """
+    if (before is None) is not everything:
+        raise click.UsageError("payloads are removed for good: say --before TIME, or --all")
     letters = _letters(topic)
     with _alone(topic, "purge"):
         removed = letters.purge(topic, before)

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from flink_jobs.replay import encode_readings
 from flink_jobs.rest import RunningJob
+from headwater.commands.options import print_table
 from headwater.jobs import Jobs
 from headwater.settings import Settings
 from headwater.unarchived import unarchived
@@ -89,7 +89,7 @@ def list_(as_json: bool) -> None:
         told = [asdict(job) | {"declared": name in running} for name, job in there.items()]
         click.echo(json.dumps(told, indent=2))
     else:
-        Console().print(_table([*jobs.known, *undeclared], there))
+        print_table(_table([*jobs.known, *undeclared], there))
         for name, job in there.items():
             if job.state != "RUNNING" and (said := jobs.cluster.exception(job.id)):
                 click.echo(f"{name}: {said}")

@@ -9,9 +9,9 @@ import time
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from headwater.commands.options import print_table
 from headwater.local.monitoring import NAMES as OPTIONAL
 from headwater.local.platform import PartStatus, Platform
 from headwater.settings import Settings
@@ -58,7 +58,7 @@ def status(parts: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(part) for part in found], indent=2))
     else:
-        Console().print(_table(found))
+        print_table(_table(found))
         for part in found:
             if part.problem:
                 click.echo(f"\n{part.name} {part.state}:\n{part.problem}")

@@ -12,7 +12,10 @@ from threading import Event
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.table import Table
 
+_WIDEST = 10_000
 _UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 with_style = click.option(
@@ -85,6 +88,13 @@ def with_comparison(until: str) -> Callable[[Callable[..., None]], Callable[...,
         return command
 
     return given
+
+
+def print_table(table: Table) -> None:
+    """Whole, however narrow the terminal is: what is cut off an id cannot be typed."""
+    console = Console()
+    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
+    Console(width=max(needed, console.width)).print(table)
 
 
 def until_stopped() -> Event:

@@ -8,10 +8,9 @@ import sys
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from headwater.commands.options import with_style, with_window
+from headwater.commands.options import print_table, with_style, with_window
 from headwater.settings import Settings
 from headwater.stores import catalog
 from iceberg.quality import kept
@@ -54,5 +53,5 @@ def quality(names: tuple[str, ...], start: int | None, end: int | None, style: s
         for one in found:
             counts = (f"{n:,}" for n in (one.windows, one.events, one.broken))
             table.add_row(one.source, one.expectation, *counts, one.newest_end)
-        Console().print(table)
+        print_table(table)
     sys.exit(1 if any(one.broken for one in found) else 0)

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 import click
 from prometheus_client import start_http_server
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -22,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from headwater.commands.options import moment
+from headwater.commands.options import moment, print_table
 from headwater.replays.holdings import Freed
 from headwater.replays.journal import Replay
 from headwater.replays.page import page
@@ -205,7 +204,7 @@ def list_(as_json: bool) -> None:
     table = Table("replay", "state", "views", "from", "to", box=None)
     for one in found:
         table.add_row(one.id, one.state, ", ".join(one.views), _iso(one.start), _iso(one.end))
-    Console().print(table)
+    print_table(table)
 
 
 @replay.command()

@@ -11,10 +11,9 @@ from datetime import timedelta
 
 import click
 from pyiceberg.catalog import Catalog
-from rich.console import Console
 from rich.table import Table
 
-from headwater.commands.options import with_style
+from headwater.commands.options import print_table, with_style
 from headwater.settings import Settings
 from headwater.stores import catalog
 from iceberg.catalog import CatalogUnavailable, declared, table_names
@@ -61,7 +60,7 @@ def list_(names: tuple[str, ...], style: str) -> None:
     elif style == "prometheus":
         click.echo(exposition(observed.metrics(asdict(state) for state in found)), nl=False)
     else:
-        Console().print(_table(found))
+        print_table(_table(found))
 
 
 @tables.command(name="maintain")
