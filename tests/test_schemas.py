@@ -124,3 +124,16 @@ def test_check_and_release_refuse_a_break_and_name_the_field(tmp_path):
     assert refused.returncode == 1
     assert "$.tailnum" in refused.stderr
     assert json.loads(path.read_text("utf-8")) == released
+
+
+def test_a_stream_that_was_never_released_is_not_called_compatible(tmp_path):
+    root = ("--root", str(tmp_path))
+    done = check("check", *root)
+    never = f"{departures.topic}: never released; `headwater schemas release` does that"
+    assert done.returncode == 0
+    assert never in done.stdout.splitlines()
+    assert "compatible" not in done.stdout
+    assert json.loads(check("check", *root, "--json").stdout)[departures.topic] is None
+    assert check("release", *root).returncode == 0
+    assert f"{departures.topic}: compatible" in check("check", *root).stdout.splitlines()
+    assert json.loads(check("check", *root, "--json").stdout)[departures.topic] == []

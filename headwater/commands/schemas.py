@@ -46,19 +46,22 @@ def _released(root: Path, stream: EventStream) -> Path:
 @_root
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def check(level: str, root: Path, as_json: bool) -> None:
-    """Hold each declared stream against its last released schema; exits with 1 on a break."""
-    found: dict[str, list[str]] = {}
+    """Hold each declared stream against its last released schema; exits with 1 on a break.
+
+    One that was never released breaks nothing: it is named, and in JSON null.
+    """
+    found: dict[str, list[str] | None] = {}
     for stream in _streams():
-        new = json_schema(stream)
-        found[stream.topic] = [
-            text
-            for old in _known(root, stream)
-            for text in incompatibilities(old, new, Level(level))
-        ]
+        new, released = json_schema(stream), _known(root, stream)
+        breaks = [text for old in released for text in incompatibilities(old, new, Level(level))]
+        found[stream.topic] = breaks if released else None
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
         for topic, texts in found.items():
+            if texts is None:
+                click.echo(f"{topic}: never released; `headwater schemas release` does that")
+                continue
             click.echo(f"{topic}: {'compatible' if not texts else 'incompatible'}")
             for text in texts:
                 click.echo(f"  {text}")
