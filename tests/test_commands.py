@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 from rich.table import Table
 
 from headwater.cli import COMMANDS, headwater, main
+from headwater.commands import data, jobs, replay
 from headwater.commands.options import print_table
 from headwater.jobs import StateMismatch
+from headwater.replays.journal import Replay
 from headwater.settings import Settings
 from iceberg.catalog import TableMismatch
 from schemas import SettingsError
@@ -112,3 +116,54 @@ def test_a_table_is_whole_however_narrow_the_terminal_is(columns, monkeypatch, c
     print_table(table)
     _, row = capsys.readouterr().out.splitlines()
     assert [word.strip() for word in row.split("  ") if word.strip()] == words
+
+
+class Interrupting:
+    """Stands for what a command calls; Ctrl-C comes in some call of it."""
+
+    def __init__(self, within):
+        self.within = within
+        self.journal = self
+
+    def __getattr__(self, name):
+        def called(*_, **__):
+            if name == self.within:
+                raise KeyboardInterrupt
+            return Replay("0007", ("v",), 0, 1)
+
+        return called
+
+
+@pytest.mark.parametrize("within", ["start", "follow", "promote", "upgrade"])
+def test_who_interrupts_a_replay_is_told_how_to_go_on(within, monkeypatch):
+    monkeypatch.setattr(replay, "_replays", lambda: Interrupting(within))
+    if within != "follow":
+        monkeypatch.setattr(replay, "_follow", lambda *_, **__: None)
+    said = interrupt("replay", "run", "v", "--from", "2013-01-01", "--promote")
+    assert ("`headwater replay list` says whether it has begun" in said) == (within == "start")
+    assert ("replay 0007 goes on; `headwater replay follow 0007`" in said) == (within == "follow")
+    assert ("`headwater replay promote 0007 --upgrade` does" in said) == (within != "start")
+
+
+def test_who_interrupts_the_stop_of_jobs_is_told_that_flink_goes_on(monkeypatch):
+    monkeypatch.setattr(jobs, "_jobs", lambda: Interrupting("stop"))
+    assert "`headwater jobs list` says which run" in interrupt("jobs", "stop")
+
+
+def test_who_interrupts_the_producer_is_told_what_is_in_kafka(monkeypatch):
+    def produce(_, recorded, speed, show, sample):
+        show(2000)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, "produce", produce)
+    monkeypatch.setattr(data, "claim", lambda *_: None)
+    said = interrupt("produce", "weather", "--to", "2013-02-01", "--json")
+    assert re.search(r"2,000 of \d,\d+ events or a few more are in Kafka", said)
+
+
+def interrupt(*arguments):
+    """What a command says that is interrupted."""
+    done = CliRunner().invoke(headwater, arguments)
+    assert done.exit_code == 1
+    assert "Aborted!" in done.output
+    return done.output

@@ -19,7 +19,7 @@ from rich.progress import (
 from connectors.producer import Event, between, produce
 from connectors.tables import load_tables
 from headwater.apply import apply_all
-from headwater.commands.options import moment
+from headwater.commands.options import interrupted, moment
 from headwater.local.marker import claim
 from headwater.settings import Settings
 from observability.tracing import PRODUCER, Sends, tracer_provider
@@ -143,14 +143,19 @@ def send(
     with bar:
         task = bar.add_task("events to Kafka", total=total, rate="…")
 
+        done = 0
+
         def show(number: int) -> None:
+            nonlocal done
+            done = number
             elapsed = bar.tasks[task].elapsed or 0
             bar.update(task, completed=number, rate=f"{number / max(elapsed, 0.001):,.0f}")
 
         traces = tracer_provider(PRODUCER, os.environ) if settings.otlp_endpoint else None
         sample = Sends(traces.get_tracer("headwater"), settings.traced_events) if traces else None
         try:
-            sent = produce(settings.kafka_access, recorded, speed, show, sample, wakes)
+            with interrupted(lambda: _left(done, total)):
+                sent = produce(settings.kafka_access, recorded, speed, show, sample, wakes)
         finally:
             if traces:
                 traces.shutdown()
@@ -158,3 +163,10 @@ def send(
         rate = total / max(sent.seconds, 0.001)
         click.echo(f"{total:,} events in Kafka after {sent.seconds:.1f} s ({rate:,.0f}/s)")
     return sent.counts, sent.seconds
+
+
+def _left(done: int, total: int) -> str:
+    return (
+        f"{done:,} of {total:,} events or a few more are in Kafka, in the order of event time, and"
+        " stay there; the same command would send them again, one with --from those after a time"
+    )

@@ -15,11 +15,16 @@ from rich.table import Table
 
 from flink_jobs.replay import encode_readings
 from flink_jobs.rest import RunningJob
-from headwater.commands.options import print_table
+from headwater.commands.options import interrupted, print_table
 from headwater.jobs import Jobs
 from headwater.settings import Settings
 from headwater.unarchived import unarchived
 from schemas.loading import load_repository
+
+_STOPPING = (
+    "a job that was asked to stop does so all the same, with a savepoint that `headwater jobs"
+    " submit` goes on from; `headwater jobs list` says which run, `headwater jobs stop` stops those"
+)
 
 _names = click.argument("names", nargs=-1)
 
@@ -57,7 +62,8 @@ def stop(names: tuple[str, ...]) -> None:
 
     Also one that `jobs list` says is no longer declared: nothing else ends it.
     """
-    _jobs().stop(names, click.echo)
+    with interrupted(lambda: _STOPPING):
+        _jobs().stop(names, click.echo)
 
 
 @jobs_group.command()

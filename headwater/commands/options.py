@@ -6,7 +6,8 @@ import functools
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any
@@ -88,6 +89,16 @@ def with_comparison(until: str) -> Callable[[Callable[..., None]], Callable[...,
         return command
 
     return given
+
+
+@contextmanager
+def interrupted(told: Callable[[], str]) -> Iterator[None]:
+    """Says on Ctrl-C what goes on or is left, and which command tells of it or finishes it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\n{told()}", err=True)
+        raise
 
 
 def print_table(table: Table) -> None:

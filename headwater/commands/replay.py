@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from headwater.commands.options import moment, print_table
+from headwater.commands.options import interrupted, moment, print_table
 from headwater.replays.holdings import Freed
 from headwater.replays.journal import Replay
 from headwater.replays.page import page
@@ -175,12 +175,20 @@ def run(
     """
     replays = _replays()
     wanted = Wanted(views, start, end, keys, source, as_of)
-    begun = replays.start(wanted, _note, rate, max_p99, max_lag)
-    _follow(replays, begun, as_json, metrics_port, told=not (as_json and and_promote))
-    if and_promote:
+    with interrupted(lambda: "`headwater replay list` says whether it has begun, and so goes on"):
+        begun = replays.start(wanted, _note, rate, max_p99, max_lag)
+    if not and_promote:
+        _follow(replays, begun, as_json, metrics_port)
+        return
+    with interrupted(lambda: _to_promote(begun.id)):
+        _follow(replays, begun, as_json, metrics_port, told=not as_json)
         moved = replays.promote(replays.journal.find(begun.id), _note)
         replays.upgrade(replays.journal.find(begun.id), _note)
-        _moved(begun.id, "promoted", moved, as_json)
+    _moved(begun.id, "promoted", moved, as_json)
+
+
+def _to_promote(id_: str) -> str:
+    return f"once it is done, `headwater replay promote {id_} --upgrade` does what is left"
 
 
 @replay.command()
@@ -420,7 +428,8 @@ def _follow(
     if metrics_port is not None:
         start_http_server(metrics_port, "127.0.0.1", metrics.registry)
     state, rows = begun.state, begun.rows
-    with _bar(as_json) as bar:
+    going = f"replay {begun.id} goes on; `headwater replay follow {begun.id}` follows it again"
+    with interrupted(lambda: going), _bar(as_json) as bar:
         task = bar.add_task(f"replay {begun.id}", total=1.0, told="starting")
         for now in replays.follow(begun):
             left = "" if now.seconds_left is None else f", {now.seconds_left:.0f} s left"
