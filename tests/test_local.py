@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 
 import psutil
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 from feature_repo.flights.history import history
 from feature_repo.flights.repository import repository
-from headwater.commands import data
+from flink_jobs.rest import FlinkCluster
+from headwater.commands import data, local
 from headwater.demo import Demo, DemoFailed
 from headwater.local import postgres
 from headwater.local.marker import mark, marked
@@ -261,3 +266,72 @@ def test_a_pid_file_that_cannot_be_read_is_of_a_part_that_crashed(settings, text
     assert [part.state for part in platform.status(["postgres"])] == ["crashed"]
     platform.down(["postgres"], print)
     assert [part.state for part in platform.status(["postgres"])] == ["down"]
+
+
+def test_all_ports_that_are_taken_are_told_before_anything_is_started(settings):
+    wanted = settings.ports.redis, settings.ports.api, settings.ports.flink_blob
+    with ExitStack() as held:
+        for port in wanted:
+            held.enter_context(socket.create_server(("127.0.0.1", port)))
+        with pytest.raises(PartFailed) as caught:
+            Platform(settings).up([], print)
+    found = re.findall(r"^(\w+): port (\d+) is taken .* (\w+)$", str(caught.value), re.MULTILINE)
+    assert found == [
+        ("redis", str(settings.ports.redis), "HEADWATER_REDIS_PORT"),
+        ("flink", str(settings.ports.flink_blob), "HEADWATER_FLINK_BLOB_PORT"),
+        ("api", str(settings.ports.api), "HEADWATER_API_PORT"),
+    ]
+    assert not (settings.state / "pids").exists()
+    assert not (settings.state / "postgres").exists()
+
+
+def test_a_part_that_runs_with_other_settings_is_told_from_one_that_has_these(environ):
+    """It answers, and what it serves is another repository."""
+    shop = Settings.read(environ | {"HEADWATER_REPOSITORY": "tests.shop:repository"})
+    flights = Settings.read(environ)
+    platforms = [Platform(one) for one in (flights, shop)]
+    for platform in platforms:
+        part = replace(platform.parts["api"], check=lambda: None, command=("sleep", "60"))
+        platform.parts = {"api": part}
+    told = []
+    try:
+        for platform in (*platforms, platforms[0]):
+            platform.up(["api"], told.append)
+        first, (second,) = (platform.status() for platform in platforms)
+    finally:
+        platforms[0].down(["api"], print)
+    way = "with other settings: `headwater down api`, then `headwater up api`"
+    assert told[1:] == [f"api is up already, {way}", "api is up already"]
+    assert [(part.state, part.problem) for part in first] == [("up", "")]
+    assert (second.state, second.problem) == ("up", way)
+
+
+def test_where_a_shell_finds_its_programs_is_no_setting_and_an_older_file_says_nothing(tmp_path):
+    process = Process(tmp_path / "pids" / "sleeper.json", tmp_path / "sleeper.log")
+    environ = {"PATH": os.environ["PATH"], "A": "1"}
+    process.start(["sleep", "60"], environ, tmp_path)
+    try:
+        elsewhere = {"PATH": "/bin", "HOME": "/", "A": "1"}
+        assert not process.has_other_settings(["/bin/sleep", "60"], elsewhere)
+        assert process.has_other_settings(["sleep", "61"], environ)
+        assert process.has_other_settings(["sleep", "60"], environ | {"A": "2"})
+        known = json.loads(process.pid_file.read_text("utf-8"))
+        del known["settings"]
+        process.pid_file.write_text(json.dumps(known), "utf-8")
+        assert not process.has_other_settings(["sleep", "61"], environ)
+    finally:
+        process.stop()
+
+
+@pytest.mark.parametrize("running", [[], ["flights-departures"]])
+@pytest.mark.parametrize("parts", [[], ["flink"], ["redis"]])
+def test_who_starts_flink_is_told_where_no_job_runs(parts, running, monkeypatch):
+    monkeypatch.setattr(Platform, "up", lambda *_: None)
+    monkeypatch.setattr(FlinkCluster, "jobs", lambda _: running)
+    said = CliRunner().invoke(local.up, parts).output
+    told = "no job runs: `headwater apply` makes what they need, `headwater jobs submit`" in said
+    assert told == (not running and parts != ["redis"])
+
+
+def test_a_flink_that_does_not_answer_says_nothing_of_jobs(settings):
+    assert not local._no_job(Platform(settings))

@@ -6,11 +6,13 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 
 import click
 from rich.table import Table
 
+from flink_jobs.rest import FlinkCluster, FlinkError
 from headwater.commands.options import print_table
 from headwater.local.monitoring import NAMES as OPTIONAL
 from headwater.local.platform import PartStatus, Platform
@@ -32,7 +34,8 @@ def _platform() -> Platform:
 def up(parts: tuple[str, ...], observability: bool) -> None:
     """Start the PARTS (all of them if none is named) and wait until they answer.
 
-    What runs already is left alone; what crashed is started again.
+    What runs already is left alone; what crashed is started again. Where a port is taken nothing is
+    started.
     """
     began = time.monotonic()
     platform = _platform()
@@ -40,6 +43,18 @@ def up(parts: tuple[str, ...], observability: bool) -> None:
     if observability:
         platform.up(OPTIONAL, click.echo)
     click.echo(f"all up after {time.monotonic() - began:.1f} s")
+    if any(part.name == "flink" for part in platform.select(parts)) and _no_job(platform):
+        click.echo(
+            "no job runs: `headwater apply` makes what they need, `headwater jobs submit` starts"
+            " them, each from where it was last"
+        )
+
+
+def _no_job(platform: Platform) -> bool:
+    """Whether Flink says so."""
+    with suppress(FlinkError):
+        return not FlinkCluster(platform.settings.flink_url).jobs()
+    return False
 
 
 @click.command()

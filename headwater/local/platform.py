@@ -49,7 +49,8 @@ class PartStatus:
     memory_mb: int
     uptime_seconds: int
     problem: str
-    """What it said, or the end of its log when it crashed; empty when all is well."""
+    """What it said, or the end of its log when it crashed, or that it is up with other settings;
+    empty when all is well."""
 
 
 class Platform:
@@ -84,9 +85,13 @@ class Platform:
         return Process(state / "pids" / f"{part.name}.json", state / "logs" / f"{part.name}.log")
 
     def up(self, names: Iterable[str], report: Report) -> None:
-        """Start what does not run and wait until it answers; PartFailed names who did not."""
+        """Start what does not run and wait until it answers; PartFailed names who did not.
+
+        Where a port is taken nothing is started, and each that is one is named.
+        """
         parts = self.select(names)
         with self._alone(), ThreadPoolExecutor(len(parts)) as pool:
+            self._check_ports(parts)
             started: dict[str, Future[None]] = {}
             for part in parts:  # in start order: whom it needs comes before it
                 needed = [started[name] for name in part.needs if name in started]
@@ -138,16 +143,29 @@ class Platform:
             self._await_external(part, report)
             return
         if process.find() is None:
-            _check_ports(part)
             part.prepare()
             process.start(part.command, part.env, part.cwd, part.user, part.gives_way)
         elif _problem(part) == "":
             _finish(part)  # who started it may have been killed before
-            report(f"{part.name} is up already")
+            other = self._other_settings(part)
+            report(f"{part.name} is up already" + (f", {other}" if other else ""))
             return
         self._wait(part, process, began)
         _finish(part)
         report(f"{part.name} is up after {time.monotonic() - began:.1f} s: {part.address}")
+
+    def _check_ports(self, parts: Iterable[Part]) -> None:
+        external = self.settings.external
+        begin = [p for p in parts if p.name not in external and self.process(p).find() is None]
+        if taken := [text for part in begin for text in _taken(part)]:
+            raise PartFailed("\n".join(taken))
+
+    def _other_settings(self, part: Part) -> str:
+        """What to do where it runs with other settings than these; empty where it does not."""
+        if not self.process(part).has_other_settings(part.command, part.env):
+            return ""
+        name = part.name
+        return f"with other settings: `headwater down {name}`, then `headwater up {name}`"
 
     def _await_external(self, part: Part, report: Report) -> None:
         if problem := _problem(part):
@@ -202,7 +220,7 @@ class Platform:
             pid=found.pid,
             memory_mb=process.memory() >> 20,
             uptime_seconds=int(time.time() - found.create_time()),
-            problem=problem,
+            problem=problem or self._other_settings(part),
         )
 
     @contextmanager
@@ -261,17 +279,18 @@ def _finish(part: Part) -> None:
         ) from error
 
 
-def _check_ports(part: Part) -> None:
+def _taken(part: Part) -> Iterator[str]:
+    """Of each port that another program has, that and the way out."""
     for port in part.ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
-                raise PartFailed(
+                yield (
                     f"{part.name}: port {port} is taken by another program; stop it or choose "
                     f"another by the variable HEADWATER_{_variable(part, port)}_PORT"
-                ) from None
+                )
 
 
 def _variable(part: Part, port: int) -> str:

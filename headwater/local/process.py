@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from headwater.files import write_whole
 
 _NICE = "10"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_PROGRAMS = ("PATH", "HOME", "JAVA_HOME", "PYTHONPATH")
+"""Where a shell finds programs, which is no setting of a part."""
 
 
 def giving_way(command: Sequence[str]) -> tuple[str, ...]:
@@ -71,7 +74,16 @@ class Process:
             )
         if gives_way:
             _session_gives_way(child.pid)
-        write_whole(self.pid_file, json.dumps({"pid": child.pid, **_started(child.pid)}))
+        known = {"pid": child.pid, **_started(child.pid), "settings": _settings(command, env)}
+        write_whole(self.pid_file, json.dumps(known))
+
+    def has_other_settings(self, command: Sequence[str], env: Mapping[str, str]) -> bool:
+        """Whether it was started with others than it would be now, as far as that was kept."""
+        try:
+            kept = json.loads(self.pid_file.read_text("utf-8"))["settings"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+        return bool(kept != _settings(command, env))
 
     def find(self) -> psutil.Process | None:
         """The running process; None also where the file that names it cannot be read."""
@@ -130,6 +142,12 @@ class Process:
                 return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-count:])
         except FileNotFoundError:
             return "(no log)"
+
+
+def _settings(command: Sequence[str], env: Mapping[str, str]) -> str:
+    """A digest, since there are secrets among them."""
+    told = sorted((name, value) for name, value in env.items() if name not in _PROGRAMS)
+    return sha256(json.dumps([*command[1:], told]).encode()).hexdigest()
 
 
 def _started(pid: int) -> dict[str, str | int | float]:
