@@ -26,9 +26,10 @@ class FeatureValue(Struct, frozen=True):
     """One value. A timestamp feature is in milliseconds since 1970 UTC.
 
     `present` with a null `value` means the feature was computed and is null, such as the mean of
-    an empty window; `missing` means nothing was ever written; `stale` that it is older than the
-    view's ttl; `unreadable` that the online store holds something else there; `replaying` that a
-    replay's values are just being put in the place of live ones, and this is one of the two.
+    an empty window; `missing` means there is none: nothing was ever written, or its row was
+    deleted in PostgreSQL; `stale` that it is older than the view's ttl; `unreadable` that the
+    online store holds something else there; `replaying` that a replay's values are just being put
+    in the place of live ones, and this is one of the two.
     """
 
     value: Scalar

@@ -48,6 +48,7 @@ from schemas import (
     unique,
     within,
 )
+from tests.runbooks import FOLDER
 from tests.shop import customer_facts
 
 CLICKS = EventStream(
@@ -440,6 +441,13 @@ def test_a_service_may_narrow_a_view_but_not_redefine_it():
     other = view(*over([hours(1)], count()), name="spend")
     with pytest.raises(DeclarationError, match="unknown feature"):
         Repository("shop", (whole,), (FeatureService("rank", (other,)),))
+
+
+def test_the_runbook_of_late_rows_has_the_lengths_that_a_stream_has_by_itself():
+    text = (FOLDER / "rows-late.md").read_text("utf-8")
+    assert CLICKS.ahead == CLICKS.drift == hours(1)
+    assert "`drift` of it (an hour)" in text
+    assert "`ahead` (an hour)" in text
 
 
 MISTYPED = {
