@@ -63,6 +63,7 @@ _SCRIPTS = ("declared.sql", "sql")
 """What is kept of a job's last submission: what was declared, and what it was submitted with."""
 RECOVERY = "execution.state-recovery.path"
 """The savepoint or checkpoint that a job goes on from."""
+OLDER = "by an older declaration: `headwater plan` says how it comes to the new one"
 _READS_ARCHIVE = "'connector' = 'headwater-archive'"
 FIXED_ID = "$internal.pipeline.job-id"
 """Flink's id of a job, which is known then before the job is submitted."""
@@ -176,7 +177,8 @@ class Jobs:
             running = self._settled()
             for job in wanted:
                 if job.name in running:
-                    report(f"{job.name} runs already ({running[job.name].state})")
+                    older = f", {OLDER}" if self.is_changed(job) else ""
+                    report(f"{job.name} runs already ({running[job.name].state}){older}")
             for name in self.undeclared():
                 report(
                     f"{name} runs and is no longer declared: `headwater jobs stop {name}` ends it"

@@ -522,6 +522,19 @@ def test_a_job_that_is_declared_no_more_is_stopped_and_no_others(world):
     assert (world.settings.state / "jobs" / "flights-tickets.savepoint").exists()
 
 
+def test_a_job_that_runs_by_an_older_declaration_is_told_of(world, monkeypatch):
+    world.jobs().submit([], print)
+    world.declare(wider(world.job))
+    told = Told()
+    world.jobs().submit([NAME], told)
+    older = "by an older declaration: `headwater plan` says how it comes to the new one"
+    assert told.texts == [f"{NAME} runs already (RUNNING), {older}"]
+    done = list_jobs(world, monkeypatch)
+    assert (done.exit_code, done.output.splitlines()[-1]) == (0, f"{NAME} runs {older}")
+    jobs = json.loads(list_jobs(world, monkeypatch, "--json").output)
+    assert [job["name"] for job in jobs if job["older"]] == [NAME]
+
+
 class Told(Event):
     """Set when a command says that it waits, or that it has nothing to do."""
 

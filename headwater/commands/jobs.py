@@ -16,7 +16,7 @@ from rich.table import Table
 from flink_jobs.replay import encode_readings
 from flink_jobs.rest import RunningJob
 from headwater.commands.options import interrupted, print_table
-from headwater.jobs import Jobs
+from headwater.jobs import OLDER, Jobs
 from headwater.settings import Settings
 from headwater.unarchived import unarchived
 from schemas.loading import load_repository
@@ -91,14 +91,20 @@ def list_(as_json: bool) -> None:
     jobs = _jobs()
     running, undeclared = jobs.running(), jobs.undeclared()
     there = running | undeclared
+    older = {name for name in running if jobs.is_changed(jobs.known[name])}
     if as_json:
-        told = [asdict(job) | {"declared": name in running} for name, job in there.items()]
+        told = [
+            asdict(job) | {"declared": name in running, "older": name in older}
+            for name, job in there.items()
+        ]
         click.echo(json.dumps(told, indent=2))
     else:
         print_table(_table([*jobs.known, *undeclared], there))
         for name, job in there.items():
             if job.state != "RUNNING" and (said := jobs.cluster.exception(job.id)):
                 click.echo(f"{name}: {said}")
+        for name in sorted(older):
+            click.echo(f"{name} runs {OLDER}")
         for name in undeclared:
             click.echo(f"{name} is no longer declared: `headwater jobs stop {name}` ends it")
     well = len(running) == len(jobs.known) and all(j.state == "RUNNING" for j in running.values())
