@@ -99,7 +99,7 @@ def _overview(repository: Repository, jobs: list[str]) -> Iterable[Panel]:
         "Served values by status",
         ((f"sum by (status) (rate({q.VALUES}[{_OVER}]))", "{{status}}"),),
         "short",
-        "missing: never written; stale: older than the view's ttl",
+        "missing: never written, or deleted; stale: older than the view's ttl",
     )
     yield Panel(
         "Freshness: from event to Redis",

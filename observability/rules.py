@@ -300,7 +300,7 @@ def view_alerts(view: FeatureView, jobs: Iterable[str]) -> Iterable[Alert]:
         f"{q.status_share(view, 'missing', '30m')} > 0.5",
         "30m",
         "ticket",
-        f"{view.name}: {{{{ $value | humanizePercentage }}}} of served values were never written",
+        f"{view.name}: {{{{ $value | humanizePercentage }}}} of served values are not there",
         labels,
     )
     if isinstance(view.source, EventStream):
