@@ -92,6 +92,8 @@ def test_what_live_was_late_for_is_in_the_state_of_a_job_that_begins_anew(runnin
     buy(running, "missed", 12, 1, partition=1)
     assert eventually(late)
     assert missed() is None
+    # A replay waits for each partition, as long as it is not idle.
+    buy(running, "hurried", 16, 1, partition=1)
     done = shop.must("replay", "run", "last_purchase", "--from", FROM, "--json")
     replay = json.loads(done.stdout)["id"]
     told = shop.must("replay", "promote", replay, "--anew").stderr
