@@ -151,7 +151,7 @@ def test_who_interrupts_the_stop_of_jobs_is_told_that_flink_goes_on(monkeypatch)
 
 
 def test_who_interrupts_the_producer_is_told_what_is_in_kafka(monkeypatch):
-    def produce(_, recorded, speed, show, sample):
+    def produce(_, recorded, speed, show, *more):
         show(2000)
         raise KeyboardInterrupt
 
