@@ -111,7 +111,7 @@ class Capture:
                     ).fetchall()
                 )
                 for column in table.columns:
-                    where = f"{table.schema}.{table.table}.{column.name}"
+                    where = f"{table.qualified}.{column.name}"
                     type_ = there.get(column.name)
                     if type_ is None:
                         told.append(f"{where}: declared, and not in the table")
@@ -194,11 +194,11 @@ class Capture:
             f"SELECT source, reader FROM {SNAPSHOTS} WHERE repository = %s",
             (self._repository.name,),
         ).fetchall()
-        declared = {_name(table) for table in self._repository.tables}
+        declared = {table.qualified for table in self._repository.tables}
         return {name: reader for name, reader in found if name in declared}
 
     def _declared(self, names: Collection[str]) -> list[CdcTable]:
-        return [table for table in self._repository.tables if _name(table) in names]
+        return [table for table in self._repository.tables if table.qualified in names]
 
     def _reader(self, connection: psycopg.Connection) -> int | None:
         """The process of PostgreSQL that the connector's task reads from; None if none runs."""
@@ -227,11 +227,11 @@ class Capture:
                 (_quoted(table),),
             ).fetchone()
             if found is None:
-                raise DatabaseError(f"PostgreSQL: no table {table.schema}.{table.table}")
+                raise DatabaseError(f"PostgreSQL: no table {table.qualified}")
             if needs_full_identity(table) and found[0] != "f":
                 yield (
                     Change(
-                        f"{table.schema}.{table.table} replica identity",
+                        f"{table.qualified} replica identity",
                         _IDENTITY[found[0]],
                         "full",
                     ),
@@ -273,7 +273,7 @@ def _signal(connection: psycopg.Connection, tables: Iterable[CdcTable]) -> str:
     """Ask for the present rows of tables; the signal's id."""
     id_ = f"headwater-{uuid.uuid4().hex}"
     data = {
-        "data-collections": [_name(table) for table in tables],
+        "data-collections": [table.qualified for table in tables],
         "type": "incremental",
     }
     connection.execute(
@@ -347,10 +347,6 @@ def needs_full_identity(table: CdcTable) -> bool:
 
 def _quoted(table: CdcTable) -> str:
     return ".".join('"' + part.replace('"', '""') + '"' for part in (table.schema, table.table))
-
-
-def _name(table: CdcTable) -> str:
-    return f"{table.schema}.{table.table}"
 
 
 def _pair(name: str) -> tuple[str, str]:

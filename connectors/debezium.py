@@ -58,7 +58,7 @@ def connector_document(
     A database that is not `prepared` by `connectors.capture` has a publication that Debezium
     makes, and neither heartbeats of its own nor snapshots on demand.
     """
-    captured = ",".join(f"{table.schema}.{table.table}" for table in repository.tables)
+    captured = ",".join(table.qualified for table in repository.tables)
     document = {
         "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
         "plugin.name": "pgoutput",

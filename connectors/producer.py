@@ -107,7 +107,7 @@ def produce(
     def delivered(error: KafkaError | None, message: Message) -> None:
         if error is not None:
             failed.append(error)
-        elif waking is not None:
+        elif waking is not None and not waking.is_done:
             waking.reached(message)
 
     def told(sending: Sending) -> Callable[[KafkaError | None, Message], None]:

@@ -141,7 +141,7 @@ class Jobs:
         """
         running = self.running()
         for name, job in self.known.items():
-            kept = self._kept(job, "asked")
+            kept = self._kept(job.name, "asked")
             if not kept.exists():
                 continue
             asked = json.loads(kept.read_text("utf-8")).get("id", "")
@@ -194,7 +194,7 @@ class Jobs:
 
     def was_submitted(self, job: Job) -> bool:
         """Whether Flink has ever taken it."""
-        return self._kept(job, "declared.sql").exists()
+        return self._kept(job.name, "declared.sql").exists()
 
     def goes_on(self, job: Job) -> bool:
         """Whether it goes on from where it was once it is submitted, and writes what comes then."""
@@ -204,13 +204,13 @@ class Jobs:
         """Why a job cannot go on from the state of its last submission; empty if it can."""
         if not self.is_changed(job):
             return []
-        declared, last = (self._kept(job, what).read_text("utf-8") for what in _SCRIPTS)
+        declared, last = (self._kept(job.name, what).read_text("utf-8") for what in _SCRIPTS)
         # One that began anew in mid-log runs another script than was declared.
         return breaks(declared, job_sql(job)) or breaks(last, self._continued(job))
 
     def is_changed(self, job: Job) -> bool:
         """Whether the declarations are others than at its last submission."""
-        base = self._kept(job, "declared.sql")
+        base = self._kept(job.name, "declared.sql")
         return base.exists() and base.read_text("utf-8") != job_sql(job)
 
     def _continued(self, job: Job) -> str:
@@ -219,7 +219,7 @@ class Jobs:
         return job_sql(job) if begun is None else restart_sql(job, begun.since, begun.readings)
 
     def _begun(self, job: Job) -> Begun | None:
-        known = self._kept(job, "json")
+        known = self._kept(job.name, "json")
         told = json.loads(known.read_text("utf-8")) if known.exists() else {}
         return msgspec.convert(told.get("begun"), Begun | None, str_keys=True)
 
@@ -232,7 +232,7 @@ class Jobs:
         """
         with self._alone(report) as lock:
             self._cancel(job)
-            for known in (self._savepoint(job.name), self._kept(job, "json")):
+            for known in (self._kept(job.name, "savepoint"), self._kept(job.name, "json")):
                 known.unlink(missing_ok=True)
             return self._run([self._script(job.name, sql, begun=begun)], report, (lock,))[job.name]
 
@@ -283,7 +283,7 @@ class Jobs:
                     report(f"{name} does not run")
                     continue
                 savepoint = self.cluster.stop(there[name].id)
-                write_whole(self._savepoint(name), savepoint + "\n")
+                write_whole(self._kept(name, "savepoint"), savepoint + "\n")
                 report(f"{name} is stopped; savepoint {savepoint}")
 
     def _select(self, names: Iterable[str]) -> list[Job]:
@@ -295,11 +295,8 @@ class Jobs:
         _check(name, self.known)
         return self.known[name]
 
-    def _kept(self, job: Job, what: str) -> Path:
-        return self.settings.state / "jobs" / f"{job.name}.{what}"
-
-    def _savepoint(self, name: str) -> Path:
-        return self.settings.state / "jobs" / f"{name}.savepoint"
+    def _kept(self, name: str, what: str) -> Path:
+        return self.settings.state / "jobs" / f"{name}.{what}"
 
     def _ask(self, job: Job, request: Mapping[str, object]) -> None:
         """Note what a job is submitted with, and the declarations it was made of.
@@ -314,13 +311,13 @@ class Jobs:
             "begun": request["begun"],
             "outage": self.settings.outage_seconds,
         }
-        write_whole(self._kept(job, "asked"), json.dumps(asked))
+        write_whole(self._kept(job.name, "asked"), json.dumps(asked))
 
     def _request(
         self, job: Job, report: Report, savepoint: str | None, anew: bool
     ) -> dict[str, object]:
         sql, begun = job_sql(job), None
-        declared, last = self._kept(job, "declared.sql"), self._kept(job, "sql")
+        declared, last = self._kept(job.name, "declared.sql"), self._kept(job.name, "sql")
         if savepoint is None and not anew:
             savepoint = self._last(job)
         if declared.exists() and last.exists() and not anew:
@@ -356,7 +353,7 @@ class Jobs:
             if last is None or job.late is None or (made := checkpoint_time(last)) is None:
                 continue
             # What counts is what it was submitted with, whatever is declared by now.
-            known = self._kept(job, "json")
+            known = self._kept(job.name, "json")
             told = json.loads(known.read_text("utf-8")) if known.exists() else {}
             allowed = told.get("outage", self.settings.outage_seconds)
             away = time.time() - made
@@ -373,7 +370,7 @@ class Jobs:
 
         What it was stopped with is not noted where whoever stopped it was killed meanwhile.
         """
-        kept, known = self._savepoint(job.name), self._kept(job, "json")
+        kept, known = self._kept(job.name, "savepoint"), self._kept(job.name, "json")
         if kept.exists():
             return kept.read_text("utf-8").strip()
         if not known.exists():
@@ -383,14 +380,14 @@ class Jobs:
 
     def _remember(self, job: Job, id_: str) -> None:
         """Keep what a job was submitted with: Flink has taken it, as `id_`."""
-        asked = json.loads(self._kept(job, "asked").read_text("utf-8"))
+        asked = json.loads(self._kept(job.name, "asked").read_text("utf-8"))
         told = {"id": id_, "from": asked["from"], "outage": asked["outage"]}
         told["begun"] = asked.get("begun")
-        write_whole(self._kept(job, "json"), json.dumps(told))
-        write_whole(self._kept(job, "sql"), asked["sql"])
-        write_whole(self._kept(job, "declared.sql"), asked["declared"])
-        self._savepoint(job.name).unlink(missing_ok=True)
-        self._kept(job, "asked").unlink()  # the last: killed before, all this is done again
+        write_whole(self._kept(job.name, "json"), json.dumps(told))
+        write_whole(self._kept(job.name, "sql"), asked["sql"])
+        write_whole(self._kept(job.name, "declared.sql"), asked["declared"])
+        self._kept(job.name, "savepoint").unlink(missing_ok=True)
+        self._kept(job.name, "asked").unlink()  # the last: killed before, all this is done again
 
     def _script(
         self,

@@ -167,6 +167,11 @@ class CdcTable:
                     False,
                 )
 
+    @property
+    def qualified(self) -> str:
+        """`schema.table`, as PostgreSQL and Debezium name it."""
+        return f"{self.schema}.{self.table}"
+
     def _check_table(self, path: str) -> None:
         check_type(f"{path}.schema", str, self.schema)
         check_type(f"{path}.table", str, self.table)

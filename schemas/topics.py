@@ -12,7 +12,7 @@ def source_topic(source: EventStream | CdcTable, prefix: str) -> str:
 
 def captured_topic(table: CdcTable, prefix: str) -> str:
     """The topic Debezium writes a table's changes to."""
-    return f"{prefix}.{table.schema}.{table.table}"
+    return f"{prefix}.{table.qualified}"
 
 
 def dead_topic(topic: str) -> str:

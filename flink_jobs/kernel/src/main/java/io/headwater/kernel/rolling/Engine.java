@@ -365,17 +365,12 @@ final class Engine {
     Spec.Feature feature = spec.features[i];
     if (feature.sketch() < 0) {
       set(i, merged.w, merged.s);
-    } else if (feature.op() == Spec.Op.DISTINCT) {
-      setLong(i, fold.distinct(feature.sketch()));
-    } else if (feature.op() == Spec.Op.LAST_N) {
-      Newest newest = fold.newest(feature.sketch());
-      if (newest == null) {
-        setNull(i);
-      } else {
-        setObject(i, newest.json(feature.slot().type()));
-      }
-    } else {
-      setPercentile(i, fold.quantiles(feature.sketch()));
+      return;
+    }
+    switch (feature.op()) {
+      case DISTINCT -> setLong(i, fold.distinct(feature.sketch()));
+      case LAST_N -> setNewest(i, fold.newest(feature.sketch()));
+      default -> setPercentile(i, fold.quantiles(feature.sketch()));
     }
   }
 
@@ -388,6 +383,7 @@ final class Engine {
       case COUNT -> setLong(i, n);
       case DISTINCT -> setLong(i, n == 0 ? 0 : ((Distinct) s[slot.object()]).estimate());
       case PERCENTILE -> setPercentile(i, (Quantiles) s[slot.object()]);
+      case LAST_N -> setNewest(i, (Newest) s[slot.object()]);
       default -> {
         if (n == 0) {
           setNull(i);
@@ -410,7 +406,6 @@ final class Engine {
       case VARIANCE -> setDouble(i, Double.longBitsToDouble(w[o + 2]) / n);
       case STDDEV -> setDouble(i, Math.sqrt(Double.longBitsToDouble(w[o + 2]) / n));
       case SHARE -> setDouble(i, (double) w[o + 1] / n);
-      case LAST_N -> setObject(i, ((Newest) s[slot.object()]).json(slot.type()));
       default -> {
         switch (slot.type()) {
           case BIGINT -> setLong(i, w[o + 1]);
@@ -419,6 +414,14 @@ final class Engine {
           case STRING -> setObject(i, s[slot.object()]);
         }
       }
+    }
+  }
+
+  private void setNewest(int i, @Nullable Newest sketch) {
+    if (sketch == null) {
+      setNull(i);
+    } else {
+      setObject(i, sketch.json(spec.features[i].slot().type()));
     }
   }
 
