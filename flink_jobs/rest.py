@@ -18,6 +18,8 @@ STOP_SECONDS = 120
 _SECONDS = 5
 _AGAIN_SECONDS = 0.8
 _CACHED_SECONDS = 60.0
+_TASKS_TOLD = 3
+_NAME_CHARACTERS = 60
 _ENDED = ("FINISHED", "CANCELED", "FAILED")
 _PASSING = (
     # No task has been asked yet: one of them does not run.
@@ -101,7 +103,27 @@ class FlinkCluster:
                 time.sleep(_AGAIN_SECONDS)
                 trigger = self._begin_stop(job_id, folder)
             time.sleep(0.2)
-        raise FlinkError(f"job {job_id} has not been stopped after {seconds:.0f} s{said}")
+        stands = self._standing(job_id)
+        raise FlinkError(f"job {job_id} has not been stopped after {seconds:.0f} s{said}{stands}")
+
+    def _standing(self, job_id: str) -> str:
+        """Which tasks of a job do not run, and what it failed of last, as the end of a sentence."""
+        try:
+            job = self.get(f"/jobs/{job_id}")
+            history = self.get(f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
+        except FlinkError:
+            return ""
+        waiting = [
+            f"{task['name'][:_NAME_CHARACTERS]} is {task['status']}"
+            for task in job["vertices"]
+            if task["status"] != "RUNNING"
+        ]
+        told = [f"the job is {job['state']}", *waiting[:_TASKS_TOLD]]
+        if len(waiting) > _TASKS_TOLD:
+            told.append(f"and {len(waiting) - _TASKS_TOLD} tasks more do not run")
+        if history:
+            told.append(f"it failed last of: {_root(str(history[0]['stacktrace']))}")
+        return "; " + "; ".join(told)
 
     def _begin_stop(self, job_id: str, folder: str | None) -> str:
         how: dict[str, object] = {"drain": False}

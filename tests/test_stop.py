@@ -72,7 +72,10 @@ def test_a_job_whose_tasks_are_lost_while_it_is_stopped_is_stopped_later(running
             tasks.kill()
         tasks.wait(10)
         assert eventually(lambda: cluster.exception(job), 60)
-        told = "after 3 s; Flink said last: .*Not all required tasks are currently running"
+        told = (
+            "(?s)after 3 s; Flink said last: .*Not all required tasks are currently running"
+            ".*; the job is R[A-Z]+; Source: .* is [A-Z]+; it failed last of: .*TaskManager"
+        )
         with pytest.raises(FlinkError, match=told):
             cluster.stop(job, 3)
         running.up()
