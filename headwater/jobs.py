@@ -164,8 +164,9 @@ class Jobs:
         left if it was lost, or whoever stopped it was. The job of the archive, if its state does
         not fit any more, goes on where its tables end. `savepoint` is another one, for one job.
         `anew` begins what is declared with the whole log, also where its last script began later.
-        OldSavepoint if to go on from there, or to begin `anew`, would write rows again;
-        ShortTransactions if Kafka would not keep a job's late rows for as long as it may be away.
+        OldSavepoint if to go on from there, or to begin `anew`, would write rows again; RolledBack
+        if to go on from there would leave rows out; ShortTransactions if Kafka would not keep a
+        job's late rows for as long as it may be away.
         What was lost for longer is reported.
         """
         wanted = self._select(names)

@@ -1,24 +1,30 @@
-"""Whether a job may go on from a savepoint: not from one older than what it has committed.
+"""Whether a job may go on from a savepoint: only where the tables are as the savepoint left them.
 
 Going on from an older one would read the log again from there and write, under a new job's name,
-rows that are in Iceberg already; nothing in Flink or Iceberg notices. A savepoint knows its
-checkpoint's number, and each commit in Iceberg the job and the checkpoint it is of.
+rows that are in Iceberg already; nothing in Flink or Iceberg notices. Going on from a newer one, of
+before its tables were rolled back, would leave out what is between; and what the savepoint itself
+was to commit is gone once it has been. A savepoint knows its checkpoint's number, and each commit
+in Iceberg the job and the checkpoint it is of.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
-from pathlib import Path
-from urllib.parse import urlparse
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from iceberg.lineage import CHECKPOINT, JOB, committed, of_branch
+from iceberg.lineage import CHECKPOINT, JOB, by_id, committed, lineage, of_branch
 from schemas import HeadwaterError
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 _MAGIC = 0x4960672D
 _HEADER = struct.Struct(">iiq")
@@ -30,47 +36,101 @@ class OldSavepoint(HeadwaterError):
     """To go on from there would write rows to Iceberg again; the text says how to go on."""
 
 
+class RolledBack(HeadwaterError):
+    """To go on from there would leave out what was rolled back; the text says how to go on."""
+
+
 class NoSavepoint(HeadwaterError):
     """There is no savepoint at that path, or none that can be told apart."""
 
 
-def checkpoint_number(path: str) -> int:
-    """The number of the checkpoint that a savepoint is; NoSavepoint if it is none."""
-    metadata = _metadata(path)
-    try:
-        with metadata.open("rb") as file:
-            magic, _, number = _HEADER.unpack(file.read(_HEADER.size))
-    except (OSError, struct.error) as error:
-        raise NoSavepoint(f"{path}: no savepoint ({error})") from error
-    if magic != _MAGIC:
-        raise NoSavepoint(f"{path}: {metadata.name} is not of a savepoint")
-    return int(number)
+@dataclass(frozen=True)
+class Savepoint:
+    """A savepoint, or a checkpoint that was kept."""
+
+    path: str
+    job: str
+    """The id of the job it is of, or its beginning."""
+
+    number: int
+    """Of the checkpoint that it is, counted by its job."""
+
+    made: float
+    """Seconds since 1970 UTC."""
+
+    @classmethod
+    def read(cls, path: str, properties: Mapping[str, str] = _NONE) -> Savepoint:
+        """The one at `path`, a file's or an object's that a catalog's properties open.
+
+        NoSavepoint if it is none.
+        """
+        from pyiceberg.io.pyarrow import PyArrowFileIO  # it takes a while to import
+
+        path = path.rstrip("/")
+        files = PyArrowFileIO(dict(properties))
+        try:
+            scheme, netloc, metadata = files.parse_location(f"{path}/_metadata", files.properties)
+            system = files.fs_by_scheme(scheme, netloc)
+            with system.open_input_file(metadata) as file:
+                magic, _, number = _HEADER.unpack(file.read(_HEADER.size))
+            made = system.get_file_info(metadata).mtime_ns / 1e9
+        except (OSError, ValueError, struct.error) as error:
+            raise NoSavepoint(f"{path}: no savepoint ({error})") from error
+        if magic != _MAGIC:
+            raise NoSavepoint(f"{path}: _metadata is not of a savepoint")
+        found = _SAVEPOINT.search(path) or _RETAINED.search(path)
+        if found is None:
+            raise NoSavepoint(
+                f"{path}: neither savepoint-JOB-ID nor JOB/chk-N, so that its job is unknown"
+            )
+        return cls(path, found[1], int(number), made)
+
+    def of_job(self, snapshot: Snapshot) -> bool:
+        """Whether its job has committed a snapshot."""
+        return (committed(snapshot, JOB) or "").startswith(self.job)
+
+    def counts_on(self, snapshot: Snapshot) -> bool:
+        """Whether a job that goes on from there takes it that a job's commit is in the table."""
+        if self.of_job(snapshot):
+            return int(committed(snapshot, CHECKPOINT) or -1) <= self.number
+        return snapshot.timestamp_ms / 1000 <= self.made
+
+    def left(self, table: Table) -> Snapshot | None:
+        """The snapshot of a table's main branch where it left that; None if there is none left.
+
+        What others than jobs committed since the next commit of a job is after it as well.
+        """
+        found = None
+        for snapshot in of_branch(table):
+            if committed(snapshot, JOB) is None:
+                found = found or snapshot
+            elif self.counts_on(snapshot):
+                return found or snapshot
+            else:
+                found = None
+        return found
 
 
 def checkpoint_time(path: str) -> float | None:
     """When a job made a checkpoint, seconds since 1970 UTC; None for what is no checkpoint.
 
     Such as a savepoint, which a job is stopped with: it ends when it has committed that.
+    NoSavepoint if it is not there.
     """
-    if not _RETAINED.search(path.rstrip("/")):
-        return None
-    try:
-        return _metadata(path).stat().st_mtime
-    except OSError as error:
-        raise NoSavepoint(f"{path}: no savepoint ({error})") from error
+    return Savepoint.read(path).made if _RETAINED.search(path.rstrip("/")) else None
 
 
 def check_savepoint(
     catalog: Catalog, names: Iterable[str], path: str, branch: str = "main"
 ) -> None:
-    """Raise OldSavepoint if that branch of any of those tables has rows from after the savepoint.
+    """Raise if that branch of any of those tables is not as the savepoint at `path` left it.
 
-    That is a commit of its job from a later checkpoint, or one of a later job. Those of its own job
-    may have expired: another job's counts if it is younger than the savepoint. A table without any
-    such commit is no reason to refuse: it has nothing to lose.
+    OldSavepoint if it has rows from after it: a commit of its job from a later checkpoint, or one
+    of a later job. Those of its own job may have expired: another job's counts if it is younger
+    than the savepoint. A table without any such commit is no reason to refuse: it has nothing to
+    lose. RolledBack if rows of before it have been taken out since, as far as that has not expired.
     """
-    number, job = checkpoint_number(path), _job(path)
-    made = _metadata(path).stat().st_mtime
+    savepoint = Savepoint.read(path)
     for name in names:
         try:
             table = catalog.load_table(name)
@@ -81,25 +141,51 @@ def check_savepoint(
             if (by := committed(snapshot, JOB)) is None:
                 continue
             newest = newest or snapshot
-            if not by.startswith(job):
+            if not savepoint.of_job(snapshot):
                 continue
-            last = int(committed(snapshot, CHECKPOINT) or -1)
             if by != committed(newest, JOB):
-                raise _old(path, number, name, "a later job")
-            if last > number:
-                raise _old(path, number, name, f"checkpoint {last}")
+                raise _old(savepoint, name, "a later job")
+            if not savepoint.counts_on(snapshot):
+                raise _old(savepoint, name, f"checkpoint {committed(snapshot, CHECKPOINT)}")
             break
         else:
-            if newest is not None and newest.timestamp_ms / 1000 > made:
-                raise _old(path, number, name, "a later job")
+            if newest is not None and not savepoint.counts_on(newest):
+                raise _old(savepoint, name, "a later job")
+        if branch == "main":
+            _check_not_behind(table, name, savepoint)
 
 
-def _old(path: str, number: int, name: str, rows_of: str) -> OldSavepoint:
+def _old(savepoint: Savepoint, name: str, rows_of: str) -> OldSavepoint:
     return OldSavepoint(
-        f"{path} is checkpoint {number}, and {name} has rows of {rows_of}: to go on from it would"
-        " write them twice. Submit without it: the job goes on from where it was last. To correct"
-        " values use `headwater replay`."
+        f"{savepoint.path} is checkpoint {savepoint.number}, and {name} has rows of {rows_of}: to"
+        " go on from it would write them twice. Submit without it: the job goes on from where it"
+        " was last. To correct values use `headwater replay`; to go back to it for good, have"
+        f" `headwater snapshots rollback --savepoint {savepoint.path}` take those rows out first."
     )
+
+
+def _check_not_behind(table: Table, name: str, savepoint: Savepoint) -> None:
+    """Raise RolledBack if a commit that the savepoint counts on was taken out after it was made.
+
+    One that is made current later than it was committed is one that was gone back to.
+    """
+    there = by_id(table)
+    kept = {snapshot.snapshot_id for snapshot in of_branch(table)}
+    for before, after in pairwise(table.history()):
+        now = there.get(after.snapshot_id)
+        if now is None or not savepoint.made < after.timestamp_ms / 1000 > now.timestamp_ms / 1000:
+            continue
+        for lost in lineage(table, before.snapshot_id):
+            if lost.snapshot_id in kept:
+                break
+            if committed(lost, JOB) is not None and savepoint.counts_on(lost):
+                raise RolledBack(
+                    f"{name} was rolled back after {savepoint.path} was made, by rows that a job"
+                    " does not write again which goes on from it. Name one that was made before"
+                    f" those by --from; or `headwater snapshots set {name.split('.')[-1]}"
+                    f" {before.snapshot_id}` takes that roll-back back; or submit with --anew,"
+                    " which reads the whole log again and lets the newer of two rows count"
+                )
 
 
 def check_anew(catalog: Catalog, names: Iterable[str]) -> None:
@@ -116,17 +202,3 @@ def check_anew(catalog: Catalog, names: Iterable[str]) -> None:
                     " would write them twice. Name a savepoint by --from; or submit with --anew,"
                     " which keeps both and lets the newer ones count"
                 )
-
-
-def _metadata(path: str) -> Path:
-    return Path(urlparse(path).path) / "_metadata"
-
-
-def _job(path: str) -> str:
-    """The id of the job a savepoint is of, or its beginning."""
-    found = _SAVEPOINT.search(path.rstrip("/")) or _RETAINED.search(path.rstrip("/"))
-    if found is None:
-        raise NoSavepoint(
-            f"{path}: neither savepoint-JOB-ID nor JOB/chk-N, so that its job is unknown"
-        )
-    return found[1]

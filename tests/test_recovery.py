@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -12,7 +13,7 @@ import redis
 
 from connectors.redis_codec import encode_value, entity_key, epoch_field, feature_field
 from flink_jobs.rest import FlinkCluster
-from headwater.savepoints import NoSavepoint, checkpoint_number
+from headwater.savepoints import NoSavepoint, Savepoint
 from tests.conftest import catalog, eventually
 from tests.shop import customer_facts
 
@@ -42,7 +43,7 @@ def test_an_older_savepoint_is_refused(shop):
     assert shop.headwater("jobs", "submit", JOB).returncode == 0
     add(shop, "after")
     new = stop(shop)
-    assert checkpoint_number(new) > 0
+    assert Savepoint.read(new).number > 0
     done = shop.headwater("jobs", "submit", JOB, "--from", old)
     assert done.returncode == 2
     assert "write them twice" in done.stderr
@@ -50,6 +51,32 @@ def test_an_older_savepoint_is_refused(shop):
     assert done.returncode == 0, done.stderr
     add(shop, "later")
     assert rows(shop, "after") == 1
+
+
+def test_a_job_goes_back_to_an_older_savepoint_with_its_tables(shop):
+    add(shop, "long before")
+    shop.sql("INSERT INTO customers (customer, points) VALUES ('just before', 1)")
+    assert eventually(lambda: shop.values(customer_facts, "just before") is not None)
+    old = stop(shop)  # which may be what is to commit it
+    shop.must("jobs", "submit", JOB)
+    add(shop, "since")
+    running = shop.headwater("snapshots", "rollback", "--savepoint", old)
+    assert running.returncode == 2 and f"`headwater jobs stop {JOB}` first" in running.stderr
+    stop(shop)
+    told = shop.must("snapshots", "rollback", "--savepoint", old).stdout
+    assert "customer_facts is as it was at" in told
+    assert [rows(shop, key) for key in ("long before", "just before", "since")] == [1, 1, 0]
+    # What it was stopped with last has read more than the tables have.
+    behind = shop.headwater("jobs", "submit", JOB)
+    assert behind.returncode == 2
+    ((view, newest),) = re.findall(r"`headwater snapshots set (\S+) (\d+)` takes", behind.stderr)
+    shop.must("snapshots", "set", view, newest)
+    assert rows(shop, "since") == 1
+    shop.must("snapshots", "rollback", "--savepoint", old)
+    shop.must("jobs", "submit", JOB, "--from", old)
+    assert eventually(lambda: rows(shop, "since") == 1)
+    add(shop, "once it has gone on")
+    assert [rows(shop, key) for key in ("long before", "just before", "since")] == [1, 1, 1]
 
 
 def test_a_lost_job_goes_on_from_its_newest_checkpoint(shop):
@@ -83,10 +110,10 @@ def test_a_job_of_which_nothing_is_known_is_not_begun_anew(shop):
 
 def test_what_is_no_savepoint_is_named(tmp_path):
     with pytest.raises(NoSavepoint, match="nowhere"):
-        checkpoint_number(f"file://{tmp_path}/nowhere")
+        Savepoint.read(f"file://{tmp_path}/nowhere")
     (tmp_path / "_metadata").write_bytes(b"0123456789abcdef")
     with pytest.raises(NoSavepoint, match="not of a savepoint"):
-        checkpoint_number(str(tmp_path))
+        Savepoint.read(str(tmp_path))
 
 
 def test_a_redis_that_lost_its_data_is_filled_again_from_iceberg(shop):

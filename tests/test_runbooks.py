@@ -229,8 +229,15 @@ def test_jobs_that_were_stopped_go_on_from_their_savepoints(flowing, typed):
     assert agreed(flowing, 16)
 
 
-def test_a_table_goes_back_to_before_a_savepoint(flowing, typed):
-    typed("headwater jobs stop")
+def test_tables_go_back_to_a_savepoint_or_a_time_and_forth(flowing, typed):
+    told = typed("headwater jobs stop")
+    (savepoint,) = re.findall(r"flights-departures is stopped; savepoint (\S+)", told)
+    told = typed(
+        "headwater snapshots rollback --savepoint"
+        " s3://headwater-features/flink/savepoints/savepoint-1a2b3c-4d5e6f",
+        **{"s3://headwater-features/flink/savepoints/savepoint-1a2b3c-4d5e6f": savepoint},
+    )
+    assert "carrier_delays is there already" in told and "origin_delays is there already" in told
     newest, before, *_ = typed("headwater snapshots list carrier_delays").splitlines()
     told = typed(
         "headwater snapshots rollback carrier_delays --before 2026-03-01T12:00:00",
@@ -238,6 +245,13 @@ def test_a_table_goes_back_to_before_a_savepoint(flowing, typed):
     )
     assert before.split()[1] in told
     assert typed("headwater snapshots list carrier_delays").splitlines()[0].split()[1] in before
+    (back,) = re.findall(r"; it was at \S+, (\d+)", told)
+    assert back == newest.split()[1]
+    typed(
+        "headwater snapshots set carrier_delays 5781947118336215154",
+        **{"5781947118336215154": back},
+    )
+    assert typed("headwater snapshots list carrier_delays").splitlines()[0].split()[1] == back
 
 
 def test_who_may_ask_the_api_is_made_and_revoked(flowing, typed):

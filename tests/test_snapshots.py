@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -10,8 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from headwater.cli import headwater
+from headwater.savepoints import OldSavepoint, RolledBack, check_savepoint
 from iceberg.catalog import create_tables, open_catalog
 from iceberg.commits import expire_snapshots
+from iceberg.lineage import CHECKPOINT, JOB
 from tests.shop import last_purchase
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -20,22 +23,41 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 class Place:
     """The table of a view, which the command finds by its settings."""
 
-    def __init__(self, catalog) -> None:
+    def __init__(self, catalog, folder) -> None:
+        self.catalog, self.folder = catalog, folder
         create_tables(catalog, [last_purchase])
         self.table = catalog.load_table("features.last_purchase")
 
-    def append(self):
-        """One row more; the snapshot that has it, none other of its millisecond."""
+    def append(self, job=None, checkpoint=0):
+        """One row more; the snapshot that has it, none other of its millisecond.
+
+        Committed by a checkpoint of a job, or by nobody's.
+        """
         row = {"customer": "ada", "event_time": NOON, "available_at": NOON}
-        self.table.refresh().append(pa.Table.from_pylist([row], self.table.schema().as_arrow()))
+        by = {} if job is None else {JOB: f"{job:0<32}", CHECKPOINT: str(checkpoint)}
+        rows = pa.Table.from_pylist([row], self.table.schema().as_arrow())
+        self.table.refresh().append(rows, snapshot_properties=by)
         time.sleep(0.002)
         return self.table.current_snapshot()
 
-    def rollback(self, before):
-        """What the command says, and its code."""
-        arguments = ["snapshots", "rollback", "last_purchase", "--before", before]
-        done = CliRunner().invoke(headwater, arguments)
+    def savepoint(self, job, number):
+        """The path of one that is made now."""
+        folder = self.folder / f"savepoint-{job}-{number:012x}"
+        folder.mkdir()
+        (folder / "_metadata").write_bytes(struct.pack(">iiq", 0x4960672D, 0, number))
+        time.sleep(0.002)
+        return f"file:{folder}"
+
+    def says(self, *arguments):
+        """What a command says, its code, and what it failed of."""
+        done = CliRunner().invoke(headwater, ["snapshots", *arguments])
         return done.exit_code, done.output, done.exception
+
+    def rollback(self, before):
+        return self.says("rollback", "last_purchase", "--before", before)
+
+    def check(self, savepoint):
+        check_savepoint(self.catalog, ["features.last_purchase"], savepoint)
 
     @property
     def current(self):
@@ -48,7 +70,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("HEADWATER_CATALOG_URI", uri)
     monkeypatch.setenv("HEADWATER_WAREHOUSE", warehouse)
     monkeypatch.setenv("HEADWATER_REPOSITORY", "tests.shop:repository")
-    return Place(open_catalog(uri, warehouse))
+    return Place(open_catalog(uri, warehouse), tmp_path)
 
 
 def at(snapshot, later=0):
@@ -94,3 +116,69 @@ def test_what_has_expired_is_not_gone_back_to(place):
     _, _, error = place.rollback(at(second))
     assert f"no snapshot is left from before {at(second)[:23]}Z" in str(error)
     assert place.current == second.snapshot_id
+
+
+def test_a_table_goes_back_to_where_a_savepoint_left_it(place):
+    """With what the savepoint itself was to commit, and what was committed beside jobs then."""
+    place.append("aaaaaa", 1)
+    older = place.savepoint("aaaaaa", 2)
+    place.append("aaaaaa", 2)  # once it is made
+    promoted = place.append()
+    place.append("aaaaaa", 3)
+    newer = place.savepoint("aaaaaa", 3)
+    place.append("bbbbbb", 1)
+    newest = place.append()
+    with pytest.raises(OldSavepoint, match=f"snapshots rollback --savepoint {older}"):
+        place.check(older)
+    assert place.says("rollback", "--savepoint", older)[0] == 0
+    assert place.current == promoted.snapshot_id
+    place.check(older)
+    with pytest.raises(RolledBack, match=f"snapshots set last_purchase {newest.snapshot_id}`"):
+        place.check(newer)
+    code, said, _ = place.says("set", "last_purchase", str(newest.snapshot_id))
+    assert (code, place.current) == (0, newest.snapshot_id), said
+    with pytest.raises(OldSavepoint):
+        place.check(newer)
+    place.append("cccccc", 1)
+    place.check(place.savepoint("cccccc", 1))
+
+
+def test_a_savepoint_of_after_a_rollback_is_not_behind_it(place):
+    """What was rolled back before the job began is not of what it counts on."""
+    place.append("aaaaaa", 1)
+    first = place.savepoint("aaaaaa", 1)
+    place.append("aaaaaa", 2)
+    last = place.savepoint("aaaaaa", 2)
+    assert place.says("rollback", "--savepoint", first)[0] == 0
+    place.check(place.savepoint("bbbbbb", 1))  # of a job that went on from the first, without rows
+    place.append("bbbbbb", 2)
+    place.check(place.savepoint("bbbbbb", 2))
+    with pytest.raises(OldSavepoint, match="a later job"):
+        place.check(last)
+
+
+def test_a_savepoint_whose_job_wrote_nothing_goes_by_its_time(place):
+    kept = place.append("aaaaaa", 9)
+    silent = place.savepoint("bbbbbb", 1)
+    after = place.append("cccccc", 1)
+    code, _, error = place.says("rollback", "--savepoint", silent)
+    assert code != 0 and "no view's table has a snapshot of its job any more" in str(error)
+    assert place.says("rollback", "last_purchase", "--savepoint", silent)[0] == 0
+    assert place.current == kept.snapshot_id
+    place.check(silent)
+    assert place.says("set", "last_purchase", str(after.snapshot_id))[0] == 0
+    with pytest.raises(OldSavepoint, match="a later job"):
+        place.check(silent)
+
+
+def test_an_unknown_snapshot_or_no_choice_changes_nothing(place):
+    now = place.append("aaaaaa", 1).snapshot_id
+    for arguments, said in (
+        (("set", "last_purchase", "5"), "has no snapshot 5, or it has expired"),
+        (("rollback", "last_purchase"), "choose one"),
+        (("rollback", "--before", "2026-01-01"), "name the views"),
+        (("rollback", "--savepoint", f"file:{place.folder}/savepoint-aaaaaa-00"), "no savepoint"),
+    ):
+        code, _, error = place.says(*arguments)
+        assert code != 0 and said in str(error), arguments
+    assert place.current == now

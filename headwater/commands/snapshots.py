@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import click
 from pyiceberg.exceptions import CommitFailedException
@@ -11,6 +13,8 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from headwater.commands.options import moment
+from headwater.rollback import check_stopped, views_of
+from headwater.savepoints import Savepoint
 from headwater.settings import Settings
 from headwater.stores import catalog
 from iceberg.catalog import NAMESPACE
@@ -48,28 +52,84 @@ def list_(view: str, count: int) -> None:
 
 
 @snapshots.command()
-@_view
-@click.option(
-    "--before", callback=moment, required=True, help="A time, ISO 8601, UTC if it says no zone."
-)
-def rollback(view: str, before: int) -> None:
-    """Make the last snapshot of a VIEW's table before a time its current one.
+@click.argument("views", nargs=-1)
+@click.option("--before", callback=moment, help="A time, ISO 8601, UTC if it says no zone.")
+@click.option("--savepoint", help="A savepoint's path: the tables go back to where it left them.")
+def rollback(views: tuple[str, ...], before: int | None, savepoint: str | None) -> None:
+    """Make an earlier snapshot of each VIEW's table its current one.
 
-    One that the current one was made from, and not one that was rolled back before. For a job that
-    is to go back to an older savepoint; it must not run. Rows are not removed: the snapshots after
-    it stay until they expire.
+    The last one before a time, or the one that a job's savepoint left, of all its views if none is
+    named: the job goes on from there then. One that the current one was made from, and not one that
+    was rolled back before. No job may run that writes it. Rows are not removed: the snapshots after
+    it stay until they expire, and `set` takes that back.
     """
+    settings = Settings.read(os.environ)
+    repository = load_repository(settings.repository)
+    tables, known = catalog(settings), repository.named(views)
+    choose: Callable[[Table, str], Snapshot]
+    if before is not None and savepoint is None:
+        if not known:
+            raise SettingsError("name the views that go back to before a time")
+        choose = partial(_last_before, before=before)
+    elif savepoint is not None and before is None:
+        left = Savepoint.read(savepoint, tables.properties)
+        known = known or views_of(tables, repository, left)
+        choose = partial(_left, savepoint=left)
+    else:
+        raise SettingsError("--before goes back to a time, and --savepoint to a job's: choose one")
+    check_stopped(settings, repository, known)
+    there = {view.name: tables.load_table(f"{NAMESPACE}.{view.name}") for view in known}
+    chosen = {name: choose(table, name) for name, table in there.items()}
+    for name, table in there.items():
+        _make_current(table, name, chosen[name])
+
+
+@snapshots.command(name="set")
+@_view
+@click.argument("snapshot", type=int)
+def set_(view: str, snapshot: int) -> None:
+    """Make any SNAPSHOT of a VIEW's table that is still there its current one.
+
+    Such as the one that a roll-back was from. No job may run that writes it.
+    """
+    settings = Settings.read(os.environ)
+    repository = load_repository(settings.repository)
+    check_stopped(settings, repository, repository.named([view]))
     table = _table(view)
-    chosen = _last_before(table, view, before)
+    if (chosen := by_id(table).get(snapshot)) is None:
+        raise SettingsError(
+            f"{view} has no snapshot {snapshot}, or it has expired; `headwater snapshots list"
+            f" {view}` says which there are"
+        )
+    _make_current(table, view, chosen)
+
+
+def _make_current(table: Table, view: str, chosen: Snapshot) -> None:
+    """Do so, and say what it changes."""
+    now = table.current_snapshot()
+    if now is not None and now.snapshot_id == chosen.snapshot_id:
+        click.echo(f"{view} is there already: snapshot {chosen.snapshot_id}")
+        return
     try:
-        table.manage_snapshots().rollback_to_snapshot(chosen.snapshot_id).commit()
+        table.manage_snapshots().set_current_snapshot(chosen.snapshot_id).commit()
     except CommitFailedException as error:  # trying again would take back what was committed
         raise TableBusy(
             f"{view}: somebody else committed just now; stop the jobs that write it first"
         ) from error
+    was = "" if now is None else f"; it was at {_time(now.timestamp_ms)}, {now.snapshot_id}"
     click.echo(
-        f"{view} is as it was at {_time(chosen.timestamp_ms)}, snapshot {chosen.snapshot_id}"
+        f"{view} is as it was at {_time(chosen.timestamp_ms)}, snapshot {chosen.snapshot_id}{was}"
     )
+
+
+def _left(table: Table, view: str, savepoint: Savepoint) -> Snapshot:
+    """The snapshot that a savepoint left."""
+    if (chosen := savepoint.left(table)) is None:
+        raise SettingsError(
+            f"{view}: no snapshot is left from before {savepoint.path} that the current one was"
+            " made from"
+        )
+    return chosen
 
 
 def _last_before(table: Table, view: str, before: int) -> Snapshot:

@@ -1,0 +1,54 @@
+"""What goes back with a job to one of its savepoints, and whether it may just now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError
+
+from flink_jobs.rest import FlinkError
+from flink_jobs.sql import jobs
+from headwater.jobs import Jobs
+from headwater.savepoints import Savepoint
+from headwater.settings import Settings
+from iceberg.catalog import NAMESPACE
+from schemas import FeatureView, HeadwaterError, Repository, SettingsError
+
+
+class JobRuns(HeadwaterError):
+    """A table cannot go back while a job writes it; the text names that, and how to stop it."""
+
+
+def check_stopped(settings: Settings, repository: Repository, views: Iterable[FeatureView]) -> None:
+    """Raise JobRuns if the job of one of those views runs, as far as there is a Flink to ask.
+
+    Where each job has a cluster of its own, none is asked.
+    """
+    try:
+        running = Jobs(settings, repository).running()
+    except FlinkError:
+        return
+    names = {view.name for view in views}
+    for job in jobs(repository):
+        if job.name in running and names & {view.name for view in job.views}:
+            raise JobRuns(
+                f"{job.name} runs and would write on top: `headwater jobs stop {job.name}` first"
+            )
+
+
+def views_of(catalog: Catalog, repository: Repository, savepoint: Savepoint) -> list[FeatureView]:
+    """The views of the job that a savepoint is of, which its commits to their tables tell.
+
+    SettingsError if no table has one.
+    """
+    for job in jobs(repository):
+        for view in job.views:
+            with suppress(NoSuchTableError):
+                table = catalog.load_table(f"{NAMESPACE}.{view.name}")
+                if any(map(savepoint.of_job, table.snapshots())):
+                    return list(job.views)
+    raise SettingsError(
+        f"{savepoint.path}: no view's table has a snapshot of its job any more; name the views"
+    )
