@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,20 @@ class RunningJob:
     """Milliseconds since 1970 UTC."""
 
 
+@dataclass
+class _Stop:
+    """A job that is to stop."""
+
+    trigger: str = ""
+    """By which Flink knows the savepoint that it was asked for; empty before that."""
+
+    due: float = 0.0
+    """When it is to be asked again."""
+
+    said: str = ""
+    """Why it was not made when it was asked for last."""
+
+
 class FlinkCluster:
     """A session cluster at `url`."""
 
@@ -79,32 +93,64 @@ class FlinkCluster:
         return str(history[0]["stacktrace"]).splitlines()[0] if history else ""
 
     def stop(self, job_id: str, seconds: float = STOP_SECONDS, folder: str | None = None) -> str:
-        """Stop a job with a savepoint, in `folder` or the cluster's own; the savepoint's path.
+        """Stop one job with a savepoint, as `stop_each` does; the savepoint's path."""
+        ((_, found),) = self.stop_each([job_id], seconds, folder)
+        if isinstance(found, FlinkError):
+            raise found
+        return found
 
-        One that is just starting, or starts again, is waited for. One that fails between its
-        savepoint and its end has ended all the same, and Flink does not recover it: what the
-        savepoint holds may be committed, and from the checkpoint before it would be written again.
+    def stop_each(
+        self, jobs: Iterable[str], seconds: float = STOP_SECONDS, folder: str | None = None
+    ) -> Iterator[tuple[str, str | FlinkError]]:
+        """Stop jobs beside each other, each with a savepoint in `folder` or the cluster's own.
+
+        Each with its savepoint's path, or why it has none, as soon as that is known. One that is
+        just starting, or starts again, is waited for. One that fails between its savepoint and its
+        end has ended all the same, and Flink does not recover it: what the savepoint holds may be
+        committed, and from the checkpoint before it would be written again.
         """
         deadline = time.monotonic() + seconds
-        said = ""
-        trigger = self._begin_stop(job_id, folder)
-        while time.monotonic() < deadline:
-            answer = self.get(f"/jobs/{job_id}/savepoints/{trigger}")
-            if answer["status"]["id"] == "COMPLETED":
-                operation = answer["operation"]
-                if "location" in operation:
-                    return str(operation["location"])
-                cause = operation["failure-cause"]["stack-trace"]
-                if (unended := _UNENDED.search(cause)) is not None:
-                    return unended[1]
-                if not any(text in cause for text in _PASSING):
-                    raise FlinkError(f"job {job_id} has not been stopped: {cause}")
-                said = f"; Flink said last: {_root(cause)}"
-                time.sleep(_AGAIN_SECONDS)
-                trigger = self._begin_stop(job_id, folder)
-            time.sleep(0.2)
-        stands = self._standing(job_id)
-        raise FlinkError(f"job {job_id} has not been stopped after {seconds:.0f} s{said}{stands}")
+        left = {job: _Stop() for job in jobs}
+        while left and time.monotonic() < deadline:
+            for job, asked in list(left.items()):
+                try:
+                    found = self._stopped(job, asked, folder)
+                except FlinkError as error:
+                    del left[job]
+                    yield job, error
+                    continue
+                if found:
+                    del left[job]
+                    yield job, found
+            time.sleep(0.2 if left else 0)
+        for job, asked in left.items():
+            said = f"; Flink said last: {asked.said}" if asked.said else ""
+            stands = self._standing(job)
+            yield (
+                job,
+                FlinkError(f"job {job} has not been stopped after {seconds:.0f} s{said}{stands}"),
+            )
+
+    def _stopped(self, job_id: str, asked: _Stop, folder: str | None) -> str:
+        """Ask for a savepoint where that is due; its path once it is made, empty until then."""
+        if not asked.trigger:
+            if time.monotonic() >= asked.due:
+                asked.trigger = self._begin_stop(job_id, folder)
+            return ""
+        answer = self.get(f"/jobs/{job_id}/savepoints/{asked.trigger}")
+        if answer["status"]["id"] != "COMPLETED":
+            return ""
+        operation = answer["operation"]
+        if "location" in operation:
+            return str(operation["location"])
+        cause = operation["failure-cause"]["stack-trace"]
+        if (unended := _UNENDED.search(cause)) is not None:
+            return unended[1]
+        if not any(text in cause for text in _PASSING):
+            raise FlinkError(f"job {job_id} has not been stopped: {cause}")
+        asked.said, asked.trigger = _root(cause), ""
+        asked.due = time.monotonic() + _AGAIN_SECONDS
+        return ""
 
     def _standing(self, job_id: str) -> str:
         """Which tasks of a job do not run, and what it failed of last, as the end of a sentence."""

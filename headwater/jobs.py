@@ -243,14 +243,17 @@ class Jobs:
             self._cancel(job)
 
     def _cancel(self, job: Job) -> None:
-        running = self.running()
-        if job.name in running:
-            self.cluster.cancel(running[job.name].id)
-            deadline = time.monotonic() + _CANCEL_SECONDS
-            while job.name in self.running():
-                if time.monotonic() > deadline:
-                    raise FlinkError(f"{job.name} has not ended after {_CANCEL_SECONDS} s")
-                time.sleep(0.2)
+        if (running := self.running().get(job.name)) is not None:
+            self._end(job.name, running.id)
+
+    def _end(self, name: str, id_: str) -> None:
+        """Cancel a job and wait until it has ended."""
+        self.cluster.cancel(id_)
+        deadline = time.monotonic() + _CANCEL_SECONDS
+        while any(job.id == id_ for job in self.cluster.jobs()):
+            if time.monotonic() > deadline:
+                raise FlinkError(f"{name} has not ended after {_CANCEL_SECONDS} s")
+            time.sleep(0.2)
 
     def submit_scripts(
         self,
@@ -268,10 +271,11 @@ class Jobs:
         requests = [self._script(name, sql, more.get(name)) for name, sql in scripts.items()]
         return self._run(requests, report, held)
 
-    def stop(self, names: Iterable[str], report: Report) -> None:
+    def stop(self, names: Iterable[str], report: Report, cancel: bool = False) -> None:
         """Stop running jobs, each with a savepoint that the next submit goes on from.
 
-        Those that are no longer declared, too. SettingsError for a name of neither.
+        Those that are no longer declared, too. SettingsError for a name of neither. FlinkError,
+        once all others are stopped, for those that Flink makes none of: `cancel` ends jobs without.
         """
         with self._alone(report):
             there = self._settled() | self.undeclared()
@@ -282,10 +286,27 @@ class Jobs:
             for name in wanted:
                 if name not in there:
                     report(f"{name} does not run")
-                    continue
-                savepoint = self.cluster.stop(there[name].id)
-                write_whole(self._kept(name, "savepoint"), savepoint + "\n")
-                report(f"{name} is stopped; savepoint {savepoint}")
+            running = {there[name].id: name for name in wanted if name in there}
+            if cancel:
+                for id_, name in running.items():
+                    self._end(name, id_)
+                    report(f"{name} is cancelled, and goes on from its newest checkpoint")
+                return
+            unstopped = {}
+            for id_, found in self.cluster.stop_each(running):
+                name = running[id_]
+                if isinstance(found, FlinkError):
+                    unstopped[name] = found
+                    report(f"{name} is not stopped")
+                else:
+                    write_whole(self._kept(name, "savepoint"), found + "\n")
+                    report(f"{name} is stopped; savepoint {found}")
+            if unstopped:
+                said = "; ".join(dict.fromkeys(map(str, unstopped.values())))
+                raise FlinkError(
+                    f"{said}. `headwater jobs stop --cancel {' '.join(unstopped)}` ends what cannot"
+                    " be stopped, without a savepoint: it goes on from its newest checkpoint"
+                )
 
     def _select(self, names: Iterable[str]) -> list[Job]:
         wanted = dict.fromkeys(names) or self.known

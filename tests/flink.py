@@ -28,6 +28,8 @@ class Flink:
         self.jobs = {}
         self.failing = set()
         """Names of jobs that fail between their savepoint and their end."""
+        self.refusing = set()
+        """Names of jobs that no savepoint can be made of."""
         self.savepoints = "file:///nowhere"
         """The folder of savepoints that are asked for without one."""
         self.made = 0
@@ -89,6 +91,8 @@ class Flink:
         return {}
 
     def _stopped(self, job, folder):
+        if job["name"] in self.refusing:
+            return {"failure-cause": {"stack-trace": f"{job['name']} has no savepoint"}}
         savepoint = f"{folder}/savepoint-{job['jid'][:6]}-0123456789ab"
         made = Path(savepoint.removeprefix("file://"))
         if not savepoint.startswith("file:///nowhere"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -90,7 +91,7 @@ class World:
     def checkpoint(self, id_):
         checkpoint = self.settings.state / "checkpoints" / id_ / "chk-7"
         checkpoint.mkdir(parents=True)
-        (checkpoint / "_metadata").touch()
+        (checkpoint / "_metadata").write_bytes(struct.pack(">iiq", 0x4960672D, 0, 7))
         return checkpoint
 
     def stop_is_killed(self, monkeypatch, command, *arguments):
@@ -520,6 +521,23 @@ def test_a_job_that_is_declared_no_more_is_stopped_and_no_others(world):
     assert {job.name for job in world.jobs().cluster.jobs()} == set(OTHERS)
     # Should it be declared again, it goes on from there.
     assert (world.settings.state / "jobs" / "flights-tickets.savepoint").exists()
+
+
+def test_a_job_that_cannot_be_stopped_keeps_no_other_from_it_and_can_be_cancelled(world):
+    checkpoint = world.begin()
+    world.jobs().submit([], print)
+    world.flink.refusing = {NAME}
+    told = Told()
+    wanted = rf"{NAME} has no savepoint\. `headwater jobs stop --cancel {NAME}` ends what cannot"
+    with pytest.raises(FlinkError, match=wanted):
+        world.jobs().stop([], told)
+    others = world.jobs().known.keys() - {NAME}
+    assert world.jobs().running().keys() == {NAME}
+    assert {text.split()[0] for text in told.texts if "is stopped; savepoint" in text} == others
+    world.jobs().stop([NAME, *others], told, cancel=True)
+    assert world.jobs().running() == {}
+    world.jobs().submit([NAME], print)
+    assert world.submitter.requests[-1]["configuration"][RECOVERY] == str(checkpoint)
 
 
 def test_a_job_that_runs_by_an_older_declaration_is_told_of(world, monkeypatch):

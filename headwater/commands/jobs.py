@@ -57,13 +57,16 @@ def submit(names: tuple[str, ...], savepoint: str | None, anew: bool) -> None:
 
 @jobs_group.command()
 @_names
-def stop(names: tuple[str, ...]) -> None:
+@click.option("--cancel", is_flag=True, help="Without a savepoint, such as of what always fails.")
+def stop(names: tuple[str, ...], cancel: bool) -> None:
     """Stop the jobs called NAMES (all if none is named) with a savepoint.
 
-    Also one that `jobs list` says is no longer declared: nothing else ends it.
+    Also one that `jobs list` says is no longer declared: nothing else ends it. Of a job whose tasks
+    fail again and again Flink makes no savepoint: --cancel ends it, and it goes on from its newest
+    checkpoint.
     """
     with interrupted(lambda: _STOPPING):
-        _jobs().stop(names, click.echo)
+        _jobs().stop(names, click.echo, cancel)
 
 
 @jobs_group.command()
