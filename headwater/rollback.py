@@ -7,6 +7,8 @@ from contextlib import suppress
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 
 from flink_jobs.rest import FlinkError
 from flink_jobs.sql import jobs
@@ -14,6 +16,8 @@ from headwater.jobs import Jobs
 from headwater.savepoints import Savepoint
 from headwater.settings import Settings
 from iceberg.catalog import NAMESPACE
+from iceberg.lineage import lineage
+from iceberg.promotions import promotions
 from schemas import FeatureView, HeadwaterError, Repository, SettingsError
 
 
@@ -36,6 +40,30 @@ def check_stopped(settings: Settings, repository: Repository, views: Iterable[Fe
             raise JobRuns(
                 f"{job.name} runs and would write on top: `headwater jobs stop {job.name}` first"
             )
+
+
+class PromotedSince(HeadwaterError):
+    """A replay was promoted since, and would be half taken back; the text says what comes first."""
+
+
+def check_promotions(table: Table, view: str, chosen: Snapshot) -> None:
+    """Raise PromotedSince if replays are in place that were not when a snapshot was committed.
+
+    The online values are theirs, and the journal says so.
+    """
+    held = {snapshot.snapshot_id for snapshot in lineage(table, chosen.snapshot_id)}
+    since = {
+        one.order: id_
+        for id_, one in promotions(table).items()
+        if one.promoted not in held and (one.at or 0) > chosen.timestamp_ms
+    }
+    if since:
+        newest_first = [since[order] for order in sorted(since, reverse=True)]
+        first = " and ".join(f"`headwater replay rollback {id_}`" for id_ in newest_first)
+        raise PromotedSince(
+            f"{view}: replays were put in place since {chosen.snapshot_id} was committed, online as"
+            f" well: {first} first"
+        )
 
 
 def views_of(catalog: Catalog, repository: Repository, savepoint: Savepoint) -> list[FeatureView]:

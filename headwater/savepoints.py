@@ -13,7 +13,6 @@ import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from types import MappingProxyType
 
 from pyiceberg.catalog import Catalog
@@ -21,7 +20,8 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from iceberg.lineage import CHECKPOINT, JOB, by_id, committed, lineage, of_branch
+from iceberg.catalog import NAMESPACE
+from iceberg.lineage import CHECKPOINT, JOB, committed, is_whole, of_branch, taken_out
 from schemas import HeadwaterError
 
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -100,15 +100,15 @@ class Savepoint:
 
         What others than jobs committed since the next commit of a job is after it as well.
         """
-        found = None
-        for snapshot in of_branch(table):
+        found, way = None, list(of_branch(table))
+        for snapshot in way:
             if committed(snapshot, JOB) is None:
                 found = found or snapshot
             elif self.counts_on(snapshot):
                 return found or snapshot
             else:
                 found = None
-        return found
+        return found if is_whole(way) else None
 
 
 def checkpoint_time(path: str) -> float | None:
@@ -152,40 +152,35 @@ def check_savepoint(
             if newest is not None and not savepoint.counts_on(newest):
                 raise _old(savepoint, name, "a later job")
         if branch == "main":
-            _check_not_behind(table, name, savepoint)
+            check_not_behind(table, name, savepoint)
 
 
 def _old(savepoint: Savepoint, name: str, rows_of: str) -> OldSavepoint:
+    back = (
+        "; to go back to it for good, have `headwater snapshots rollback --savepoint"
+        f" {savepoint.path}` take those rows out first"
+    )
     return OldSavepoint(
         f"{savepoint.path} is checkpoint {savepoint.number}, and {name} has rows of {rows_of}: to"
         " go on from it would write them twice. Submit without it: the job goes on from where it"
-        " was last. To correct values use `headwater replay`; to go back to it for good, have"
-        f" `headwater snapshots rollback --savepoint {savepoint.path}` take those rows out first."
+        " was last. To correct values use `headwater replay`"
+        f"{back if name.startswith(f'{NAMESPACE}.') else ''}."
     )
 
 
-def _check_not_behind(table: Table, name: str, savepoint: Savepoint) -> None:
-    """Raise RolledBack if a commit that the savepoint counts on was taken out after it was made.
-
-    One that is made current later than it was committed is one that was gone back to.
-    """
-    there = by_id(table)
-    kept = {snapshot.snapshot_id for snapshot in of_branch(table)}
-    for before, after in pairwise(table.history()):
-        now = there.get(after.snapshot_id)
-        if now is None or not savepoint.made < after.timestamp_ms / 1000 > now.timestamp_ms / 1000:
+def check_not_behind(table: Table, name: str, savepoint: Savepoint) -> None:
+    """Raise RolledBack if a commit that the savepoint counts on was taken out after it was made."""
+    for when, out in taken_out(table):
+        if when / 1000 <= savepoint.made:
             continue
-        for lost in lineage(table, before.snapshot_id):
-            if lost.snapshot_id in kept:
-                break
-            if committed(lost, JOB) is not None and savepoint.counts_on(lost):
-                raise RolledBack(
-                    f"{name} was rolled back after {savepoint.path} was made, by rows that a job"
-                    " does not write again which goes on from it. Name one that was made before"
-                    f" those by --from; or `headwater snapshots set {name.split('.')[-1]}"
-                    f" {before.snapshot_id}` takes that roll-back back; or submit with --anew,"
-                    " which reads the whole log again and lets the newer of two rows count"
-                )
+        if any(committed(one, JOB) is not None and savepoint.counts_on(one) for one in out):
+            raise RolledBack(
+                f"{name} was rolled back after {savepoint.path} was made, by rows that a job"
+                " does not write again which goes on from it. Name one that was made before"
+                f" those by --from; or `headwater snapshots set {name.split('.')[-1]}"
+                f" {out[0].snapshot_id}` takes that roll-back back; or submit with --anew,"
+                " which reads the whole log again and lets the newer of two rows count"
+            )
 
 
 def check_anew(catalog: Catalog, names: Iterable[str]) -> None:

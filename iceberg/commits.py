@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.table import Table
+from pyiceberg.table.update import AssertRefSnapshotId
+from pyiceberg.table.update.snapshot import ExpireSnapshots
 from tenacity import (
     RetryError,
     Retrying,
@@ -56,9 +58,8 @@ def commit_beside_others(name: str, change: Callable[[], _T]) -> _T:
 def expire_snapshots(table: Table, ids: Iterable[int]) -> int:
     """Forget those snapshots of a table that are there and no branch's or tag's; how many.
 
-    To be committed beside others.
-
-    Who expires one first says nothing by a conflict of commits, but makes PyIceberg find it gone.
+    To be committed beside others: CommitFailedException if the table is not as it was loaded. A
+    branch that went back to one of them meanwhile would go with it, and all that it names.
     """
     heads = {ref.snapshot_id for ref in table.refs().values()}
     there = by_id(table).keys() & set(ids) - heads
@@ -66,9 +67,31 @@ def expire_snapshots(table: Table, ids: Iterable[int]) -> int:
         if there:
             expiry = table.maintenance.expire_snapshots()
             expiry._snapshot_ids_to_expire |= there  # `by_ids` looks through all for each of them
-            expiry.commit()
-    except ValueError as error:
+            _commit_as_loaded(table, expiry)
+    except ValueError as error:  # of what is gone PyIceberg says this, and nothing of a conflict
         if there <= by_id(table.refresh()).keys():
             raise
         raise CommitFailedException(str(error)) from error
     return len(there)
+
+
+def _commit_as_loaded(table: Table, expiry: ExpireSnapshots) -> None:
+    """Commit that to the very table that was loaded, or, in a REST catalog, where its refs are.
+
+    PyIceberg asks for nothing of the table, and a SQL catalog would do it to what is there now.
+    """
+    # SQLAlchemy takes a while to import.
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    from iceberg.together import commit_together
+
+    if isinstance(table.catalog, SqlCatalog):
+        expiry._transaction._autocommit = False
+        expiry.commit()
+        commit_together(table.catalog, [expiry._transaction])
+        return
+    expiry._requirements = tuple(
+        AssertRefSnapshotId.model_validate({"ref": name, "snapshot-id": ref.snapshot_id})
+        for name, ref in table.refs().items()
+    )
+    expiry.commit()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,13 +24,14 @@ from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan, PyArrowFileIO, _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
-from pyiceberg.table.refs import SnapshotRefType
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.transforms import IdentityTransform
 
 from iceberg.catalog import QUALITY
 from iceberg.commits import commit_beside_others, expire_snapshots
-from iceberg.lineage import JOB, OPERATOR, committed, lineage, of_branch
+from iceberg.lineage import JOB, OPERATOR, committed, lineage, of_branch, taken_out
+from iceberg.promotions import come_to_an_end
 from iceberg.writing import gathered
 from schemas import EVENT_TIME, HeadwaterError
 
@@ -162,17 +163,32 @@ def expire(catalog: Catalog, name: str, care: Care, now: datetime) -> int:
 
 
 def needed_snapshots(table: Table, care: Care, now: datetime) -> set[int]:
-    """The heads of all branches and tags, and what a job that comes back must find.
+    """The heads of all branches and tags, what a job that comes back must find, and a way back.
 
     Flink walks from the head of a branch to the last commit of the job it restores: no snapshot
-    on that way may be missing.
+    on that way may be missing. The table itself can go back to how it was `keep_snapshots` ago,
+    however long before that it was committed; and where it has gone back and no job has gone on
+    since, forth again.
     """
     needed = set[int]()
-    for ref in table.refs().values():
+    for name, ref in table.refs().items():
         way = list(lineage(table, ref.snapshot_id))
-        last = max(_come_back_to(table, way, care, now), default=0)
-        needed.update(snapshot.snapshot_id for snapshot in way[: last + 1])
+        places = set(_come_back_to(table, way, care, now))
+        if name == MAIN_BRANCH:
+            places.add(_then(way, (now - care.keep_snapshots).timestamp() * 1000))
+        needed.update(snapshot.snapshot_id for snapshot in way[: max(places, default=0) + 1])
+    last = _last_commit(table) or 0
+    for when, out in taken_out(table):
+        if when >= last:
+            needed.update(snapshot.snapshot_id for snapshot in out)
     return needed
+
+
+def _then(way: Sequence[Snapshot], when: float) -> int:
+    """The place of what a table was then, and of the job's commit that was the last before that."""
+    then = [place for place, one in enumerate(way) if one.timestamp_ms <= when]
+    by_job = (place for place in then if committed(way[place], JOB))
+    return next(by_job, then[0] if then else len(way) - 1)
 
 
 def _come_back_to(
@@ -224,10 +240,13 @@ def remove_orphans(catalog: Catalog, name: str, care: Care, now: datetime) -> in
 
 
 def _all_committed(table: Table, care: Care, now: datetime) -> datetime | None:
-    """When the first of the commits was made, on all branches, that jobs may come back to."""
-    times = []
-    for ref in table.refs().values():
-        if ref.snapshot_ref_type == SnapshotRefType.BRANCH:
+    """When the first of the commits was made, on all branches, that jobs may come back to.
+
+    The job of a replay that was put in place has ended.
+    """
+    times, ended = [], come_to_an_end(table)
+    for name, ref in table.refs().items():
+        if ref.snapshot_ref_type == SnapshotRefType.BRANCH and name not in ended:
             way = list(lineage(table, ref.snapshot_id))
             times += [way[place].timestamp_ms for place in _come_back_to(table, way, care, now)]
     return datetime.fromtimestamp(min(times) / 1000, UTC) if times else None

@@ -51,6 +51,17 @@ class Promotion:
         return Promotion(before, promoted, order, start, end, rest[3] if len(rest) > 3 else at)
 
 
+def branch_of(id_: str) -> str:
+    """The branch of each table that a replay writes to."""
+    return f"replay_{id_}"
+
+
+def come_to_an_end(table: Table) -> set[str]:
+    """The branches of replays that were put in place, be it that they were taken back since."""
+    marks = (key.removeprefix(MARK) for key in table.properties if key.startswith(MARK))
+    return set(map(branch_of, marks))
+
+
 def promotions(table: Table) -> dict[str, Promotion]:
     """The replays that are in place, by their ids."""
     found = {

@@ -80,6 +80,15 @@ def commit_together(catalog: Catalog, transactions: Sequence[Transaction]) -> No
         session.commit()
 
 
+def commit_each(catalog: Catalog, transactions: Sequence[Transaction]) -> None:
+    """The same in a catalog that is SQL; in another one after the other."""
+    if isinstance(catalog, SqlCatalog):
+        commit_together(catalog, transactions)
+        return
+    for transaction in transactions:
+        transaction.commit_transaction()
+
+
 def load_together(catalog: Catalog, names: Iterable[str]) -> dict[str, Table]:
     """Tables by name, all as of one instant: none is from before a common commit, another after.
 

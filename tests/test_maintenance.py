@@ -279,6 +279,25 @@ def test_what_a_lost_job_had_still_to_commit_is_no_orphan(catalog, monkeypatch):
     assert not pending.exists()
 
 
+def test_a_replay_that_was_put_in_place_keeps_no_orphan(catalog):
+    """Its job has ended, and its branch is there until it is dropped."""
+    table = catalog.load_table(NAME)
+    empty_branch(table, "replay_0001")
+    schema = table.schema().as_arrow()
+    table.append(
+        pa.Table.from_pylist(rows(0, 10), schema=schema),
+        branch="replay_0001",
+        snapshot_properties={JOB: "replays"},
+    )
+    orphan = Path(urlparse(table.location()).path) / "data" / "left-behind.parquet"
+    orphan.write_bytes(b"x")
+    assert maintain(catalog, NAME, AT_ONCE, NOW).orphans == 0
+    with catalog.load_table(NAME).transaction() as change:
+        change.set_properties({"headwater.replay.0001": "rolled-back 1 2"})
+    assert maintain(catalog, NAME, AT_ONCE, NOW).orphans > 0
+    assert not orphan.exists()
+
+
 def test_of_jobs_that_share_a_table_each_may_have_something_to_commit(catalog):
     create_quality(catalog, "shop")
     times = []

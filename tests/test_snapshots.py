@@ -9,14 +9,19 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from pyiceberg.exceptions import CommitFailedException
 
 from headwater.cli import headwater
 from headwater.savepoints import OldSavepoint, RolledBack, check_savepoint
 from iceberg.catalog import create_tables, open_catalog
 from iceberg.commits import expire_snapshots
 from iceberg.lineage import CHECKPOINT, JOB
+from iceberg.maintenance import Care, expire
+from iceberg.promotions import MARK, Promotion
 from tests.shop import last_purchase
 
+LATER = datetime.now(UTC) + timedelta(days=1)
+AT_ONCE = Care(keep_snapshots=timedelta(0))
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -24,7 +29,7 @@ class Place:
     """The table of a view, which the command finds by its settings."""
 
     def __init__(self, catalog, folder) -> None:
-        self.catalog, self.folder = catalog, folder
+        self.catalog, self.folder, self.made = catalog, folder, 0
         create_tables(catalog, [last_purchase])
         self.table = catalog.load_table("features.last_purchase")
 
@@ -42,7 +47,8 @@ class Place:
 
     def savepoint(self, job, number):
         """The path of one that is made now."""
-        folder = self.folder / f"savepoint-{job}-{number:012x}"
+        self.made += 1
+        folder = self.folder / f"savepoint-{job}-{self.made:012x}"
         folder.mkdir()
         (folder / "_metadata").write_bytes(struct.pack(">iiq", 0x4960672D, 0, number))
         time.sleep(0.002)
@@ -55,6 +61,9 @@ class Place:
 
     def rollback(self, before):
         return self.says("rollback", "last_purchase", "--before", before)
+
+    def expire(self, now, care=AT_ONCE):
+        return expire(self.catalog, "features.last_purchase", care, now)
 
     def check(self, savepoint):
         check_savepoint(self.catalog, ["features.last_purchase"], savepoint)
@@ -182,3 +191,98 @@ def test_an_unknown_snapshot_or_no_choice_changes_nothing(place):
         code, _, error = place.says(*arguments)
         assert code != 0 and said in str(error), arguments
     assert place.current == now
+
+
+def test_a_savepoint_that_the_table_is_behind_of_already_is_not_called_there(place):
+    place.append("aaaaaa", 1)
+    first = place.savepoint("aaaaaa", 1)
+    place.append("aaaaaa", 2)
+    second = place.savepoint("aaaaaa", 2)
+    newest = place.append("aaaaaa", 3).snapshot_id
+    assert place.says("rollback", "--savepoint", first)[0] == 0
+    code, _, error = place.says("rollback", "--savepoint", second)
+    assert code != 0 and f"snapshots set last_purchase {newest}`" in str(error)
+    assert place.says("set", "last_purchase", str(newest))[0] == 0
+    assert place.says("rollback", "--savepoint", second)[0] == 0
+    place.check(second)
+
+
+def test_a_rollback_can_be_taken_back_until_a_job_has_gone_on(place):
+    """However long that is: expiry takes nothing that the table may go forth to."""
+    place.append("aaaaaa", 1)
+    first = place.savepoint("aaaaaa", 1)
+    place.append("aaaaaa", 2)
+    newest = place.append("aaaaaa", 3).snapshot_id
+    second = place.savepoint("aaaaaa", 3)
+    assert place.says("rollback", "--savepoint", first)[0] == 0
+    place.expire(LATER)
+    with pytest.raises(RolledBack):
+        place.check(second)
+    assert place.says("set", "last_purchase", str(newest))[0] == 0
+    place.check(second)
+    assert place.says("rollback", "--savepoint", first)[0] == 0
+    place.append("bbbbbb", 2)
+    assert place.expire(LATER) > 0
+    assert newest not in {one.snapshot_id for one in place.table.refresh().snapshots()}
+
+
+def test_a_table_goes_back_to_what_it_was_lately_however_old_that_is(place):
+    rested = place.append("aaaaaa", 1)
+    savepoint = place.savepoint("aaaaaa", 1)
+    compacted = place.append()
+    bad = place.append("bbbbbb", 1)
+    worse = place.append("bbbbbb", 2)
+    # A moment before the bad commit is the limit: all that came before it is older.
+    limit = datetime.fromtimestamp((bad.timestamp_ms - 1) / 1000, UTC)
+    place.expire(limit + Care().keep_snapshots, Care())
+    assert place.says("rollback", "--savepoint", savepoint)[0] == 0
+    assert place.current == compacted.snapshot_id
+    assert place.says("set", "last_purchase", str(worse.snapshot_id))[0] == 0
+    assert rested.snapshot_id in {one.snapshot_id for one in place.table.refresh().snapshots()}
+
+
+def test_where_what_a_savepoint_left_has_expired_nothing_else_is_taken_for_it(place):
+    made, first = place.current, place.append("aaaaaa", 1)
+    savepoint = place.savepoint("aaaaaa", 1)
+    second, merged = place.append("aaaaaa", 2), place.append()
+    newest = place.append("aaaaaa", 3)
+    gone = [made, first.snapshot_id, second.snapshot_id]
+    expire_snapshots(place.table.refresh(), gone)
+    assert place.table.refresh().snapshot_by_id(merged.snapshot_id).parent_snapshot_id is None
+    code, _, error = place.says("rollback", "--savepoint", savepoint)
+    assert code != 0 and "no snapshot is left from before" in str(error)
+    assert place.current == newest.snapshot_id
+
+
+def test_what_a_table_goes_back_to_does_not_expire_meanwhile(place):
+    """It was loaded by who expires it before that."""
+    old = place.append("aaaaaa", 1)
+    place.append("aaaaaa", 2)
+    stale = place.catalog.load_table("features.last_purchase")
+    assert place.says("set", "last_purchase", str(old.snapshot_id))[0] == 0
+    with pytest.raises(CommitFailedException):
+        expire_snapshots(stale, [old.snapshot_id])
+    assert place.current == old.snapshot_id
+    assert place.table.scan().to_arrow().num_rows == 1
+
+
+def test_what_a_replay_put_in_place_is_taken_back_by_its_own_command_first(place):
+    before = place.append("aaaaaa", 1)
+    savepoint = place.savepoint("aaaaaa", 1)
+    promoted = place.append()
+    told = Promotion(before.snapshot_id, promoted.snapshot_id, 1, 0, 9, promoted.timestamp_ms)
+    with place.table.refresh().transaction() as change:
+        change.set_properties({f"{MARK}0001": told.text()})
+    newest = place.append("aaaaaa", 2)
+    assert place.says("rollback", "last_purchase", "--before", at(newest))[0] == 0
+    assert place.current == promoted.snapshot_id
+    place.append("bbbbbb", 1)
+    code, _, error = place.says("rollback", "--savepoint", savepoint)
+    assert (code, place.current) == (0, promoted.snapshot_id), error
+    code, _, error = place.says("set", "last_purchase", str(before.snapshot_id))
+    assert code != 0 and "`headwater replay rollback 0001` first" in str(error)
+    assert place.current == promoted.snapshot_id
+    with place.table.refresh().transaction() as change:
+        change.set_properties({f"{MARK}0001": "rolled-back 1"})
+    assert place.says("set", "last_purchase", str(before.snapshot_id))[0] == 0
+    place.check(savepoint)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
 import click
+from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update.snapshot import ManageSnapshots
 
 from headwater.commands.options import moment
-from headwater.rollback import check_stopped, views_of
-from headwater.savepoints import Savepoint
+from headwater.rollback import check_promotions, check_stopped, views_of
+from headwater.savepoints import Savepoint, check_not_behind
 from headwater.settings import Settings
 from headwater.stores import catalog
 from iceberg.catalog import NAMESPACE
 from iceberg.commits import TableBusy
 from iceberg.lineage import by_id, of_branch
+from iceberg.together import commit_each
 from schemas import SettingsError
 from schemas.loading import load_repository
 
@@ -79,9 +82,7 @@ def rollback(views: tuple[str, ...], before: int | None, savepoint: str | None) 
         raise SettingsError("--before goes back to a time, and --savepoint to a job's: choose one")
     check_stopped(settings, repository, known)
     there = {view.name: tables.load_table(f"{NAMESPACE}.{view.name}") for view in known}
-    chosen = {name: choose(table, name) for name, table in there.items()}
-    for name, table in there.items():
-        _make_current(table, name, chosen[name])
+    _make_current(tables, {name: (table, choose(table, name)) for name, table in there.items()})
 
 
 @snapshots.command(name="set")
@@ -101,29 +102,41 @@ def set_(view: str, snapshot: int) -> None:
             f"{view} has no snapshot {snapshot}, or it has expired; `headwater snapshots list"
             f" {view}` says which there are"
         )
-    _make_current(table, view, chosen)
+    _make_current(catalog(settings), {view: (table, chosen)})
 
 
-def _make_current(table: Table, view: str, chosen: Snapshot) -> None:
-    """Do so, and say what it changes."""
-    now = table.current_snapshot()
-    if now is not None and now.snapshot_id == chosen.snapshot_id:
-        click.echo(f"{view} is there already: snapshot {chosen.snapshot_id}")
-        return
+def _make_current(catalog: Catalog, wanted: Mapping[str, tuple[Table, Snapshot]]) -> None:
+    """Make each view's snapshot its table's current one, of all or none; say what that changes."""
+    moving = {}
+    for view, (table, chosen) in wanted.items():
+        now = table.current_snapshot()
+        if now is not None and now.snapshot_id == chosen.snapshot_id:
+            click.echo(f"{view} is there already: snapshot {chosen.snapshot_id}")
+            continue
+        check_promotions(table, view, chosen)
+        transaction = table.transaction()
+        ManageSnapshots(transaction).set_current_snapshot(chosen.snapshot_id).commit()
+        moving[view] = transaction
     try:
-        table.manage_snapshots().set_current_snapshot(chosen.snapshot_id).commit()
+        commit_each(catalog, list(moving.values()))
     except CommitFailedException as error:  # trying again would take back what was committed
         raise TableBusy(
-            f"{view}: somebody else committed just now; stop the jobs that write it first"
+            f"{', '.join(moving)}: somebody else committed just now; stop the jobs that write there"
+            f" first, and try again ({error})"
         ) from error
-    was = "" if now is None else f"; it was at {_time(now.timestamp_ms)}, {now.snapshot_id}"
-    click.echo(
-        f"{view} is as it was at {_time(chosen.timestamp_ms)}, snapshot {chosen.snapshot_id}{was}"
-    )
+    for view in moving:
+        table, chosen = wanted[view]
+        now = table.current_snapshot()
+        was = "" if now is None else f"; it was at {_time(now.timestamp_ms)}, {now.snapshot_id}"
+        click.echo(
+            f"{view} is as it was at {_time(chosen.timestamp_ms)}, snapshot {chosen.snapshot_id}"
+            f"{was}"
+        )
 
 
 def _left(table: Table, view: str, savepoint: Savepoint) -> Snapshot:
-    """The snapshot that a savepoint left."""
+    """The snapshot that a savepoint left; RolledBack if the table went back past that before."""
+    check_not_behind(table, f"{NAMESPACE}.{view}", savepoint)
     if (chosen := savepoint.left(table)) is None:
         raise SettingsError(
             f"{view}: no snapshot is left from before {savepoint.path} that the current one was"

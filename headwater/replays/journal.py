@@ -15,6 +15,7 @@ from pyiceberg.expressions import And, BooleanExpression
 from headwater.files import write_whole
 from headwater.locks import locked
 from iceberg.filters import among, before, instant, since
+from iceberg.promotions import branch_of
 from schemas import SettingsError
 
 STATES = (
@@ -86,7 +87,7 @@ class Replay:
     @property
     def branch(self) -> str:
         """The branch of the Iceberg tables that holds its rows and no others."""
-        return f"replay_{self.id}"
+        return branch_of(self.id)
 
     @property
     def read(self) -> str:
