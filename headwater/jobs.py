@@ -359,8 +359,7 @@ class Jobs:
         configuration = {}
         if not job.views:
             configuration[_INTERVAL] = f"{2 * self.settings.checkpoint_seconds} s"
-        tables = [f"{NAMESPACE}.{view.name}" for view in job.views]
-        tables = tables or [f"{ARCHIVE}.{source.name}" for source in job.sources]
+        tables = tables_of(job)
         if savepoint is not None:
             check_savepoint(catalog(self.settings), tables, savepoint)
             configuration[RECOVERY] = savepoint
@@ -476,6 +475,12 @@ class Jobs:
             if told["name"] in self.known:
                 self._remember(self.known[told["name"]], told["id"])
         return ids
+
+
+def tables_of(job: Job) -> list[str]:
+    """The Iceberg tables of a job's views, or those of the events that the archive's job keeps."""
+    views = [f"{NAMESPACE}.{view.name}" for view in job.views]
+    return views or [f"{ARCHIVE}.{source.name}" for source in job.sources]
 
 
 def _placed(place: Place, asked: dict[str, object]) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from pyiceberg.catalog import Catalog
@@ -11,11 +11,10 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from flink_jobs.rest import FlinkError
-from flink_jobs.sql import jobs
-from headwater.jobs import Jobs
+from flink_jobs.sql import Job, jobs
+from headwater.jobs import Jobs, tables_of
 from headwater.savepoints import Savepoint
 from headwater.settings import Settings
-from iceberg.catalog import NAMESPACE
 from iceberg.lineage import lineage
 from iceberg.promotions import promotions
 from schemas import FeatureView, HeadwaterError, Repository, SettingsError
@@ -66,17 +65,41 @@ def check_promotions(table: Table, view: str, chosen: Snapshot) -> None:
         )
 
 
-def views_of(catalog: Catalog, repository: Repository, savepoint: Savepoint) -> list[FeatureView]:
-    """The views of the job that a savepoint is of, which its commits to their tables tell.
+def views_of(
+    catalog: Catalog,
+    repository: Repository,
+    savepoint: Savepoint,
+    wanted: Sequence[FeatureView],
+) -> Sequence[FeatureView]:
+    """The views that go back with a job to its savepoint: all of the job's if none is wanted.
 
-    SettingsError if no table has one.
+    Which job's it is its commits tell. SettingsError if no table has one and no view is wanted, and
+    for what is wanted of another job.
     """
-    for job in jobs(repository):
-        for view in job.views:
-            with suppress(NoSuchTableError):
-                table = catalog.load_table(f"{NAMESPACE}.{view.name}")
-                if any(map(savepoint.of_job, table.snapshots())):
-                    return list(job.views)
-    raise SettingsError(
-        f"{savepoint.path}: no view's table has a snapshot of its job any more; name the views"
-    )
+    job = next((job for job in jobs(repository) if _wrote(catalog, savepoint, job)), None)
+    if job is None:
+        if not wanted:
+            raise SettingsError(
+                f"{savepoint.path}: no view's table has a snapshot of its job any more; name the"
+                " views"
+            )
+        return wanted
+    if not job.views:
+        raise SettingsError(
+            f"{savepoint.path} is of {job.name}, whose tables do not go back: it goes on where they"
+            " end"
+        )
+    if others := [view.name for view in wanted if view not in job.views]:
+        raise SettingsError(
+            f"{savepoint.path} is of {job.name}, which does not write {', '.join(others)}"
+        )
+    return wanted or job.views
+
+
+def _wrote(catalog: Catalog, savepoint: Savepoint, job: Job) -> bool:
+    """Whether a table of a job has a commit of the one that a savepoint is of."""
+    for name in tables_of(job):
+        with suppress(NoSuchTableError):
+            if any(map(savepoint.of_job, catalog.load_table(name).snapshots())):
+                return True
+    return False

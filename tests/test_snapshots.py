@@ -13,12 +13,12 @@ from pyiceberg.exceptions import CommitFailedException
 
 from headwater.cli import headwater
 from headwater.savepoints import OldSavepoint, RolledBack, check_savepoint
-from iceberg.catalog import create_tables, open_catalog
+from iceberg.catalog import create_tables, empty_branch, open_catalog
 from iceberg.commits import expire_snapshots
 from iceberg.lineage import CHECKPOINT, JOB
 from iceberg.maintenance import Care, expire
 from iceberg.promotions import MARK, Promotion
-from tests.shop import last_purchase
+from tests.shop import customer_facts, last_purchase
 
 LATER = datetime.now(UTC) + timedelta(days=1)
 AT_ONCE = Care(keep_snapshots=timedelta(0))
@@ -183,13 +183,31 @@ def test_a_savepoint_whose_job_wrote_nothing_goes_by_its_time(place):
 def test_an_unknown_snapshot_or_no_choice_changes_nothing(place):
     now = place.append("aaaaaa", 1).snapshot_id
     for arguments, said in (
-        (("set", "last_purchase", "5"), "has no snapshot 5, or it has expired"),
+        (("set", "last_purchase", "5"), "was never at a snapshot 5, or it has expired"),
         (("rollback", "last_purchase"), "choose one"),
         (("rollback", "--before", "2026-01-01"), "name the views"),
         (("rollback", "--savepoint", f"file:{place.folder}/savepoint-aaaaaa-00"), "no savepoint"),
     ):
         code, _, error = place.says(*arguments)
         assert code != 0 and said in str(error), arguments
+    assert place.current == now
+
+
+def test_neither_a_branch_nor_another_jobs_table_goes_anywhere(place):
+    now = place.append("aaaaaa", 1).snapshot_id
+    older = place.savepoint("bbbbbb", 1)
+    empty_branch(place.table.refresh(), "replay_0001")
+    row = {"customer": "ada", "event_time": NOON, "available_at": NOON}
+    rows = pa.Table.from_pylist([row], place.table.schema().as_arrow())
+    place.table.refresh().append(rows, branch="replay_0001")
+    branch = place.table.refresh().refs()["replay_0001"].snapshot_id
+    code, _, error = place.says("set", "last_purchase", str(branch))
+    assert code != 0 and "was never at" in str(error)
+    create_tables(place.catalog, [customer_facts])
+    other = place.catalog.load_table("features.customer_facts")
+    other.append(other.schema().as_arrow().empty_table(), snapshot_properties={JOB: "bbbbbb"})
+    code, _, error = place.says("rollback", "last_purchase", "--savepoint", older)
+    assert code != 0 and "is of shop-tables, which does not write last_purchase" in str(error)
     assert place.current == now
 
 

@@ -76,7 +76,7 @@ def rollback(views: tuple[str, ...], before: int | None, savepoint: str | None) 
         choose = partial(_last_before, before=before)
     elif savepoint is not None and before is None:
         left = Savepoint.read(savepoint, tables.properties)
-        known = known or views_of(tables, repository, left)
+        known = [*views_of(tables, repository, left, known)]
         choose = partial(_left, savepoint=left)
     else:
         raise SettingsError("--before goes back to a time, and --savepoint to a job's: choose one")
@@ -89,7 +89,7 @@ def rollback(views: tuple[str, ...], before: int | None, savepoint: str | None) 
 @_view
 @click.argument("snapshot", type=int)
 def set_(view: str, snapshot: int) -> None:
-    """Make any SNAPSHOT of a VIEW's table that is still there its current one.
+    """Make any SNAPSHOT that a VIEW's table was at, and that is still there, its current one.
 
     Such as the one that a roll-back was from. No job may run that writes it.
     """
@@ -97,10 +97,11 @@ def set_(view: str, snapshot: int) -> None:
     repository = load_repository(settings.repository)
     check_stopped(settings, repository, repository.named([view]))
     table = _table(view)
-    if (chosen := by_id(table).get(snapshot)) is None:
+    chosen = by_id(table).get(snapshot)
+    if chosen is None or snapshot not in {entry.snapshot_id for entry in table.history()}:
         raise SettingsError(
-            f"{view} has no snapshot {snapshot}, or it has expired; `headwater snapshots list"
-            f" {view}` says which there are"
+            f"{view} was never at a snapshot {snapshot}, or it has expired; `headwater snapshots"
+            f" list {view}` says which there are"
         )
     _make_current(catalog(settings), {view: (table, chosen)})
 
