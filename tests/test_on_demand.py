@@ -329,3 +329,68 @@ def test_a_training_set_through_feast_has_the_features_as_a_request_would(world)
     with pytest.raises(TrainingError, match="no column 'price'"):
         training_set(world.store, repository, names, rows.drop(columns="price"))
     assert spend in repository.views
+
+
+RATIO = OnDemandView(
+    "offer",
+    (
+        Computed("ratio", asked("price") / stored("spend:price_max")),
+        Computed("idle", since(asked("left_at")) + stored("spend:price_max") * 0),
+    ),
+    (Column("price", Type.FLOAT64), Column("left_at", Type.TIMESTAMP)),
+)
+WITH_RATIO = Repository(shop.name, shop.views, (), (RATIO,))
+
+
+def trained(world, features=("offer:ratio",), **columns):  # noqa: F811
+    """The training set of two rows whose stored value is known, with those columns before all."""
+    times = [START + timedelta(hours=1, minutes=minute) for minute in (1, 2)]
+    usual = {"user_id": [1, -7], "event_timestamp": times, "price": [4.0, 6.0], "left_at": [0, 0]}
+    return training_set(
+        world.store, WITH_RATIO, list(features), pd.DataFrame(columns | (usual | columns))
+    )
+
+
+@pytest.mark.parametrize("name", ["Price", "PRICE", "__place", "place", "now", "given:price"])
+def test_what_else_the_rows_have_changes_no_computed_value(world, name):  # noqa: F811
+    """Neither a name that DuckDB holds to be another one's, nor one that only we would think of."""
+    plain = trained(world)["offer__ratio"].to_pylist()
+    assert None not in plain
+    assert plain[0] != plain[1]
+    assert trained(world, **{name: [9, 1]})["offer__ratio"].to_pylist() == plain
+
+
+def test_columns_without_a_name_stay_as_and_where_they_are(world):  # noqa: F811
+    """Such as the label that pandas.concat adds: its name is the number 0."""
+    rows = pd.DataFrame({"user_id": [1], "event_timestamp": [START + timedelta(hours=1)]})
+    rows = pd.concat([rows, pd.Series([17])], axis=1)
+    assert list(rows.columns) == ["user_id", "event_timestamp", 0]
+    found = training_set(world.store, WITH_RATIO, ["spend:price_max"], rows)
+    assert found.column_names == ["user_id", "event_timestamp", "0", "spend__price_max"]
+    assert found["0"].to_pylist() == [17]
+
+
+@pytest.mark.parametrize("feature", ["offer:ratio", "spend:price_max"])
+def test_rows_that_have_the_feature_already_are_refused(world, feature):  # noqa: F811
+    column = feature.replace(":", "__")
+    with pytest.raises(TrainingError, match=rf"{column}.*{feature}"):
+        trained(world, [feature], **{column: [1.0, 1.0]})
+
+
+def test_an_input_of_a_time_is_milliseconds_or_a_timestamp(world):  # noqa: F811
+    times = [START, START + timedelta(milliseconds=1500)]
+    aware = pd.Series(times)
+    naive = aware.dt.tz_localize(None)
+    given_as = [
+        [round(time.timestamp() * 1000) for time in times],
+        aware,
+        aware.dt.tz_convert("America/New_York"),
+        *(naive.astype(f"datetime64[{unit}]") for unit in ("ms", "us", "ns")),
+    ]
+    for left_at in given_as:
+        found = trained(world, ["offer:idle"], left_at=left_at)
+        assert found["offer__idle"].to_pylist() == [3660.0, 3718.5]
+    nothing = trained(world, ["offer:idle"], left_at=pd.to_datetime([None, None]))
+    assert nothing["offer__idle"].to_pylist() == [None, None]
+    with pytest.raises(TrainingError, match=r"left_at is .*string.* a timestamp"):
+        trained(world, ["offer:idle"], left_at=["2013-01-01", "yesterday"])
