@@ -15,6 +15,7 @@ from typing import Any
 
 from schemas import (
     EVENT_TIME,
+    Aggregation,
     Comparison,
     Condition,
     Feature,
@@ -116,29 +117,46 @@ def _value(feature: Feature, known: Sequence[Event], at: int) -> Scalar:
             return values[0]
         case Op.LAST_N:
             return json.dumps(values[-int(how.parameter or 0) :], ensure_ascii=False)
-    numbers = [float(v) if isinstance(v, float) else int(v) for v in values]
-    mean = math.fsum(numbers) / len(numbers)
-    match op:
+    return _of_numbers(how, [float(v) if isinstance(v, float) else int(v) for v in values])
+
+
+def _of_numbers(how: Aggregation, numbers: Sequence[float]) -> Scalar:
+    """Of at least one number; all are whole, or all floats."""
+    match how.op:
         case Op.SUM:
-            return math.fsum(numbers) if isinstance(numbers[0], float) else sum(numbers)
+            return _sum(numbers) if isinstance(numbers[0], float) else sum(numbers)
         case Op.MEAN:
-            return mean
+            return _sum(numbers) / len(numbers)
         case Op.MIN:
             return min(numbers)
         case Op.MAX:
             return max(numbers)
+        case Op.VARIANCE:
+            return _variance(numbers)
+        case Op.STDDEV:
+            return math.sqrt(_variance(numbers))
         case Op.PERCENTILE:
             # In whole millionths: q as a float times n would round ranks up.
             millionths = round((how.parameter or 0) * 1_000_000)
             rank = max(1, -(-len(numbers) * millionths // 1_000_000))
             return float(sorted(numbers)[rank - 1])
-    variance = math.fsum((n - mean) ** 2 for n in numbers) / len(numbers)
-    match op:
-        case Op.VARIANCE:
-            return variance
-        case Op.STDDEV:
-            return math.sqrt(variance)
-    raise AssertionError(op)
+    raise AssertionError(how.op)
+
+
+def _sum(numbers: Sequence[float]) -> float:
+    """Infinite beyond what a float holds, as it is where they are added one after the other."""
+    try:
+        return math.fsum(numbers)
+    except OverflowError:
+        return float(sum(numbers))
+
+
+def _variance(numbers: Sequence[float]) -> float:
+    mean = _sum(numbers) / len(numbers)
+    if math.isinf(mean):
+        # The platform's has no sum behind it, and goes from number to number.
+        mean = math.fsum(n / len(numbers) for n in numbers)
+    return _sum([(n - mean) * (n - mean) for n in numbers]) / len(numbers)
 
 
 def same(left: Scalar, right: Scalar) -> bool:
@@ -154,10 +172,13 @@ def matches(feature: Feature, value: Scalar, exact: Scalar, events: Iterable[Eve
     A distinct count is exact up to 1024, but for one in a hundred that may be off by one, and
     beyond within five standard errors of 1.6 %; a percentile is up to 1/128 closer to zero. What is
     added up of floats depends in its last digits on the order: on those of the numbers in `events`,
-    which the value was made of, where they cancel each other out.
+    which the value was made of, where they cancel each other out. Null is right, too, where the
+    exact value is beyond what a float holds: JSON, and so an answer, has no infinite numbers.
     """
     how = feature.aggregation
     op = how.op
+    if value is None and isinstance(exact, float) and not math.isfinite(exact):
+        return True
     if value is None or exact is None:
         return value is exact
     if op is Op.DISTINCT:
@@ -179,8 +200,9 @@ def matches(feature: Feature, value: Scalar, exact: Scalar, events: Iterable[Eve
             return False
         value, exact = math.sqrt(value), math.sqrt(exact)
     numbers = (event.get(how.column or "") for event in events)
-    added = math.fsum(abs(n) for n in numbers if isinstance(n, int | float))
-    return math.isclose(value, exact, rel_tol=_RELATIVE, abs_tol=_LAST_DIGITS * added)
+    # Of each, since they may come to more than a float holds.
+    digits = math.fsum(_LAST_DIGITS * abs(n) for n in numbers if isinstance(n, int | float))
+    return math.isclose(value, exact, rel_tol=_RELATIVE, abs_tol=digits)
 
 
 def _read(view: FeatureView) -> list[str | Condition]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -151,3 +152,26 @@ def test_estimates_match_within_their_bounds_only():
     assert matches(many, 50, 50) and not matches(many, 51, 50)
     assert matches(median, -994.0, -1000.0) and not matches(median, -990.0, -1000.0)
     assert not matches(median, None, 1.0)
+
+
+def test_what_is_beyond_a_float_is_infinite_and_answered_with_nothing():
+    """As the platform's own sums are. What is not added up is as it is, and so is a deviation."""
+    ops = (total, mean, smallest, largest, variance, stddev)
+    view = replace(
+        VIEW, features=tuple(Feature(f"f{i}", op("price"), TEN) for i, op in enumerate(ops))
+    )
+    infinite = math.inf
+
+    def expected(*prices):
+        found = recompute(view, [event(n, price) for n, price in enumerate(prices)], MINUTE)
+        return list(found.values())
+
+    large = 1.7e308
+    assert expected(large, large) == [infinite, infinite, large, large, 0.0, 0.0]
+    assert expected(-large, -large) == [-infinite, -infinite, -large, -large, 0.0, 0.0]
+    apart = [0.0, 0.0, -1e200, 1e200, infinite, infinite]
+    assert expected(-1e200, 1e200) == apart
+    for feature, exact in zip(view.features, apart, strict=True):
+        assert matches(feature, None, exact) == (exact == infinite)
+        assert matches(feature, exact, exact, [event(1, large), event(2, large)])
+        assert matches(feature, 1.5, exact) is False
