@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from pyiceberg.catalog import Catalog
@@ -34,7 +35,7 @@ from iceberg.filters import between, instant, of_keys
 from iceberg.offline import spilling_database
 from iceberg.reading import batches
 from iceberg.tables import AVAILABLE_AT
-from schemas import EVENT_TIME, EventStream, FeatureView, HeadwaterError, Repository
+from schemas import EVENT_TIME, EventStream, FeatureView, HeadwaterError, Repository, Type
 from schemas.served import served_stream
 
 Key = tuple[Scalar, ...]
@@ -58,6 +59,9 @@ GROUP BY view, entity
 QUALIFY row_number() OVER (PARTITION BY view ORDER BY hash(entity, $seed)) <= $sample
 ORDER BY view
 """
+_TYPES = {str: Type.STRING, int: Type.INT64}
+"""Of an entity's keys."""
+
 _WRITTEN_MS = 60_000
 """So long after a row came to be, Redis has it in any case."""
 
@@ -110,8 +114,8 @@ class ViewSkew:
     """Compared; of answers of the same values to the same question, one."""
 
     unknown: int = 0
-    """Not compared: of a view or feature that is no longer declared, with no row in Iceberg, or of
-    events that the archive may not have yet."""
+    """Not compared: of a view, key or feature that is no longer declared, with no row in Iceberg,
+    or of events that the archive may not have yet."""
 
     missing: int = 0
     """Entities that were answered with nothing at all; they are not among `answers`."""
@@ -148,19 +152,16 @@ class Skew:
         Of each view's different answers `sample` at the most, taken at random, and of its entities
         that were answered with nothing. SkewError if no answer was logged.
         """
-        answers, missing = self._answers(start, end, sample, seed)
-        if not answers and not missing:
+        answers, unknown, missing = self._answers(start, end, sample, seed)
+        if not answers and not unknown and not missing:
             raise SkewError(
                 "no answer was logged in that time: the API logs the share HEADWATER_FEATURE_LOG"
                 " of its answers, and the job of the archive has them in Iceberg after a while"
             )
         known = {view.name: view for view in self._repository.views}
-        report: dict[str, ViewSkew] = {}
+        report = {name: ViewSkew(unknown=count) for name, count in unknown.items()}
         for name, chosen in answers.items():
-            found = report[name] = ViewSkew()
-            if name not in known:
-                found.unknown = len(chosen)
-                continue
+            found = report.setdefault(name, ViewSkew())
             view = known[name]
             if isinstance(view.source, EventStream):
                 self._against_events(view, view.source, chosen, found)
@@ -170,13 +171,17 @@ class Skew:
             found = report.setdefault(name, ViewSkew())
             found.missing = len(when)
             if name in known:
-                found.lost = self._lost(known[name], when)
+                keys = ((_key(known[name], entity), at) for entity, at in when.items())
+                found.lost = self._lost(known[name], {key: at for key, at in keys if key})
         return report
 
     def _answers(
         self, start: int | None, end: int | None, sample: int, seed: int
-    ) -> tuple[dict[str, list[Answered]], dict[str, dict[Key, int]]]:
-        """Some of each view's different answers, and of those with nothing the last by entity."""
+    ) -> tuple[dict[str, list[Answered]], Counter[str], dict[str, dict[str, int]]]:
+        """Some of each view's different answers, and of those with nothing the last by entity.
+
+        Between them, how many of the answers there are that no declared view has the key of.
+        """
         stream = served_stream(self._repository.name)
         try:
             table = self._catalog.load_table(f"{ARCHIVE}.{stream.name}")
@@ -187,20 +192,19 @@ class Skew:
         columns = (EVENT_TIME, "trace_id", "view", "entity", "value_time", "answered")
         scan = between(table.scan(selected_fields=columns), start, end)
         chosen, nothing = (self._read(scan, asked, seed, sample) for asked in (_SAMPLE, _MISSING))
-        keys = {view.name: view.keys for view in self._repository.views}
-
-        def key_of(view: str, entity: str) -> Key:
-            told = json.loads(entity)
-            return tuple(told[name] for name in keys.get(view, told))
-
+        views = {view.name: view for view in self._repository.views}
         found: dict[str, list[Answered]] = defaultdict(list)
+        unknown: Counter[str] = Counter()
         for view, entity, at, answered, trace_id in chosen:
-            key = key_of(view, entity)
+            key = _key(views[view], entity) if view in views else None
+            if key is None:
+                unknown[view] += 1
+                continue
             found[view].append(Answered(view, key, at, json.loads(answered), trace_id))
-        missing: dict[str, dict[Key, int]] = defaultdict(dict)
+        missing: dict[str, dict[str, int]] = defaultdict(dict)
         for view, entity, at in nothing:
-            missing[view][key_of(view, entity)] = at
-        return found, missing
+            missing[view][entity] = at
+        return found, unknown, missing
 
     @staticmethod
     def _read(scan: DataScan, asked: str, seed: int, sample: int) -> list[tuple[Any, ...]]:
@@ -307,14 +311,13 @@ class Skew:
         times = [one.at for one in chosen]
         table = self._catalog.load_table(f"{NAMESPACE}.{view.name}")
         scan = between(table.scan(of_keys(view.keys, keys)), min(times), max(times) + 1)
+        order = partial(_order, [column.name for column in view.schema])
         newest: dict[tuple[Key, int], dict[str, Any]] = {}
         for batch in batches(scan):
             for row in batch.to_pylist():
                 at = (tuple(row[name] for name in view.keys), _milliseconds(row[EVENT_TIME]))
-                if at not in wanted:
-                    continue
-                if at not in newest or newest[at][AVAILABLE_AT] <= row[AVAILABLE_AT]:
-                    newest[at] = row
+                if at in wanted:
+                    newest[at] = max(newest.get(at, row), row, key=order)
         for one in chosen:
             row = newest.get((one.key, one.at), {})
             names = [name for name in one.values if name in row]
@@ -325,6 +328,23 @@ class Skew:
             for name in names:
                 expected = _plain(row[name])
                 _count(found, view, one, name, expected, same(one.values[name], expected))
+
+
+def _key(view: FeatureView, entity: str) -> Key | None:
+    """An entity as the log has it; None if the view is declared with another key by now."""
+    told = json.loads(entity)
+    types = {one.key: one.type for one in view.entities}
+    if {name: _TYPES.get(type(value)) for name, value in told.items()} != types:
+        return None
+    return tuple(told[name] for name in view.keys)
+
+
+def _order(features: Sequence[str], row: Mapping[str, Any]) -> tuple[object, ...]:
+    """Of the rows of one key and event time training reads the one for which this is largest."""
+    values = [_plain(row.get(name)) for name in features]
+    # A null is below all values, as in `iceberg.offline`; a NaN, to DuckDB, above all.
+    ranks = [(0, 0) if x is None else (1, x) if x == x else (2, 0) for x in values]
+    return row[AVAILABLE_AT], ranks
 
 
 def _since(view: FeatureView, at: int) -> int:

@@ -22,6 +22,7 @@ from feature_repo.flights.views.origin_delays import origin_delays
 from headwater import skew
 from headwater.cli import headwater as command
 from iceberg.catalog import create_tables, open_catalog
+from iceberg.offline import Lookup, join
 from iceberg.tables import archive_schema
 from observability.metrics import ApiMetrics
 from schemas import Column, Entity, EventStream, FeatureView, Repository, Type, latest
@@ -296,16 +297,16 @@ def served(tmp_path, monkeypatch):
         put(shop.visits, at, customer="a")
     put(shop.visits, 4, 1, customer="b")
 
-    def answer(at, count, customer="a"):
+    def answer(at, count, customer="a", key="customer", view="visit_counts", name="count_20s"):
         time = None if at is None else START + timedelta(seconds=at)
-        entity, answered = json.dumps({"customer": customer}), json.dumps({"count_20s": count})
-        row = {"trace_id": f"{offsets}", "view": "visit_counts", "value_time": time}
+        entity, answered = json.dumps({key: customer}), json.dumps({name: count})
+        row = {"trace_id": f"{offsets}", "view": view, "value_time": time}
         put(log, 3600, entity=entity, answered=answered, **row)
 
-    def compare(*behind):
+    def compare(*behind, view="visit_counts"):
         monkeypatch.setattr(skew, "Log", Topic(*behind))
         monkeypatch.setattr(skew, "late_rows", lambda *_: [])
-        return skew.Skew(shop.repository, tables, None).compare(None, None, 100)["visit_counts"]
+        return skew.Skew(shop.repository, tables, None).compare(None, None, 100)[view]
 
     return tables, answer, compare
 
@@ -357,3 +358,39 @@ def test_only_an_empty_log_has_no_answers(served):
         compare()
     answer(None, None)
     assert compare().missing == 1
+
+
+def test_an_answer_of_a_key_that_the_view_no_longer_has_is_not_compared(served):
+    """By another name, or of another type: the log has what was asked for at that time."""
+    _, answer, compare = served
+    answer(3, 2)
+    for customer, key in (("a", "visitor"), (7, "customer")):
+        answer(3, 2, customer, key)
+        answer(None, None, customer, key)
+    found = compare()
+    assert (found.answers, found.unknown, found.mismatched) == (1, 2, 0)
+    assert (found.missing, found.lost) == (2, 0)
+
+
+def test_of_rows_of_one_time_the_one_is_expected_that_training_reads(served):
+    """Whichever the table has first: of a captured row, two changes in one millisecond."""
+    tables, answer, compare = served
+    table = tables.load_table("features.customer_facts")
+    pairs = {"a": (150, 200), "b": (200, 150), "c": (None, 150), "d": (150, None)}
+    for customer, both in pairs.items():
+        rows = [
+            {"customer": customer, "event_time": START, "available_at": START, "points": points}
+            for points in both
+        ]
+        table.append(pa.Table.from_pylist(rows, schema=table.schema().as_arrow()))
+    asked = pa.table(
+        {"customer": list(pairs), "at": pa.array([START] * 4, pa.timestamp("us", "UTC"))}
+    )
+    names = ({"customer": "customer"}, {"points": "points"})
+    lookup = Lookup(table, *names, None, "event_time", "available_at")
+    trained = join(asked, "at", [lookup])["points"].to_pylist()
+    assert trained == [200, 200, 150, 150]
+    for customer, points in zip(pairs, trained, strict=True):
+        answer(0, points, customer, view="customer_facts", name="points")
+    found = compare(view="customer_facts")
+    assert (found.answers, found.mismatched) == (4, 0)
