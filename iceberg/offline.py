@@ -13,8 +13,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 import duckdb
 import numpy as np
@@ -26,6 +27,7 @@ from pyiceberg.expressions import (
     BooleanExpression,
     GreaterThanOrEqual,
     LessThanOrEqual,
+    Not,
 )
 from pyiceberg.table import DataScan, Table
 from pyiceberg.types import TimestamptzType
@@ -59,8 +61,6 @@ class Lookup:
     ttl: timedelta | None
     event_time: str
     available_at: str | None
-    snapshot: int | None = None
-    """The table as it was then; the current one for None."""
 
 
 def join(
@@ -141,7 +141,6 @@ def scan(
     start: int | None,
     end: int | None,
     also: BooleanExpression | None = None,
-    snapshot: int | None = None,
 ) -> DataScan:
     """A scan of just `columns` and of event times in [start, end], microseconds since 1970 UTC."""
     wanted: BooleanExpression = also or AlwaysTrue()
@@ -150,7 +149,7 @@ def scan(
     if end is not None:
         wanted = And(wanted, _at_most(event_time, end))
     selected = tuple(dict.fromkeys(columns))
-    return table.scan(row_filter=wanted, selected_fields=selected, snapshot_id=snapshot)
+    return table.scan(row_filter=wanted, selected_fields=selected)
 
 
 def plan(
@@ -192,7 +191,7 @@ def _plan(
     if known_then and lookup.available_at:
         also = And(also, _at_most(lookup.available_at, end))
     columns = [*lookup.keys, *times, *lookup.features]
-    found = scan(lookup.table, columns, lookup.event_time, start, end, also, lookup.snapshot)
+    found = scan(lookup.table, columns, lookup.event_time, start, end, also)
     return found, pa.table(asked)
 
 
@@ -202,10 +201,7 @@ def _look_up_then(
     instants: pa.ChunkedArray,
     lookup: Lookup,
 ) -> pa.Table:
-    """What `_look_up` gives of the table as it was at each row's instant, as far as replays go.
-
-    A promotion takes away the rows of its span, which could be served until then.
-    """
+    """What `_look_up` gives of the table as it was at each row's instant, as far as replays go."""
     known = [(one.at, one) for one in promotions(lookup.table).values() if one.at is not None]
     placed = sorted(known, key=lambda pair: pair[0])
     if not (placed and entities.num_rows):
@@ -216,31 +212,54 @@ def _look_up_then(
     for number in np.unique(numbers):
         its = np.flatnonzero(numbers == number)
         then = instants.take(pa.array(its))
-        as_then = _as_then([one for _, one in placed[number:]], lookup, then)
-        parts.append(_look_up(database, entities.take(pa.array(its)), then, as_then, True))
+        there = _as_then([one for _, one in placed[number:]], lookup, then)
+        parts.append(_look_up(database, entities.take(pa.array(its)), then, lookup, True, there))
         rows.append(its)
     order = np.argsort(np.concatenate(rows), kind="stable")
     return pa.concat_tables(parts).take(pa.array(order))
 
 
-def _as_then(later: Sequence[Promotion], lookup: Lookup, instants: pa.ChunkedArray) -> Lookup:
-    """The table from before those promotions, oldest first, which the instants are all before.
+def _as_then(
+    later: Sequence[Promotion], lookup: Lookup, instants: pa.ChunkedArray
+) -> list[tuple[int | None, BooleanExpression]]:
+    """What could be read before those promotions, oldest first, which the instants are all before.
 
-    That is from before the first of them that tells; JoinError if one does not whose span matters.
+    A promotion takes away the rows of its span and of no other event times: these come from the
+    snapshot of before, or of before an earlier one, and all others from the table of now, None, for
+    what was written by an instant may have been committed after a promotion. JoinError if there is
+    no such snapshot of a span that matters.
     """
-    asked = instants.drop_null().cast(pa.int64()).to_numpy()
-    oldest = np.iinfo(np.int64).min if lookup.ttl is None else asked - _span(lookup.ttl)
+    parts: list[tuple[int | None, BooleanExpression]] = []
+    others: BooleanExpression = AlwaysTrue()
+    before: int | None = None
     for promotion in later:
         if lookup.table.snapshot_by_id(promotion.before) is not None:
-            return replace(lookup, snapshot=promotion.before)
-        end = min(promotion.end * 1000, np.iinfo(np.int64).max)
-        if np.any((asked >= promotion.start * 1000) & (oldest < end)):
+            before = promotion.before
+        if not _matters(promotion, lookup, instants):
+            continue
+        if before is None:
             raise JoinError(
                 f"{'.'.join(lookup.table.name())}: what could have been served before"
                 f" {_text((promotion.at or 0) * 1000)} is known no more: a replay was put in its"
                 " place then, and the rows of before have expired with it"
             )
-    return lookup
+        span = _within(promotion, lookup.event_time)
+        parts.append((before, And(others, span)))
+        others = And(others, Not(span))
+    return [*parts, (None, others)]
+
+
+def _matters(promotion: Promotion, lookup: Lookup, instants: pa.ChunkedArray) -> bool:
+    """Whether at one of the instants a row of its span can be seen."""
+    asked = instants.drop_null().cast(pa.int64()).to_numpy()
+    oldest = np.iinfo(np.int64).min if lookup.ttl is None else asked - _span(lookup.ttl)
+    end = min(promotion.end * 1000, np.iinfo(np.int64).max)
+    return bool(np.any((asked >= promotion.start * 1000) & (oldest < end)))
+
+
+def _within(promotion: Promotion, event_time: str) -> BooleanExpression:
+    last = min(promotion.end * 1000 - 1, _microseconds(datetime.max))
+    return And(_at_least(event_time, promotion.start * 1000), _at_most(event_time, last))
 
 
 def _look_up(
@@ -249,8 +268,12 @@ def _look_up(
     instants: pa.ChunkedArray,
     lookup: Lookup,
     known_then: bool,
+    parts: Sequence[tuple[int | None, BooleanExpression]] = ((None, AlwaysTrue()),),
 ) -> pa.Table:
-    """The lookup's features under the table's names, one row for each entity row, in order."""
+    """The lookup's features under the table's names, one row for each entity row, in order.
+
+    Of the table as its `parts` say: the rows of each snapshot that its filter takes.
+    """
     scanned, asked = _plan(entities, instants, lookup, known_then)
     timestamps = {f.name for f in lookup.table.schema().fields if f.field_type == TimestamptzType()}
     keys = ", ".join(f"{quoted(column)} AS k{n}" for n, column in enumerate(lookup.keys))
@@ -279,7 +302,12 @@ def _look_up(
     database.register("asked", asked)
     # With the columns of today, of a snapshot from before one was added, too.
     columns = lookup.table.schema().select(*scanned.selected_fields)
-    database.register("scanned", batches(scanned, schema=columns))
+    readers = [
+        batches(scanned.filter(rows).update(snapshot_id=snapshot), schema=columns)
+        for snapshot, rows in parts
+    ]
+    every = chain.from_iterable(readers)
+    database.register("scanned", pa.RecordBatchReader.from_batches(readers[0].schema, every))
     try:
         found = database.sql(f"""
             WITH wanted AS (SELECT DISTINCT {", ".join(numbered)} FROM asked),

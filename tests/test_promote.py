@@ -46,7 +46,7 @@ from iceberg.catalog import (
 from iceberg.commits import TableBusy
 from iceberg.maintenance import Care, expire
 from iceberg.offline import JoinError, Lookup, _as_then, join
-from iceberg.promotions import Promotion
+from iceberg.promotions import MARK, Promotion
 from iceberg.together import CommitError, commit_together, load_together
 from schemas import Type
 from tests.conftest import redis_at
@@ -454,7 +454,7 @@ def test_what_could_have_been_served_is_what_was_there_before_a_promotion(world)
     assert served(timedelta(hours=1)) == [None] * 3, "the span is too long ago to matter"
 
 
-def test_of_several_promotions_the_first_that_tells_says_what_was_there():
+def test_of_several_promotions_each_tells_what_was_there_of_its_span():
     day = 86_400_000
     gone, there = (Promotion(n, 0, n, n * 10 * day, (n * 10 + 1) * day, 99 * day) for n in (1, 2))
     table = SimpleNamespace(
@@ -464,15 +464,67 @@ def test_of_several_promotions_the_first_that_tells_says_what_was_there():
 
     def then(promotions, *days_):
         instants = pa.chunked_array([pa.array([n * day * 1000 for n in days_], "timestamp[us]")])
-        return _as_then(promotions, look_up, instants).snapshot
+        return [snapshot for snapshot, _ in _as_then(promotions, look_up, instants)]
 
-    assert then([gone, there], 20.5) == 2
-    assert then([gone], 5, 20.5) is None, "none of them can see its span"
-    assert then([], 5) is None
+    assert then([gone, there], 20.5) == [2, None]
+    assert then([gone], 5, 20.5) == [None], "none of them can see its span"
+    assert then([], 5) == [None]
+    assert then([there, gone], 10.5) == [2, None], "from before an earlier one, it is there"
     for seen in (10, 10.5, 11.9):
         with pytest.raises(JoinError, match="known no more"):
             then([gone, there], 5, seen)
-    assert then([gone, there], 9.9, 12) == 2
+    assert then([gone, there], 9.9, 12) == [None]
+
+
+def test_what_was_written_before_a_promotion_and_committed_after_it_was_known_then(tmp_path):
+    """Outside of its span: a job has its rows in the table a checkpoint later than in Redis."""
+    view = aircraft_last_arrival.only("dest")
+    tables = open_catalog(f"sqlite:///{tmp_path}/c", str(tmp_path))
+    create_tables(tables, [view])
+    table = tables.load_table(f"features.{view.name}")
+
+    def at(minute):
+        return NOON + timedelta(minutes=minute)
+
+    def commit(event, available, dest):
+        row = {"tailnum": "N1", "event_time": at(event), "available_at": at(available)}
+        rows = pa.Table.from_pylist([row | {"dest": dest}], table.schema().as_arrow())
+        table.append(rows)
+
+    def promote_over(number, start, end, minute, dest):
+        """What a replay made of the span takes the place of what is there."""
+        before = table.current_snapshot().snapshot_id
+        span = [at(edge).isoformat() for edge in (start, end)]
+        table.delete(f"event_time >= '{span[0]}' and event_time < '{span[1]}'")
+        commit(start, start, dest)
+        after = table.current_snapshot()
+        start, end, now = (int(at(m).timestamp() * 1000) for m in (start, end, minute))
+        told = Promotion(before, after.snapshot_id, after.sequence_number, start, end, now)
+        with table.transaction() as change:
+            change.set_properties({f"{MARK}{number}": told.text()})
+
+    commit(0, 1, "old 0")
+    commit(10, 11, "old 10")
+    promote_over(1, 0, 20, 40, "new 0")
+    commit(30, 31, "between 30")
+    promote_over(2, 25, 35, 50, "new 25")
+    commit(38, 39, "after 38")
+
+    def known(minute):
+        asked = pa.table(
+            {"tailnum": ["N1"], "at": pa.array([at(minute)], pa.timestamp("us", "UTC"))}
+        )
+        names = ({"tailnum": "tailnum"}, {"dest": "dest"})
+        lookup = Lookup(table, *names, None, "event_time", "available_at")
+        return join(asked, "at", [lookup], known_then=True)["dest"].to_pylist()[0]
+
+    assert known(5) == "old 0"
+    assert known(12) == "old 10"
+    assert known(32) == "between 30", "of the second one's span, committed after the first"
+    assert known(38) == "between 30", "what came later was not written yet"
+    assert [known(39), known(45), known(60)] == ["after 38"] * 3
+    table.delete(f"event_time = '{at(38).isoformat()}'")
+    assert [known(39), known(45), known(60)] == ["between 30", "between 30", "new 25"]
 
 
 def test_what_live_wrote_past_an_instant_can_be_forgotten(world):
