@@ -276,7 +276,7 @@ def _look_up(
     """
     scanned, asked = _plan(entities, instants, lookup, known_then)
     timestamps = {f.name for f in lookup.table.schema().fields if f.field_type == TimestamptzType()}
-    keys = ", ".join(f"{quoted(column)} AS k{n}" for n, column in enumerate(lookup.keys))
+    keys = ", ".join(f"{_scanned(column)} AS k{n}" for n, column in enumerate(lookup.keys))
     numbered = [f"k{n}" for n in range(len(lookup.keys))]
     values = [f"v{n}" for n in range(len(lookup.features))]
     read = ", ".join(
@@ -284,7 +284,7 @@ def _look_up(
         for name, column in zip(values, lookup.features, strict=True)
     )
     event, written = (
-        f"epoch_us({quoted(name)})" if name else "0"
+        f"epoch_us({_scanned(name)})" if name else "0"
         for name in (lookup.event_time, lookup.available_at)
     )
     by_key = f"PARTITION BY {', '.join(numbered)}"
@@ -298,7 +298,7 @@ def _look_up(
     )
     ttl = "true" if lookup.ttl is None else f"found.event >= asked.at - {_span(lookup.ttl)}"
     matched = " AND ".join(f"asked.{key} = found.{key}" for key in numbered)
-    present = " AND ".join(f"{quoted(c)} = wanted.k{n}" for n, c in enumerate(lookup.keys))
+    present = " AND ".join(f"{_scanned(c)} = wanted.k{n}" for n, c in enumerate(lookup.keys))
     database.register("asked", asked)
     # With the columns of today, of a snapshot from before one was added, too.
     columns = lookup.table.schema().select(*scanned.selected_fields)
@@ -369,8 +369,13 @@ def _range(instants: pa.ChunkedArray, ttl: timedelta | None) -> tuple[int | None
 
 
 def _feature(column: str, timestamp: bool, name: str | None = None) -> str:
-    value = f"epoch_ms({quoted(column)})" if timestamp else quoted(column)
+    value = f"epoch_ms({_scanned(column)})" if timestamp else _scanned(column)
     return f"{value} AS {quoted(name or column)}"
+
+
+def _scanned(column: str) -> str:
+    """A column of the table, which may have a name that we give to another one."""
+    return f"scanned.{quoted(column)}"
 
 
 def _newest(columns: Sequence[str]) -> str:

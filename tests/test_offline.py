@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from feature_repo.offline_store import IcebergOfflineStore
 from feature_repo.registration import RegistrySettings, apply, feature_store
 from iceberg.catalog import create_tables, open_catalog
-from iceberg.offline import JoinError, Lookup, plan
+from iceberg.offline import JoinError, Lookup, join, plan
 from schemas import (
     Column,
     Entity,
@@ -332,3 +332,25 @@ def test_a_view_may_be_joined_twice_under_other_keys(world):
             for k in asked[key]
         ]
         assert found.column(f"{name}__price_max").to_pylist() == [values[0] for values in want]
+
+
+@pytest.mark.parametrize("keys", [("k0",), ("event", "k0"), ("k1", "k0")])
+def test_a_table_may_have_columns_of_any_name(tmp_path, keys):
+    """Also of the names that the join has for what it reads."""
+    columns = tuple(Column(name, Type.STRING) for name in (*keys, "v1", "since"))
+    source = EventStream("sources", "sources", columns, keys[0])
+    entities = tuple(Entity(name, name) for name in keys)
+    view = FeatureView("odd", source, entities, latest("v1", "since"), ttl=hours(2))
+    catalog = open_catalog(f"sqlite:///{tmp_path}/c.db", f"file://{tmp_path}")
+    create_tables(catalog, [view])
+    table = catalog.load_table("features.odd")
+    rows = [Row(keys, START, START, ("right", "s")), Row(keys[::-1], START, START, ("left", "t"))]
+    table.append(as_arrow(table, view, rows[: len(keys)]))
+    asked = pa.table({name: [name, "?"] for name in keys})
+    asked = asked.append_column("at", pa.array([START] * 2, pa.timestamp("us", "UTC")))
+    names = ({key: key for key in keys}, {"since": "since", "v1": "v1"})
+    for known_then in (False, True):
+        lookup = Lookup(table, *names, timedelta(hours=2), "event_time", "available_at")
+        found = join(asked, "at", [lookup], known_then)
+        assert found["v1"].to_pylist() == ["right", None]
+        assert found["since"].to_pylist() == ["s", None]
