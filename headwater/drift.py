@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from headwater.distribution import Distribution, distribution
@@ -173,7 +175,7 @@ def _entities(view: FeatureView, found: pa.Table) -> int:
 def _rows(view: FeatureView, table: Table, start: int, end: int, sample: int) -> pa.Table:
     """The view's features, a time as its age in milliseconds."""
     files = between(table.scan(), start, end).plan_files()
-    there = sum(task.file.record_count for task in files)
+    there = math.ceil(sum(_of_span(table, task.file, start, end) for task in files))
     found = rows(
         table,
         view.keys,
@@ -191,6 +193,13 @@ def _rows(view: FeatureView, table: Table, start: int, end: int, sample: int) ->
             place = found.column_names.index(column.name)
             found = found.set_column(place, column.name, pc.subtract(at, found[column.name]))
     return found
+
+
+def _of_span(table: Table, file: DataFile, start: int, end: int) -> float:
+    """About so many of a file's rows are of a span, as if they were spread over its own evenly."""
+    first, last = bounds(table.schema(), file, EVENT_TIME)
+    there = min(last + 1, end * 1000) - max(first, start * 1000)
+    return file.record_count * max(0, there) / (last + 1 - first)
 
 
 def _moment(milliseconds: int) -> datetime:

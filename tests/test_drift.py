@@ -401,3 +401,12 @@ def test_a_sample_is_the_same_each_time_and_as_large_as_it_was_told(place):
     _, told = drift("--format", "json", "--sample", "1000")
     for one in json.loads(told)["features"]:
         assert 250 < one["rows"] < 1500 and 500 < one["reference_rows"] < 1500
+
+
+def test_of_a_window_within_a_file_as_many_rows_are_read(place):
+    """A file has the rows of up to a day."""
+    append(place, purchases(8000, (24, 0), 2))
+    span = ("--last", "1h", "--against", "5h", "--sample", "200")
+    _, told = drift("--format", "json", *span)
+    for one in json.loads(told)["features"]:
+        assert 100 < one["rows"] < 300 and 100 < one["reference_rows"] < 300
