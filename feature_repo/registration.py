@@ -6,7 +6,7 @@ materializes or deletes any.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -134,6 +134,7 @@ def apply(repository: Repository, settings: RegistrySettings) -> list[str]:
     for kind, wanted, there in kinds:
         registered = {item.name: item for item in there}
         names = {item.name for item in wanted}
+        _keep_materialized(wanted, registered)
         for item in wanted:
             if registered.get(item.name) != item:
                 changed.append(item)
@@ -145,6 +146,14 @@ def apply(repository: Repository, settings: RegistrySettings) -> list[str]:
     if report:
         store.apply(changed, objects_to_delete=removed, partial=False)
     return report
+
+
+def _keep_materialized(wanted: Sequence[Any], registered: Mapping[str, Any]) -> None:
+    """What `feast materialize` noted of a view is no part of its declaration."""
+    for item in wanted:
+        if isinstance(item, feast.FeatureView) and item.name in registered:
+            intervals = registered[item.name].materialization_intervals
+            item.materialization_intervals = list(intervals)
 
 
 def describe_feast(repository: Repository) -> str:

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from feast import ValueType
@@ -151,6 +151,16 @@ def test_a_second_run_changes_nothing(where):
     before = registered(where)
     assert apply(bikes, where) == []
     assert registered(where) == before
+
+
+def test_what_feast_materialized_is_no_change_and_is_kept(where):
+    apply(bikes, where)
+    store = feature_store("bikes", where)
+    hour = (datetime(2026, 1, 1, 11, tzinfo=UTC), datetime(2026, 1, 1, 12, tzinfo=UTC))
+    store.registry.apply_materialization(store.get_feature_view("ridden"), "bikes", *hour)
+    assert apply(bikes, where) == []
+    assert apply(Repository("bikes", (replace(ridden, ttl=hours(9)), facts), ()), where)
+    assert feature_store("bikes", where).get_feature_view("ridden").most_recent_end_time == hour[1]
 
 
 def test_a_change_is_registered_and_what_is_no_longer_declared_is_removed(where):
