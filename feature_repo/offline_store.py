@@ -333,6 +333,8 @@ def _entities(frame: Any, at: str) -> pa.Table:
     """A DataFrame as an Arrow table; its timestamps as instants, text among them read as such."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     column = table.column(at)
+    if pa.types.is_dictionary(column.type):  # as pandas has a category
+        column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         instants = [None if text is None else _instant(text) for text in column.to_pylist()]
         column = pa.chunked_array([pa.array(instants, pa.timestamp("us", "UTC"))])

@@ -222,6 +222,9 @@ def test_entity_rows_may_be_wide_text_unordered_or_empty_of_keys(world):
     texts = ask(world, frame(event_timestamp=["2013-01-02T00:00:00Z"]))
     naive = ask(world, frame(event_timestamp=["2013-01-02T00:00:00"]))
     assert texts.column("price_max") == naive.column("price_max")
+    for kind in (["2013-01-02T00:00:00Z"], pd.to_datetime(["2013-01-02"], utc=True)):
+        category = ask(world, frame(event_timestamp=kind).astype({"event_timestamp": "category"}))
+        assert category.column("price_max") == texts.column("price_max")
     lost = frame(user_id=[None]).astype({"user_id": "float64"})
     assert ask(world, lost).column("price_max").to_pylist() == [None]
     small = frame().astype({"user_id": "int16"})
