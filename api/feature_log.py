@@ -1,26 +1,33 @@
 """The feature log: a sample of the answers goes to Kafka, where the archive takes it from.
 
-Nothing waits for it. What the log has no room for, or Kafka does not take, is dropped and counted.
+Nothing waits for it: of a large answer a part is noted at once and the rest between what else there
+is to do. What the log has no room for, or Kafka does not take, is dropped and counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from api.lookup import Found, event_time
+from api.lookup import Found, Part, event_time
 from api.plan import Key
 from connectors.access import KafkaAccess
+from connectors.redis_codec import Value
 from observability.metrics import ApiMetrics
 from schemas import EVENT_TIME
 from schemas.served import served_stream
 
 _QUEUED = 20_000
+_AT_ONCE = 50
+"""Events; a lookup that came meanwhile waits for about half a millisecond."""
+
 _POLL_SECONDS = 0.25
 _FLUSH_SECONDS = 2.0
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -81,35 +88,41 @@ class KafkaFeatureLog:
             }
         )
         self._polls: asyncio.Task[None] | None = None
+        self._left: deque[Iterator[dict[str, Any]]] = deque()
+        """Of answers that are noted in part."""
+
+        self._waiting = 0
+        """How many events that is, at the most."""
 
     def note(self, found: Found, rows: Sequence[Mapping[str, Key]], trace_id: str) -> None:
         """Note an answer; never waits, never raises."""
         if not found.count or _random.random() >= self._share:
             return
-        about = {EVENT_TIME: round(found.now * 1000), "trace_id": trace_id}
-        columns = found.columns()
-        for part in found.parts:
-            entities = [_text({name: row[name] for name in part.group.names}) for row in rows]
-            # Each entity once, however many rows it is in.
-            places = {entity: place for place, entity in enumerate(entities)}
-            for view in part.group.views:
-                times = part.rows(part.by_field[view.time_at])
-                values = {
-                    slot.column.name.partition(":")[2]: columns[slot.at]
-                    for slot in part.group.slots
-                    if slot.column.view == view.view
-                }
-                for entity, place in places.items():
-                    answered = {name: column[place] for name, column in values.items()}
-                    self._send(
-                        about
-                        | {
-                            "view": view.view,
-                            "entity": entity,
-                            "value_time": event_time(times[place]),
-                            "answered": _text(answered),
-                        }
-                    )
+        events = _events(found, rows, trace_id)
+        self._send_some(events)
+        left = sum(len(part.entities) * len(part.group.views) for part in found.parts) - _AT_ONCE
+        if left <= 0:
+            return
+        if self._waiting + left > _QUEUED:
+            self._metrics.logged.labels("dropped").inc(left)
+            return
+        self._waiting += left
+        self._left.append(events)
+
+    def _send_some(self, events: Iterator[dict[str, Any]]) -> int:
+        sent = 0
+        for event in islice(events, _AT_ONCE):
+            self._send(event)
+            sent += 1
+        return sent
+
+    def _send_left(self) -> None:
+        """Some of what is left of the answer that came first."""
+        if self._left:
+            sent = self._send_some(self._left[0])
+            self._waiting -= sent
+            if sent < _AT_ONCE:
+                self._left.popleft()
 
     def _send(self, event: dict[str, Any]) -> None:
         try:
@@ -127,21 +140,59 @@ class KafkaFeatureLog:
         self._metrics.logged.labels("dropped" if error else "sent").inc()
 
     async def start(self) -> None:
-        """Begin to hear what became of what was sent."""
+        """Begin to send what is left, and to hear what became of what was sent."""
         self._polls = asyncio.create_task(self._poll())
 
     async def _poll(self) -> None:
         while True:
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(0 if self._left else _POLL_SECONDS)
+            self._send_left()
             self._producer.poll(0)
 
     async def stop(self) -> None:
         """Send what is still to be sent, for two seconds at most."""
         if self._polls is not None:
             self._polls.cancel()
+        while self._left:
+            self._send_left()
         left = await asyncio.to_thread(self._producer.flush, _FLUSH_SECONDS)
         if left:
             self._metrics.logged.labels("dropped").inc(left)
+
+
+def _events(
+    found: Found, rows: Sequence[Mapping[str, Key]], trace_id: str
+) -> Iterator[dict[str, Any]]:
+    """Of each view and entity one, however many rows it is in."""
+    about = {EVENT_TIME: round(found.now * 1000), "trace_id": trace_id}
+    for part in found.parts:
+        row_of = dict(zip(part.keys, rows, strict=True))
+        keys = list(part.entities)
+        for view in part.group.views:
+            for first in range(0, len(keys), _AT_ONCE):
+                some = slice(first, first + _AT_ONCE)
+                answered = _answered(part, view.view, some)
+                times = part.by_field[view.time_at][some]
+                for key, time, values in zip(keys[some], times, answered, strict=True):
+                    entity = {name: row_of[key][name] for name in part.group.names}
+                    yield about | {
+                        "view": view.view,
+                        "entity": _text(entity),
+                        "value_time": event_time(time),
+                        "answered": _text(values),
+                    }
+
+
+def _answered(part: Part, view: str, some: slice) -> Iterator[dict[str, Value]]:
+    """The values of a view by its features' names, entity by entity.
+
+    What cannot be read is null; whoever was answered has had it counted.
+    """
+    slots = [slot for slot in part.group.slots if slot.column.view == view]
+    names = [slot.column.name.partition(":")[2] for slot in slots]
+    columns = [slot.decode(part.by_field[slot.value_at][some], []) for slot in slots]
+    for values in zip(*columns, strict=True):
+        yield dict(zip(names, values, strict=True))
 
 
 def _text(document: dict[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -15,9 +17,12 @@ import requests
 from click.testing import CliRunner
 
 from api.feature_log import KafkaFeatureLog
+from api.lookup import Found, Part
+from api.plan import Plan
 from connectors.access import KafkaAccess
 from connectors.heartbeat import payload as heartbeat
-from connectors.redis_codec import encode_value, entity_key, feature_field
+from connectors.redis_codec import encode_event_time, encode_value, entity_key, feature_field
+from connectors.registered import served as registered
 from feature_repo.flights.views.origin_delays import origin_delays
 from headwater import skew
 from headwater.cli import headwater as command
@@ -222,6 +227,94 @@ def test_what_the_log_cannot_take_is_dropped_and_counted(producer):
     log = KafkaFeatureLog("flights", KafkaAccess("nowhere:1"), 1.0, metrics, producer)
     log._send({"event_time": 1, "trace_id": "1", "entity": "k" * (1 << 20)})
     assert dropped() - before == 1
+
+
+class Kept:
+    """A producer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def produce(self, _topic, value, _key, on_delivery, **more):
+        self.events.append(json.loads(value))
+        on_delivery(None, None)
+
+    def poll(self, _):
+        """Nothing is left to hear of."""
+
+    def flush(self, _):
+        return 0
+
+
+def counted(metrics, name, **labels):
+    return metrics.registry.get_sample_value(f"headwater_api_{name}_total", labels) or 0
+
+
+def visits_found(metrics, count, value=lambda n: encode_value(Type.INT64, n)):
+    """An answer of so many customers, and its rows: one customer is in the last row again."""
+    selection = Plan(registered(shop.repository)).features(["visit_counts:count_20s"])
+    (group,) = selection.groups
+    (slot,) = group.slots
+    rows = [{"customer": f"c{n}"} for n in [*range(count), 0]]
+    keys = list(map(group.key_of, rows))
+    replies: list[list[bytes | None]] = [[None] * group.fields for _ in range(count)]
+    for n, reply in enumerate(replies):
+        reply[slot.value_at], reply[slot.time_at] = value(n), encode_event_time(n)
+    part = Part(group, keys, dict.fromkeys(keys), replies)
+    return Found(selection, len(rows), 9.0, [part], metrics), rows
+
+
+def noted_in(metrics, producer):
+    return KafkaFeatureLog("shop", KafkaAccess("nowhere:1"), 1.0, metrics, producer)
+
+
+def test_a_large_answer_is_noted_between_what_else_there_is_to_do():
+    producer, metrics = Kept(), ApiMetrics()
+    log = noted_in(metrics, producer)
+
+    async def turns():
+        await log.start()
+        log.note(*visits_found(metrics, 330), "t")
+        seen = [0, len(producer.events)]
+        ends = time.monotonic() + 10
+        while seen[-1] < 330 and time.monotonic() < ends:
+            await asyncio.sleep(0)
+            seen.append(len(producer.events))
+        await log.stop()
+        return seen
+
+    seen = asyncio.run(turns())
+    assert max(after - before for before, after in pairwise(seen)) <= 50
+    assert [json.loads(one["entity"]) for one in producer.events] == [
+        {"customer": f"c{n}"} for n in range(330)
+    ]
+    assert [json.loads(one["answered"]) for one in producer.events] == [
+        {"count_20s": n} for n in range(330)
+    ]
+    assert [one["value_time"] for one in producer.events] == list(range(330))
+
+
+def test_of_large_answers_so_many_wait_and_the_others_are_dropped_and_counted():
+    producer, metrics = Kept(), ApiMetrics()
+    before = counted(metrics, "feature_log_events", result="dropped")
+    log = noted_in(metrics, producer)
+    for _ in range(25):
+        log.note(*visits_found(metrics, 1000), "t")
+    dropped = counted(metrics, "feature_log_events", result="dropped") - before
+    assert 0 < dropped < 5000
+    asyncio.run(log.stop())
+    assert len(producer.events) + dropped == 25 * 1000
+
+
+def test_what_cannot_be_read_is_noted_as_null_and_not_counted_again():
+    producer, metrics = Kept(), ApiMetrics()
+    found, rows = visits_found(metrics, 3, lambda _: b"\xff")
+    found.columns()
+    before = counted(metrics, "unreadable_values", view="visit_counts")
+    assert before >= 3
+    noted_in(metrics, producer).note(found, rows, "t")
+    assert [json.loads(one["answered"]) for one in producer.events] == [{"count_20s": None}] * 3
+    assert counted(metrics, "unreadable_values", view="visit_counts") == before
 
 
 def test_a_part_of_a_view_is_compared_with_that_part_of_the_whole(monkeypatch):
