@@ -61,6 +61,8 @@ CONFIGURATION = {
 _CANCEL_SECONDS = 30
 _SCRIPTS = ("declared.sql", "sql")
 """What is kept of a job's last submission: what was declared, and what it was submitted with."""
+_STATE = ("savepoint", "json")
+"""What is kept of where a job was: what it was stopped with, and which job of Flink's it was."""
 RECOVERY = "execution.state-recovery.path"
 """The savepoint or checkpoint that a job goes on from."""
 OLDER = "by an older declaration: `headwater plan` says how it comes to the new one"
@@ -198,8 +200,12 @@ class Jobs:
         return self._kept(job.name, "declared.sql").exists()
 
     def goes_on(self, job: Job) -> bool:
-        """Whether it goes on from where it was once it is submitted, and writes what comes then."""
-        return self.was_submitted(job) and not self.changes(job)
+        """Whether it goes on from where it was once it is submitted, and writes what comes then.
+
+        One whose restart broke off does not: where it was counts no more.
+        """
+        there = any(self._kept(job.name, what).exists() for what in _STATE)
+        return there and self.was_submitted(job) and not self.changes(job)
 
     def changes(self, job: Job) -> list[str]:
         """Why a job cannot go on from the state of its last submission; empty if it can."""
@@ -224,23 +230,28 @@ class Jobs:
         told = json.loads(known.read_text("utf-8")) if known.exists() else {}
         return msgspec.convert(told.get("begun"), Begun | None, str_keys=True)
 
-    def restart(self, job: Job, sql: str, report: Report, begun: Begun | None = None) -> str:
+    def restart(
+        self,
+        job: Job,
+        sql: str,
+        report: Report,
+        begun: Begun | None = None,
+        between: Callable[[], None] = lambda: None,
+    ) -> str:
         """End a job and submit it with the script `sql`, from no state; Flink's id of it.
 
         Later submissions that the declarations are unchanged for take the same script; where they
         have changed and its state fits, the one that is made of them and of how it has `begun`. The
-        state that it had counts no more, whether it comes to be submitted or not.
+        state that it had counts no more, whether it comes to be submitted or not: what is taken out
+        of its tables `between` the two would not be written again by a job that goes on from it.
+        Nobody else submits it meanwhile.
         """
         with self._alone(report) as lock:
             self._cancel(job)
-            for known in (self._kept(job.name, "savepoint"), self._kept(job.name, "json")):
-                known.unlink(missing_ok=True)
+            for what in (*_STATE, "asked"):
+                self._kept(job.name, what).unlink(missing_ok=True)
+            between()
             return self._run([self._script(job.name, sql, begun=begun)], report, (lock,))[job.name]
-
-    def cancel(self, job: Job, report: Report) -> None:
-        """End a job, without a savepoint, if it runs."""
-        with self._alone(report):
-            self._cancel(job)
 
     def _cancel(self, job: Job) -> None:
         if (running := self.running().get(job.name)) is not None:

@@ -196,6 +196,7 @@ def test_it_has_no_end_while_the_live_job_does_not_run(world):
     declared = world.replays._context.settings.state / "jobs" / f"{LIVE}.declared.sql"
     declared.parent.mkdir(exist_ok=True)
     declared.write_text(job_sql(next(j for j in jobs(repository) if j.name == LIVE)), "utf-8")
+    declared.with_name(f"{LIVE}.json").write_text('{"id": "live", "from": null}', "utf-8")
     assert world.is_refused(f"{LIVE} does not run: `headwater jobs submit {LIVE}`") == kept
     world.flink.add("live", LIVE, [VIEW.name], at(10))
     world.promote()

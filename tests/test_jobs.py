@@ -28,6 +28,7 @@ from headwater.replays.context import Context
 from headwater.replays.handover import Handover
 from headwater.replays.journal import Replay
 from headwater.replays.plan import Planner, SourcePlan
+from headwater.savepoints import OldSavepoint
 from headwater.settings import Elsewhere, Settings
 from iceberg.catalog import TableMismatch, create_tables, open_catalog
 from schemas import Feature, SettingsError, count
@@ -374,6 +375,83 @@ def test_what_a_job_wrote_past_a_replay_that_followed_counts_no_more_where_it_be
     replay = Replay("0001", (VIEW,), 0, None if followed else 7, state="promoted", ends=ends)
     assert there.upgrade(replay, print) == [NAME]
     assert forgotten == ([([VIEW], 7)] if followed else [])
+
+
+@pytest.fixture
+def begins_anew(world, monkeypatch):
+    """Brings a job that runs, and has written, up to date with no state, past a replay."""
+    world.begin()
+    plans = [
+        SourcePlan(source.name, "t", [], 0, {}, None, {0: (0, 9)}, 9, 9, "")
+        for source in world.job.sources
+    ]
+    monkeypatch.setattr(Planner, "sources", lambda *_: plans)
+    there = Context(world.settings, repository)
+    create_tables(there.tables, world.job.views)
+    table = there.tables.load_table(f"features.{VIEW}")
+    of_job = {"flink.job-id": "c0ffee", "flink.max-committed-checkpoint-id": "7"}
+    table.append(table.schema().as_arrow().empty_table(), snapshot_properties=of_job)
+    replay = Replay("0001", (VIEW,), 0, None, state="promoted", ends={VIEW: 7})
+    return lambda: Handover(there, None, None, None).upgrade(replay, print, anew=True)
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+def test_no_job_goes_on_over_tables_that_a_broken_upgrade_has_cut(
+    world, begins_anew, monkeypatch, stopped
+):
+    """The old state has read what is cut; the same command does the rest."""
+    if stopped:
+        world.jobs().stop([NAME], print)
+
+    with monkeypatch.context() as patch, pytest.raises(ConnectionError):
+        patch.setattr(Handover, "_forget", lambda *_: _away())
+        begins_anew()
+    with pytest.raises(OldSavepoint, match="where its job was is not known any more"):
+        world.jobs().submit([NAME], print)
+    assert not world.jobs().goes_on(world.job)
+    assert world.jobs().was_submitted(world.job)
+    assert world.jobs().running() == {}
+    monkeypatch.setattr(Handover, "_forget", lambda *_: None)
+    assert begins_anew() == [NAME]
+    assert world.jobs().goes_on(world.job)
+    assert RECOVERY not in world.submitter.requests[-1]["configuration"]
+    world.jobs().stop([NAME], print)
+    world.jobs().submit([NAME], print)
+    assert "event_time` >= TO_TIMESTAMP_LTZ(7, 3)" in world.submitter.requests[-1]["sql"]
+
+
+def test_a_broken_upgrade_leaves_no_state_of_a_submission_that_was_killed_before(
+    world, begins_anew, monkeypatch
+):
+    world.flink.lose()
+    killed(world, True, world.jobs().submit, [NAME])
+    world.checkpoint(world.jobs().running()[NAME].id)
+    monkeypatch.setattr(Jobs, "settled", lambda jobs, _: jobs.running())  # it is so just now
+    with monkeypatch.context() as patch, pytest.raises(ConnectionError):
+        patch.setattr(Handover, "_forget", lambda *_: _away())
+        begins_anew()
+    with pytest.raises(OldSavepoint, match="where its job was is not known any more"):
+        world.jobs().submit([NAME], print)
+
+
+def _away():
+    raise ConnectionError("Redis went away")
+
+
+def test_nobody_submits_a_job_whose_tables_an_upgrade_cuts(world, begins_anew, monkeypatch):
+    told, others = Told(), []
+    with ThreadPoolExecutor() as pool:
+
+        def forget(*_):
+            others.append(pool.submit(world.jobs().submit, [NAME], told))
+            assert told.wait(10)
+            assert world.jobs().running() == {}
+
+        monkeypatch.setattr(Handover, "_forget", forget)
+        assert begins_anew() == [NAME]
+        others[0].result(30)
+    assert told.texts[0].startswith("waits for another command")
+    assert told.texts[-1] == f"{NAME} runs already (RUNNING)"
 
 
 def test_an_upgrade_that_is_killed_is_done_by_the_next(world):

@@ -245,6 +245,7 @@ def was_submitted(world, sql):
     folder.mkdir()
     for kept in ("declared.sql", "sql"):
         (folder / f"{JOB}.{kept}").write_text(sql, "utf-8")
+    (folder / f"{JOB}.json").write_text('{"id": "live", "from": null}', "utf-8")
 
 
 DECLARED = job_sql(next(job for job in jobs(repository) if job.name == JOB))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from flink_jobs.replay import restart_sql
 from flink_jobs.sql import Job, job_sql
@@ -166,14 +167,11 @@ class Handover:
             if gap := "; ".join(f"{one.topic}: {one.gap}" for one in sources if one.gap):
                 raise ReplayError(gap)
             readings = {one.source: one.reading for one in sources}
-            platform.cancel(job, report)
-            self._sum_up_anew(job, since)
-            if replay.ends and job.late is not None:
-                self._forget(replay, narrowed.views, since)
             # Event times of a captured table's changes are in no order: all of them count again.
             begun = None if job.late is None else Begun(since, readings)
             sql = job_sql(job) if begun is None else restart_sql(job, since, readings)
-            platform.restart(job, sql, report, begun)
+            between = partial(self._clear, replay, job, narrowed.views, since)
+            platform.restart(job, sql, report, begun, between)
         return upgraded
 
     def _create(self, jobs_: Iterable[Job]) -> None:
@@ -182,6 +180,12 @@ class Handover:
         create_tables(tables, [view for job in jobs_ for view in job.views], repository.archived)
         if repository.checked:
             create_quality(tables, repository.name)
+
+    def _clear(self, replay: Replay, job: Job, views: Sequence[FeatureView], since: int) -> None:
+        """Take away what a job has written that it writes anew; it has ended, and has no state."""
+        self._sum_up_anew(job, since)
+        if replay.ends and job.late is not None:
+            self._forget(replay, views, since)
 
     def _forget(self, replay: Replay, views: Sequence[FeatureView], since: int) -> None:
         """What the job wrote by its old declaration from the replay's end on counts no more.
