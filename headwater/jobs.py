@@ -8,28 +8,29 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
-
-import msgspec
 
 from connectors.topics import check_transactions
 from flink_jobs.checkpoints import newest_left
 from flink_jobs.place import Place
-from flink_jobs.replay import Reading, restart_sql, resumed_sql
+from flink_jobs.replay import resumed_sql
 from flink_jobs.rest import FlinkCluster, FlinkError, RunningJob
 from flink_jobs.sql import Job, job_sql, jobs
-from flink_jobs.upgrade import breaks, way_out
+from flink_jobs.upgrade import way_out
 from headwater.files import write_whole
 from headwater.local.submitter import submitted
 from headwater.savepoints import (
+    Savepoint,
     check_anew,
     check_savepoint,
     checkpoint_time,
 )
 from headwater.settings import Settings
 from headwater.stores import catalog
+from headwater.submissions import Begun, Submission, Submissions
 from headwater.unarchived import unarchived
 from iceberg.catalog import ARCHIVE, NAMESPACE
 from schemas import Repository, SettingsError
@@ -75,16 +76,6 @@ class StateMismatch(FlinkError):
     """What is declared cannot go on from a job's state; the text says why, and what can be done."""
 
     exit_code = 2
-
-
-@dataclass(frozen=True)
-class Begun:
-    """How a job began anew in mid-log: all its later scripts read and let out the same."""
-
-    since: int
-    """Milliseconds since 1970 UTC; the first event time that is let out."""
-
-    readings: Mapping[str, Reading]
 
 
 class Jobs:
@@ -209,26 +200,37 @@ class Jobs:
 
     def changes(self, job: Job) -> list[str]:
         """Why a job cannot go on from the state of its last submission; empty if it can."""
-        if not self.is_changed(job):
-            return []
-        declared, last = (self._kept(job.name, what).read_text("utf-8") for what in _SCRIPTS)
-        # One that began anew in mid-log runs another script than was declared.
-        return breaks(declared, job_sql(job)) or breaks(last, self._continued(job))
+        last = self._submitted(job)
+        return [] if last is None else last.changes(job)
 
     def is_changed(self, job: Job) -> bool:
         """Whether the declarations are others than at its last submission."""
         base = self._kept(job.name, "declared.sql")
         return base.exists() and base.read_text("utf-8") != job_sql(job)
 
-    def _continued(self, job: Job) -> str:
-        """The script of what is declared, over what the job reads since it began."""
-        begun = self._begun(job)
-        return job_sql(job) if begun is None else restart_sql(job, begun.since, begun.readings)
+    def _submitted(self, job: Job) -> Submission | None:
+        """What a job was submitted with last; None if Flink has taken none."""
+        declared, sql = (self._kept(job.name, what) for what in _SCRIPTS)
+        if not declared.exists() or not sql.exists():
+            return None
+        begun = Begun.read(self._told(job).get("begun"))
+        return Submission(sql.read_text("utf-8"), declared.read_text("utf-8"), begun)
 
-    def _begun(self, job: Job) -> Begun | None:
+    def _made(self, job: Job, savepoint: str) -> Submission | None:
+        """What the job was submitted with that a savepoint is of.
+
+        Where that is not known it is held to be what was submitted last.
+        """
+        found = self._submissions(job).find(Savepoint.read(savepoint).job)
+        return found or self._submitted(job)
+
+    def _submissions(self, job: Job) -> Submissions:
+        return Submissions(self.settings.state, job.name)
+
+    def _told(self, job: Job) -> dict[str, Any]:
+        """What is known of a job's last submission; empty if Flink has taken none."""
         known = self._kept(job.name, "json")
-        told = json.loads(known.read_text("utf-8")) if known.exists() else {}
-        return msgspec.convert(told.get("begun"), Begun | None, str_keys=True)
+        return json.loads(known.read_text("utf-8")) if known.exists() else {}
 
     def restart(
         self,
@@ -342,6 +344,7 @@ class Jobs:
             "id": _configured(request, FIXED_ID),
             "from": _configured(request, RECOVERY),
             "begun": request["begun"],
+            "before": request.get("before"),
             "outage": self.settings.outage_seconds,
         }
         write_whole(self._kept(job.name, "asked"), json.dumps(asked))
@@ -349,12 +352,17 @@ class Jobs:
     def _request(
         self, job: Job, report: Report, savepoint: str | None, anew: bool
     ) -> dict[str, object]:
-        sql, begun = job_sql(job), None
-        declared, last = self._kept(job.name, "declared.sql"), self._kept(job.name, "sql")
+        sql, begun, before = job_sql(job), None, self._before(job, savepoint)
+        last = self._submitted(job) if savepoint is None else self._made(job, savepoint)
         if savepoint is None and not anew:
             savepoint = self._last(job)
-        if declared.exists() and last.exists() and not anew:
-            reasons = self.changes(job)
+            if before is not None:
+                report(
+                    f"{job.name} has left nothing since it was submitted from {savepoint}; where it"
+                    f" was before that, `headwater jobs submit {job.name} --from {before}` goes on"
+                )
+        if last is not None and not anew:
+            reasons = last.changes(job)
             if savepoint is not None and reasons and job.views:
                 raise StateMismatch(
                     f"{job.name} cannot go on from its savepoint: {'; '.join(reasons)}."
@@ -365,8 +373,7 @@ class Jobs:
                 sql = resumed_sql(job, unarchived(self.settings, job, report))
                 savepoint, anew = None, True
             elif not reasons:
-                begun = self._begun(job)
-                sql = self._continued(job) if self.is_changed(job) else last.read_text("utf-8")
+                sql, begun = last.script(job), last.begun
         configuration = {}
         if not job.views:
             configuration[_INTERVAL] = f"{2 * self.settings.checkpoint_seconds} s"
@@ -376,7 +383,9 @@ class Jobs:
             configuration[RECOVERY] = savepoint
         elif not anew:
             check_anew(catalog(self.settings), tables)
-        return self._script(job.name, sql, configuration, begun)
+        return self._script(job.name, sql, configuration, begun) | {
+            "before": None if savepoint is None else before
+        }
 
     def _tell_outage(self, missing: Iterable[Job], savepoint: str | None, report: Report) -> None:
         """What a job was stopped with is committed; what it was lost with may not have been."""
@@ -385,9 +394,7 @@ class Jobs:
             if last is None or job.late is None or (made := checkpoint_time(last)) is None:
                 continue
             # What counts is what it was submitted with, whatever is declared by now.
-            known = self._kept(job.name, "json")
-            told = json.loads(known.read_text("utf-8")) if known.exists() else {}
-            allowed = told.get("outage", self.settings.outage_seconds)
+            allowed = self._told(job).get("outage", self.settings.outage_seconds)
             away = time.time() - made
             if away > allowed:
                 report(
@@ -402,19 +409,33 @@ class Jobs:
 
         What it was stopped with is not noted where whoever stopped it was killed meanwhile.
         """
-        kept, known = self._kept(job.name, "savepoint"), self._kept(job.name, "json")
+        return self._left(job) or self._told(job).get("from")
+
+    def _left(self, job: Job) -> str | None:
+        """What a job has left since its last submission; None if nothing."""
+        kept, told = self._kept(job.name, "savepoint"), self._told(job)
         if kept.exists():
             return kept.read_text("utf-8").strip()
-        if not known.exists():
-            return None
-        last = json.loads(known.read_text("utf-8"))
-        return newest_left(self.settings.state, last["id"]) or last["from"]
+        return newest_left(self.settings.state, told["id"]) if told else None
+
+    def _before(self, job: Job, savepoint: str | None) -> str | None:
+        """Where a job was before one named the savepoint that it goes on from.
+
+        None if it goes on from where it was, or has left something since.
+        """
+        told, left = self._told(job), self._left(job)
+        if savepoint is None:
+            return None if left else told.get("before")
+        last = left or told.get("before") or told.get("from")
+        return None if last == savepoint else last
 
     def _remember(self, job: Job, id_: str) -> None:
         """Keep what a job was submitted with: Flink has taken it, as `id_`."""
         asked = json.loads(self._kept(job.name, "asked").read_text("utf-8"))
         told = {"id": id_, "from": asked["from"], "outage": asked["outage"]}
-        told["begun"] = asked.get("begun")
+        told |= {"begun": asked.get("begun"), "before": asked.get("before")}
+        submission = Submission(asked["sql"], asked["declared"], Begun.read(told["begun"]))
+        self._submissions(job).keep(id_, submission)
         write_whole(self._kept(job.name, "json"), json.dumps(told))
         write_whole(self._kept(job.name, "sql"), asked["sql"])
         write_whole(self._kept(job.name, "declared.sql"), asked["declared"])

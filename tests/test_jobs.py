@@ -21,8 +21,9 @@ from flink_jobs.replay import Reading, restart_sql, resumed_sql
 from flink_jobs.rest import FlinkCluster, FlinkError
 from flink_jobs.sql import job_sql
 from headwater import jobs as module
+from headwater import submissions
 from headwater.cli import headwater
-from headwater.jobs import FIXED_ID, RECOVERY, Begun, Jobs
+from headwater.jobs import FIXED_ID, RECOVERY, Jobs, StateMismatch
 from headwater.replays import context, handover
 from headwater.replays.context import Context
 from headwater.replays.handover import Handover
@@ -30,6 +31,7 @@ from headwater.replays.journal import Replay
 from headwater.replays.plan import Planner, SourcePlan
 from headwater.savepoints import OldSavepoint
 from headwater.settings import Elsewhere, Settings
+from headwater.submissions import Begun
 from iceberg.catalog import TableMismatch, create_tables, open_catalog
 from schemas import Feature, SettingsError, count
 from tests.flink import Flink, listening
@@ -263,6 +265,102 @@ def test_a_job_that_began_in_mid_log_and_is_begun_anew_reads_the_whole_log(world
     world.jobs().submit([NAME], print)
     assert world.submitter.requests[-1]["sql"] == declared
     assert "savepoint-" in world.submitter.requests[-1]["configuration"][RECOVERY]
+
+
+def stopped_at(world):
+    """The savepoint that the job is stopped with."""
+    world.jobs().stop([NAME], print)
+    return world.kept("savepoint").read_text("utf-8").strip()
+
+
+def test_from_a_savepoint_of_before_it_began_in_mid_log_a_job_reads_what_it_read_then(world):
+    """Its later script lets out nothing of what is between the two."""
+    world.jobs().submit([NAME], print)
+    old = stopped_at(world)
+    world.jobs().submit([NAME], print)
+    readings = {source.name: Reading("t", {0: (9, 20)}) for source in world.job.sources}
+    script = restart_sql(world.job, 10**12, readings)
+    world.jobs().restart(world.job, script, print, Begun(10**12, readings))
+    later = stopped_at(world)
+    for savepoint, sql in ((old, job_sql(world.job)), (later, script)):
+        world.jobs().submit([NAME], print, savepoint)
+        assert world.submitter.requests[-1]["configuration"][RECOVERY] == savepoint
+        assert world.submitter.requests[-1]["sql"] == sql
+        for _ in range(2):  # and so on from there
+            world.jobs().stop([NAME], print)
+            world.jobs().submit([NAME], print)
+            assert world.submitter.requests[-1]["sql"] == sql
+        world.jobs().stop([NAME], print)
+
+
+@pytest.fixture
+def redeclared(world, monkeypatch):
+    """A savepoint of what is declared, and one of a wider declaration, which the job has now."""
+    world.jobs().submit([NAME], print)
+    narrow = stopped_at(world)
+    with monkeypatch.context() as patch:
+        for one in (module, submissions):
+            patch.setattr(one, "job_sql", wider)
+        world.jobs().restart(world.job, wider(world.job), print)
+        wide = stopped_at(world)
+    return narrow, wide
+
+
+def test_a_savepoint_of_what_is_declared_again_is_gone_on_from(world, redeclared):
+    narrow, _ = redeclared
+    with pytest.raises(StateMismatch, match="has changed"):
+        world.jobs().submit([NAME], print)
+    world.jobs().submit([NAME], print, narrow)
+    asked = world.submitter.requests[-1]
+    assert (asked["configuration"][RECOVERY], asked["sql"]) == (narrow, job_sql(world.job))
+
+
+def test_a_savepoint_of_another_declaration_is_refused_whatever_was_submitted_last(
+    world, redeclared
+):
+    """It would fail for ever, and where the job was is forgotten once Flink has taken it."""
+    narrow, wide = redeclared
+    world.jobs().submit([NAME], print, narrow)
+    last = stopped_at(world)
+    with pytest.raises(StateMismatch, match="has changed"):
+        world.jobs().submit([NAME], print, wide)
+    world.jobs().submit([NAME], print)
+    assert world.submitter.requests[-1]["configuration"][RECOVERY] == last
+
+
+def test_what_made_a_savepoint_is_known_as_long_as_that_is_there(world):
+    kept = world.settings.state / "jobs" / NAME
+    world.jobs().submit([NAME], print)
+    savepoint = stopped_at(world)
+    for _ in range(2):  # which leave nothing
+        world.jobs().submit([NAME], print)
+        world.flink.lose()
+    assert len(list(kept.iterdir())) == 2
+    shutil.rmtree(savepoint.removeprefix("file://"))
+    world.jobs().submit([NAME], print, anew=True)
+    assert len(list(kept.iterdir())) == 1
+
+
+def test_where_a_job_was_is_told_until_it_has_left_something_of_a_savepoint_that_was_named(world):
+    world.jobs().submit([NAME], print)
+    old = stopped_at(world)
+    world.jobs().submit([NAME], print)
+    last = stopped_at(world)
+    world.jobs().submit([NAME], print, old)
+    for _ in range(2):
+        world.flink.lose()
+        told = Told()
+        world.jobs().submit([NAME], told)
+        assert world.submitter.requests[-1]["configuration"][RECOVERY] == old
+        assert told.texts[0].startswith(
+            f"{NAME} has left nothing since it was submitted from {old}"
+        )
+        assert f"`headwater jobs submit {NAME} --from {last}` goes on" in told.texts[0]
+    world.checkpoint(world.jobs().running()[NAME].id)
+    world.flink.lose()
+    told = Told()
+    world.jobs().submit([NAME], told)
+    assert [text for text in told.texts if "--from" in text] == []
 
 
 def test_the_archives_job_that_began_where_its_tables_end_is_begun_anew_from_the_beginning(world):

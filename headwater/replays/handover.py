@@ -9,7 +9,7 @@ from functools import partial
 
 from flink_jobs.replay import restart_sql
 from flink_jobs.sql import Job, job_sql
-from headwater.jobs import Begun, Jobs, Report
+from headwater.jobs import Jobs, Report
 from headwater.replays.context import Context, job_name
 from headwater.replays.jobs import ENDED, ReplayJobs
 from headwater.replays.journal import Replay
@@ -17,6 +17,7 @@ from headwater.replays.live import Live
 from headwater.replays.plan import ReplayError, Wanted
 from headwater.replays.progress import Gauges
 from headwater.replays.values import Values
+from headwater.submissions import Begun
 from iceberg.catalog import (
     NAMESPACE,
     create_quality,
