@@ -150,6 +150,39 @@ def test_a_job_that_has_ended_on_a_cluster_that_is_lost_begins_anew(world, monke
     assert not table.scan(snapshot_id=table.refs()[branch].snapshot_id).to_arrow().num_rows
 
 
+def paused(world):
+    """A replay of a bounded span, as `pause` leaves it."""
+    world.journal.write(replace(world.journal.find(ID), end=at(6), state="running"))
+    return world.replays.pause(world.journal.find(ID), print)
+
+
+def test_a_replay_that_was_paused_is_not_done_though_the_clock_was_set_back(world):
+    """Its savepoint seems older than the job that it is of."""
+    world.flink.jobs["beaded"]["start-time"] = int(time.time() * 1000) + 60_000
+    assert paused(world).state == "paused"
+    with pytest.raises(ReplayError, match="is paused: it cannot be promoted"):
+        world.promote()
+
+
+def test_an_attempt_that_has_come_to_its_end_is_done_whatever_others_have_left(world):
+    """As young as the savepoint of the attempt before it, should the clock be set back."""
+    kept = paused(world)
+    world.flink.add("decade", JOB, state="FINISHED")
+    kept = world.journal.write(replace(kept, jobs={JOB: "decade"}, state="running"))
+    assert world.replays.progress(kept).state == "done"
+
+
+def test_a_running_attempt_is_the_replay_s_though_the_clock_was_set_back(world):
+    """And which have all ended the journal tells apart."""
+    replay = replace(world.journal.find(ID), jobs={JOB: "again"})
+    world.flink.add("again", JOB, [VIEW.name], at(10))
+    world.flink.jobs["beaded"] |= {"state": "CANCELED", "start-time": 9}
+    for written in (replay, replace(replay, jobs={JOB: "beaded"})):  # or was about to be
+        assert world.replays.progress(written).state == "following"
+    world.flink.jobs["again"]["state"] = "FINISHED"
+    assert world.replays.progress(replay).state == "done"
+
+
 def test_one_that_was_cancelled_just_now_is_submitted_again(world, monkeypatch):
     world.replays.cancel(world.journal.find(ID))
     asked = []

@@ -99,15 +99,19 @@ class ReplayJobs:
             time.sleep(0.2)
 
     def known(self, replay: Replay) -> dict[str, dict[str, Any]]:
-        """Its jobs that the cluster knows, by name: of several attempts the newest."""
-        found: dict[str, dict[str, Any]] = {}
-        for job in self._context.cluster.get("/jobs/overview")["jobs"]:
-            name = job["name"]
-            if name in replay.jobs and (
-                name not in found or found[name]["start-time"] < job["start-time"]
-            ):
-                found[name] = job
-        return found
+        """Its jobs that the cluster knows, by name.
+
+        Of several attempts the one that has not ended, and else the one that the journal has: which
+        began last is known as far as the clock was never set back.
+        """
+
+        def newest(job: dict[str, Any]) -> tuple[bool, bool, int]:
+            mine = replay.jobs[job["name"]] == job["jid"]
+            return job["state"] not in ENDED, mine, job["start-time"]
+
+        jobs = self._context.cluster.get("/jobs/overview")["jobs"]
+        its = sorted((job for job in jobs if job["name"] in replay.jobs), key=newest)
+        return {job["name"]: job for job in its}
 
     def unfinished(self, replay: Replay) -> dict[str, str]:
         """The state of those jobs that have not committed all that they let out, by name."""
@@ -119,10 +123,8 @@ class ReplayJobs:
         """Whether a job has come to its end: one that was stopped has left a savepoint."""
         if job is None or job["state"] != "FINISHED":
             return False
-        folder = self._checkpoints(replay, name) / "savepoints"
-        return not any(
-            path.stat().st_mtime * 1000 >= job["start-time"] for path in folder.glob("*/_metadata")
-        )
+        left = self._checkpoints(replay, name).glob(f"savepoints/savepoint-{job['jid'][:6]}-*")
+        return not any((path / "_metadata").exists() for path in left)
 
     def failure(self, replay: Replay) -> str:
         """Why its jobs failed, the first line of each; empty if none did."""
