@@ -22,6 +22,7 @@ from flink_jobs.sql import Job, job_sql, jobs
 from flink_jobs.upgrade import way_out
 from headwater.files import write_whole
 from headwater.local.submitter import submitted
+from headwater.refusals import Refusals
 from headwater.savepoints import (
     Savepoint,
     check_anew,
@@ -160,31 +161,41 @@ class Jobs:
         OldSavepoint if to go on from there, or to begin `anew`, would write rows again; RolledBack
         if to go on from there would leave rows out; ShortTransactions if Kafka would not keep a
         job's late rows for as long as it may be away.
-        What was lost for longer is reported.
+        What was lost for longer is reported. One that is refused keeps no other from it: that is
+        raised once they are submitted, Several if it is more than one.
         """
         wanted = self._select(names)
         if savepoint is not None and len(wanted) != 1:
             raise SettingsError("a savepoint is of one job: name that job")
         if savepoint is not None and anew:
             raise SettingsError("--from goes on from a savepoint, and --anew from none: choose one")
+        refusals = Refusals()
         with self._alone(report) as lock:
             running = self._settled()
-            for job in wanted:
-                if job.name in running:
-                    older = f", {OLDER}" if self.is_changed(job) else ""
-                    report(f"{job.name} runs already ({running[job.name].state}){older}")
-            for name in self.undeclared():
-                report(
-                    f"{name} runs and is no longer declared: `headwater jobs stop {name}` ends it"
-                )
+            self._tell_running(wanted, running, report)
             missing = [job for job in wanted if job.name not in running]
             if any(job.late for job in missing):
                 check_transactions(self.settings.kafka_access, self.settings.outage_seconds)
-            if not anew:
-                self._tell_outage(missing, savepoint, report)
-            if missing:
-                requests = [self._request(job, report, savepoint, anew) for job in missing]
-                self._run(requests, report, (lock,))
+            requests = []
+            for job in missing:
+                with refusals.noted():
+                    if not anew:
+                        self._tell_outage(job, savepoint, report)
+                    requests.append(self._request(job, report, savepoint, anew))
+            if requests:
+                with refusals.noted():
+                    self._run(requests, report, (lock,))
+        refusals.tell()
+
+    def _tell_running(
+        self, wanted: Iterable[Job], running: Mapping[str, RunningJob], report: Report
+    ) -> None:
+        for job in wanted:
+            if job.name in running:
+                older = f", {OLDER}" if self.is_changed(job) else ""
+                report(f"{job.name} runs already ({running[job.name].state}){older}")
+        for name in self.undeclared():
+            report(f"{name} runs and is no longer declared: `headwater jobs stop {name}` ends it")
 
     def was_submitted(self, job: Job) -> bool:
         """Whether Flink has ever taken it."""
@@ -387,22 +398,21 @@ class Jobs:
             "before": None if savepoint is None else before
         }
 
-    def _tell_outage(self, missing: Iterable[Job], savepoint: str | None, report: Report) -> None:
+    def _tell_outage(self, job: Job, savepoint: str | None, report: Report) -> None:
         """What a job was stopped with is committed; what it was lost with may not have been."""
-        for job in missing:
-            last = savepoint or self._last(job)
-            if last is None or job.late is None or (made := checkpoint_time(last)) is None:
-                continue
-            # What counts is what it was submitted with, whatever is declared by now.
-            allowed = self._told(job).get("outage", self.settings.outage_seconds)
-            away = time.time() - made
-            if away > allowed:
-                report(
-                    f"{job.name} was lost {away:,.0f} s ago, and Kafka keeps its transactions for"
-                    f" {allowed} s (HEADWATER_OUTAGE_SECONDS): late rows of its last checkpoint may"
-                    f" never come to {late_topic(job.late)}. `headwater audit` names them; their"
-                    " events are in the archive"
-                )
+        last = savepoint or self._last(job)
+        if last is None or job.late is None or (made := checkpoint_time(last)) is None:
+            return
+        # What counts is what it was submitted with, whatever is declared by now.
+        allowed = self._told(job).get("outage", self.settings.outage_seconds)
+        away = time.time() - made
+        if away > allowed:
+            report(
+                f"{job.name} was lost {away:,.0f} s ago, and Kafka keeps its transactions for"
+                f" {allowed} s (HEADWATER_OUTAGE_SECONDS): late rows of its last checkpoint may"
+                f" never come to {late_topic(job.late)}. `headwater audit` names them; their"
+                " events are in the archive"
+            )
 
     def _last(self, job: Job) -> str | None:
         """Where a job was when it was stopped or lost; None if it never came to a checkpoint.

@@ -29,11 +29,11 @@ from headwater.replays.context import Context
 from headwater.replays.handover import Handover
 from headwater.replays.journal import Replay
 from headwater.replays.plan import Planner, SourcePlan
-from headwater.savepoints import OldSavepoint
+from headwater.savepoints import NoSavepoint, OldSavepoint
 from headwater.settings import Elsewhere, Settings
 from headwater.submissions import Begun
 from iceberg.catalog import TableMismatch, create_tables, open_catalog
-from schemas import Feature, SettingsError, count
+from schemas import Feature, HeadwaterError, SettingsError, count
 from tests.flink import Flink, listening
 from tests.ports import free_ports
 
@@ -697,6 +697,46 @@ def test_a_job_that_is_declared_no_more_is_stopped_and_no_others(world):
     assert {job.name for job in world.jobs().cluster.jobs()} == set(OTHERS)
     # Should it be declared again, it goes on from there.
     assert (world.settings.state / "jobs" / "flights-tickets.savepoint").exists()
+
+
+def test_jobs_that_are_refused_keep_no_other_from_being_submitted(world):
+    """One whose state does not fit, and one whose last checkpoint somebody has deleted."""
+    checkpoint = world.begin()
+    world.jobs().submit([], print)
+    other = "flights-arrivals"
+    lost = world.checkpoint(world.jobs().running()[other].id)
+    world.flink.lose()
+    world.declare(wider(world.job))
+    (lost / "_metadata").write_bytes(b"")
+    mismatch = rf"{NAME} cannot go on from its savepoint: .*replay run"
+    with pytest.raises(HeadwaterError, match=rf"(?s)chk-7: no savepoint.*\n{mismatch}") as raised:
+        world.jobs().submit([other, NAME, *world.jobs().known], print)
+    assert raised.value.exit_code == 2
+    assert world.jobs().running().keys() == world.jobs().known.keys() - {NAME, other}
+    world.declare(job_sql(world.job))
+    with pytest.raises(NoSavepoint, match="chk-7: no savepoint"):
+        world.jobs().submit([], print)
+    assert world.jobs().running().keys() == world.jobs().known.keys() - {other}
+    assert world.submitter.requests[-1]["configuration"][RECOVERY] == str(checkpoint)
+
+
+def test_a_job_that_is_refused_is_told_though_the_others_cannot_be_submitted(world, monkeypatch):
+    world.begin()
+    world.flink.lose()
+    world.declare(wider(world.job))
+
+    def submitted(*_):
+        raise FlinkError("a job was not submitted")
+
+    monkeypatch.setattr(module, "submitted", submitted)
+    wanted = r"(?s)cannot go on from its savepoint.*\na job was not submitted"
+    with pytest.raises(HeadwaterError, match=wanted) as raised:
+        world.jobs().submit([], print)
+    assert raised.value.exit_code == 2
+    world.declare(job_sql(world.job))
+    with pytest.raises(FlinkError, match="a job was not submitted") as raised:
+        world.jobs().submit([], print)
+    assert raised.value.exit_code == 1
 
 
 def test_a_job_that_cannot_be_stopped_keeps_no_other_from_it_and_can_be_cancelled(world):
