@@ -22,6 +22,7 @@ from headwater.replays.plan import ReplayError
 from headwater.replays.run import Replays
 from headwater.settings import Settings
 from iceberg.catalog import create_tables, empty_branch, open_catalog
+from schemas import SettingsError
 from tests.flink import Flink, listening
 from tests.ports import free_ports
 from tests.test_promote import server
@@ -181,6 +182,17 @@ def test_a_running_attempt_is_the_replay_s_though_the_clock_was_set_back(world):
         assert world.replays.progress(written).state == "following"
     world.flink.jobs["again"]["state"] = "FINISHED"
     assert world.replays.progress(replay).state == "done"
+
+
+def test_a_replay_that_runs_of_a_view_that_is_declared_no_more_is_dropped(world):
+    left = tuple(view for view in repository.views if view.name != VIEW.name)
+    other = Replays(world.replays._context.settings, replace(repository, views=left, services=()))
+    running = replace(world.journal.find(ID), end=at(6), state="running")
+    with pytest.raises(SettingsError, match=f"replay {ID} is of {VIEW.name}, which the repository"):
+        other.progress(world.journal.write(running))
+    other.drop(running)
+    assert world.flink.jobs["beaded"]["state"] == "CANCELED"
+    assert world.journal.all() == []
 
 
 def test_one_that_was_cancelled_just_now_is_submitted_again(world, monkeypatch):

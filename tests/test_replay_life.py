@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from pyiceberg.types import StringType
 
 from connectors.promotion import switch_key
@@ -18,7 +19,10 @@ from connectors.redis_codec import entity_key
 from feature_repo.flights.repository import repository
 from flink_jobs.rest import FlinkError
 from flink_jobs.sql import job_sql, jobs
+from headwater.cli import headwater
+from headwater.commands import replay as commands
 from headwater.locks import Busy
+from headwater.refusals import Refusals
 from headwater.replays import holdings, journal, live, run
 from headwater.replays import promote as promotion
 from headwater.replays.context import Context
@@ -108,7 +112,7 @@ def replays(world, flink):
     return opened(world, flink)
 
 
-def opened(world, flink):
+def opened(world, flink, repository=repository):
     """The replays as a command of its own has them."""
     settings = SimpleNamespace(
         state=world.folder,
@@ -335,7 +339,7 @@ def test_of_a_replay_that_is_half_dropped_nothing_else_comes(replays, world, mon
             command(half, print)
     holds(world, NEW)
     if prune:
-        assert [one.id for one in replays.prune(0, dry=False)] == ["0001"]
+        assert [one.id for one in pruned(replays, 0, dry=False)] == ["0001"]
     else:
         replays.drop(half)
     assert world.journal.all() == []
@@ -367,6 +371,14 @@ def test_a_promotion_that_is_refused_changes_nothing(world):
     table = world.catalog.load_table(f"features.{VIEWS[1].name}")
     table.manage_snapshots().remove_branch("replay_0001").commit()
     refused(world.catalog, PromotionError)
+
+
+def pruned(replays, seconds, dry=False):
+    """What `prune` has freed; it refuses nothing."""
+    refusals = Refusals()
+    freed = replays.prune(seconds, dry, refusals)
+    refusals.tell()
+    return freed
 
 
 def another(world, id_, start=START, end=END, value=7):
@@ -518,18 +530,82 @@ def test_prune_leaves_what_was_promoted_since_it_looked(replays, world, flink, m
     other = opened(world, flink)
     promote_it = lambda: other.promote(world.journal.find("0002"), print)  # noqa: E731
     meanwhile(monkeypatch, holdings, "drop_branch", promote_it)
-    assert [one.id for one in replays.prune(0, dry=False)] == ["0001"]
+    assert [one.id for one in pruned(replays, 0, dry=False)] == ["0001"]
     holds(world, values)
     assert world.journal.find("0002").state == "promoted"
     other.roll_back(world.journal.find("0002"), print)
     holds(world, OLD)
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_a_replay_whose_table_is_gone_is_dropped_and_pruned(replays, world, both):
+    for view in VIEWS[: 2 if both else 1]:
+        world.catalog.drop_table(f"features.{view.name}")
+    world.journal.write(replace(world.replay, begun="2013-01-01T00:00:00+00:00"))
+    assert [one.id for one in pruned(replays, 0, dry=True)] == ["0001"]
+    (freed,) = pruned(replays, 0)
+    assert freed.redis_keys == len(AIRCRAFT)
+    assert world.journal.all() == []
+    if not both:
+        assert refs_of(world, VIEWS[1]) == {"main", "empty"}
+
+
+def test_a_replay_that_cannot_be_dropped_keeps_prune_from_no_other(replays, world, monkeypatch):
+    second, _ = another(world, "0002")
+    for one in (world.replay, second):
+        world.journal.write(replace(one, begun="2013-01-01T00:00:00+00:00"))
+    drop = Replays.drop
+
+    def refused(self, replay):
+        if replay.id == "0001":
+            raise ReplayError("replay 0001: its jobs do not end; try again")
+        return drop(self, replay)
+
+    monkeypatch.setattr(Replays, "drop", refused)
+    monkeypatch.setattr(commands, "_replays", lambda: replays)
+    done = CliRunner().invoke(headwater, ["replay", "prune", "--older-than", "0"])
+    assert "replay 0002 (done) dropped: " in done.output
+    assert (str(done.exception), done.exit_code) == (
+        "replay 0001: its jobs do not end; try again",
+        1,
+    )
+    assert [one.id for one in world.journal.all()] == ["0001"]
+
+
+def without(*views):
+    """The repository as it is once those views are declared no more."""
+    names = [view.name for view in views]
+    left = tuple(view for view in repository.views if view.name not in names)
+    return replace(repository, views=left, services=())
+
+
+@pytest.mark.parametrize("gone", [1, 2], ids=["one view", "all"])
+def test_a_replay_of_a_view_that_is_declared_no_more_is_not_half_promoted(
+    replays, world, flink, gone
+):
+    others = opened(world, flink, without(*VIEWS[:gone]))
+    told = f"replay 0001 is of .*{VIEWS[0].name}.*the repository flights does not declare"
+    following = replace(world.replay, state="done", ends=dict.fromkeys(world.replay.views, END))
+    for kept in (replace(world.replay, state="promoting"), following, world.replay):
+        with pytest.raises(SettingsError, match=told):
+            others.promote(world.journal.write(kept), print)
+        assert world.journal.find("0001") == kept
+        holds(world, OLD)
+    world.journal.write(world.replay)
+    replays.promote(world.replay, print)
+    with pytest.raises(SettingsError, match=told):
+        others.roll_back(world.journal.find("0001"), print)
+    assert world.journal.find("0001").state == "promoted"
+    holds(world, NEW)
+    assert others.drop(world.journal.find("0001")).redis_keys >= len(AIRCRAFT)
+    assert world.journal.all() == []
+
+
 def test_prune_leaves_what_another_command_works_on(replays, world):
     world.journal.write(replace(world.replay, begun="2013-01-01T00:00:00+00:00"))
     with world.journal.alone(world.replay):
-        assert replays.prune(0, dry=False) == []
-    assert [one.id for one in replays.prune(0, dry=False)] == ["0001"]
+        assert pruned(replays, 0, dry=False) == []
+    assert [one.id for one in pruned(replays, 0, dry=False)] == ["0001"]
 
 
 def test_two_replays_of_a_view_are_promoted_one_after_the_other(
@@ -749,8 +825,8 @@ def test_prune_takes_what_was_begun_and_never_launched(replays, world, flink, ar
             replays.start(WANTED, print)
     flink.jobs = {"replay-0003-flights-departures": {}}
     world.journal.write(replace(world.replay, begun=datetime.now(UTC).isoformat()))
-    assert [one.id for one in replays.prune(0.0, dry=True)] == ["0001", "0002"]
-    assert [one.id for one in replays.prune(60.0, dry=False)] == ["0002"]
+    assert [one.id for one in pruned(replays, 0.0, dry=True)] == ["0001", "0002"]
+    assert [one.id for one in pruned(replays, 60.0, dry=False)] == ["0002"]
     assert [one.id for one in world.journal.all()] == ["0001", "0003"], "its job runs"
 
 

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 
 from headwater.commands.options import interrupted, moment, print_table
+from headwater.refusals import Refusals
 from headwater.replays.holdings import Freed
 from headwater.replays.journal import Replay
 from headwater.replays.page import page
@@ -303,8 +304,10 @@ def prune(older_than: float, dry_run: bool, as_json: bool) -> None:
 
     A promoted replay keeps its values, and can no longer be rolled back.
     """
-    freed = _replays().prune(older_than * 86_400, dry_run)
+    refusals = Refusals()
+    freed = _replays().prune(older_than * 86_400, dry_run, refusals)
     _freed(freed, as_json, "would be dropped" if dry_run else "dropped")
+    refusals.tell()
 
 
 def _freed(freed: list[Freed], as_json: bool, what: str) -> None:

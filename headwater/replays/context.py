@@ -16,7 +16,7 @@ from headwater.replays.journal import Journal, Replay
 from headwater.replays.plan import Planner
 from headwater.settings import Settings
 from headwater.stores import catalog, online
-from schemas import FeatureView, Repository
+from schemas import FeatureView, Repository, SettingsError
 
 
 class Context:
@@ -56,7 +56,15 @@ class Context:
         return self.settings.state / "checkpoints" / "replays" / replay.id
 
     def views(self, replay: Replay) -> list[FeatureView]:
-        """The views that it computes."""
+        """The views that it computes; SettingsError if the repository does not declare them all."""
+        known = [view.name for view in self.repository.views]
+        if gone := [name for name in replay.views if name not in known]:
+            raise SettingsError(
+                f"replay {replay.id} is of {', '.join(gone)}, which the repository"
+                f" {self.repository.name} does not declare; choices: {', '.join(known)}. Declare it"
+                f" again, or name its repository by HEADWATER_REPOSITORY;"
+                f" `headwater replay drop {replay.id}` takes the replay away"
+            )
         return [view for view in self.repository.views if view.name in replay.views]
 
 

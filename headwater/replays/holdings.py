@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import Table
 
 from headwater.replays.context import Context
 from headwater.replays.journal import Replay
@@ -43,23 +47,29 @@ class Holdings:
 
     def drop(self, replay: Replay) -> Freed:
         """Remove all of it; what that has freed. None of its jobs may run."""
-        tables = self._context.tables
         on_disk = self._on_disk(replay)
-        for name in replay.views:
-            table = tables.load_table(f"{NAMESPACE}.{name}")
+        for table in self._tables(replay):
             taken_over = mark(replay) in table.properties
             drop_branch(table, replay.branch, replay.tags, delete_files=not taken_over)
-        release(tables, replay.read)
+        release(self._context.tables, replay.read)
         with self._context.online() as online:
             online.delete(replay.pace(self._context.repository.name))
         freed = self._freed(replay, on_disk, unlink=True)
         shutil.rmtree(self._context.checkpoints(replay), ignore_errors=True)
         return freed
 
+    def _tables(self, replay: Replay) -> Iterator[Table]:
+        """Those of its views; of a view whose table somebody has dropped all went with that."""
+        for view in replay.views:
+            try:
+                table = self._context.tables.load_table(f"{NAMESPACE}.{view}")
+            except NoSuchTableError:
+                continue
+            yield table
+
     def _on_disk(self, replay: Replay) -> int:
         on_disk = 0
-        for view in replay.views:
-            table = self._context.tables.load_table(f"{NAMESPACE}.{view}")
+        for table in self._tables(replay):
             if mark(replay) not in table.properties:
                 on_disk += sum(branch_files(table, replay.branch).values())
         kept = self._context.checkpoints(replay).glob("**/*")

@@ -123,8 +123,7 @@ class Gauges:
     def _share(self, job: dict[str, Any], replay: Replay) -> float:
         if replay.end is None:
             return 0.0
-        known = {view.name: view for view in self._context.repository.views}
-        before = warm_up(tuple(known[name] for name in replay.views)) or 0
+        before = warm_up(tuple(self._context.views(replay))) or 0
         first = replay.start - before
         reached = self._mark(job, replay.views)
         return max(0.0, min(1.0, (reached - first) / (replay.end - first)))

@@ -14,6 +14,7 @@ from flink_jobs.rest import STOP_SECONDS, FlinkError
 from flink_jobs.sql import Job
 from headwater.jobs import Report
 from headwater.locks import Busy
+from headwater.refusals import Refusals
 from headwater.replays.arrivals import check_whole, planned_ends
 from headwater.replays.context import Context, job_name
 from headwater.replays.following import Follower
@@ -173,7 +174,7 @@ class Replays:
         """With how far it is, if it runs and its jobs tell."""
         try:
             progress = self._gauges.of(replay)
-        except (ReplayError, FlinkError):
+        except (ReplayError, FlinkError, SettingsError):  # such as of a view declared no more
             return replay
         return replace(replay, rows=progress.rows, share=progress.share)
 
@@ -208,12 +209,13 @@ class Replays:
         finishes what was begun.
         """
         with self._alone(replay, "promote") as found:
+            if found.state == "promoted":
+                return {}
+            self._context.views(found)
             if found.state == "following":
                 found = self._handover.end(found, report)
             if found.state == "done":
                 self._handover.cut(found)
-            if found.state == "promoted":
-                return {}
             if found.state not in ("done", "rolled back", "promoting"):
                 raise ReplayError(f"replay {found.id} is {found.state}: it cannot be promoted")
             if found.end is not None and found.state != "promoting":
@@ -228,6 +230,7 @@ class Replays:
                 return {}
             if found.state not in ("promoted", "promoting", "rolling back"):
                 raise ReplayError(f"replay {found.id} is {found.state}: there is nothing to undo")
+            self._context.views(found)
             if found.state == "promoting":
                 report(f"replay {found.id} was being promoted: that is finished first")
                 self.promote(found, report)
@@ -269,11 +272,11 @@ class Replays:
             self.journal.remove(found)
             return freed
 
-    def prune(self, older_than_seconds: float, dry: bool) -> list[Freed]:
+    def prune(self, older_than_seconds: float, dry: bool, refusals: Refusals) -> list[Freed]:
         """Drop the replays that have ended and began that long ago; what that frees.
 
         So is one that was never launched, as its command was killed. One that another command works
-        on, or has changed since, is left.
+        on, or has changed since, is left. One that cannot be dropped keeps no other: that is noted.
         """
         limit = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
         ended = ("done", "failed", "cancelled", "promoted", "rolled back", "dropping")
@@ -285,12 +288,13 @@ class Replays:
         ]
         freed = []
         for one in old:
-            if dry:
-                freed.append(self.holds(one))
-                continue
-            with suppress(Busy), self.journal.alone(one, "prune", 0):
-                if one in self.journal.all():
-                    freed.append(self.drop(one))
+            with refusals.noted(), suppress(Busy):
+                if dry:
+                    freed.append(self.holds(one))
+                    continue
+                with self.journal.alone(one, "prune", 0):
+                    if one in self.journal.all():
+                        freed.append(self.drop(one))
         return freed
 
     def failure(self, replay: Replay) -> str:
