@@ -17,6 +17,7 @@ from flink_jobs.sql import job_sql, jobs
 from headwater import locks
 from headwater.jobs import RECOVERY, Jobs
 from headwater.replays import context, handover, journal, live
+from headwater.replays.jobs import ReplayJobs
 from headwater.replays.journal import Journal, Replay
 from headwater.replays.plan import ReplayError
 from headwater.replays.run import Replays
@@ -300,6 +301,39 @@ def test_a_promotion_that_was_killed_once_its_jobs_had_ended_is_finished_by_the_
             world.promote()
     world.flink.lose()
     world.promote()
+    assert world.values() == {m: NEW if m <= 4 else OLD for m in range(11)}
+
+
+def is_broken_off(world, monkeypatch, module, what):
+    """Who promotes it ends there, once the end was found where the replay is: after minute 4."""
+    world.flink.jobs["beaded"]["mark"] = at(4)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, what, lambda *_: _fail())
+        with pytest.raises(ReplayError, match="try again"):
+            world.promote()
+    assert world.journal.find(ID).ends == {VIEW.name: at(4) + 1}
+
+
+@pytest.mark.parametrize(("mark", "end"), [(8, 4), (10, 10)], ids=["just now", "minutes ago"])
+def test_a_promotion_that_broke_off_minutes_ago_finds_the_end_again(world, monkeypatch, mark, end):
+    """And says it: what the replay has written after that is taken away."""
+    is_broken_off(world, monkeypatch, live.Live, "commit")
+    world.write(NEW, f"replay_{ID}", range(6, mark + 1))
+    world.flink.jobs["beaded"]["mark"] = at(mark)
+    told = []
+    world.replays.promote(world.journal.find(ID), told.append)
+    assert told[0] == f"replay {ID} ends at {Replay.iso(at(end) + 1)}"
+    assert world.values() == {m: NEW if m <= end else OLD for m in range(11)}
+
+
+def test_an_end_that_jobs_were_stopped_for_is_not_found_again(world, monkeypatch):
+    """A job that has ended has written nothing of what is after it."""
+    is_broken_off(world, monkeypatch, ReplayJobs, "await_end")
+    assert world.flink.jobs["beaded"]["state"] == "FINISHED"
+    world.flink.jobs["live"]["mark"] = world.flink.jobs["beaded"]["mark"] = at(20)
+    told = []
+    world.replays.promote(world.journal.find(ID), told.append)
+    assert told[0] == f"replay {ID} ends at {Replay.iso(at(4) + 1)}"
     assert world.values() == {m: NEW if m <= 4 else OLD for m in range(11)}
 
 

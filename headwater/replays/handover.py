@@ -31,6 +31,9 @@ from schemas.expectations import of_view
 _FRESH_SECONDS = 2.0
 """After a question Flink asks its tasks anew for the next one: the answer is as old as the last."""
 
+_OLD_MS = 300_000
+"""How far replay and live have come past an end that is found again."""
+
 
 class Handover:
     """Where a replay ends and live goes on."""
@@ -57,12 +60,8 @@ class Handover:
         running = (job.id for job in self._context.cluster.jobs() if job.name in names)
         begun = self._live.begun(running)
         time.sleep(_FRESH_SECONDS)
-        if replay.ends:  # who tried before has found them
-            self._check_reached(replay, jobs_)
-        else:
-            ends = self._common_ends(replay, jobs_)
-            replay = self._context.journal.write(replace(replay, ends=ends))
-            report(f"replay {replay.id} ends at {Replay.iso(min(ends.values()))}")
+        replay = self._found(replay, jobs_)
+        report(f"replay {replay.id} ends at {Replay.iso(min(replay.ends.values()))}")
         self._live.commit(begun)
         self._check_reached(replay, jobs_)
         self._jobs.stop(replay, report)
@@ -71,6 +70,22 @@ class Handover:
         if self._jobs.unfinished(replay):
             raise self._paused(replay)
         return self._context.journal.set_state(replace(replay, share=1.0), "done")
+
+    def _found(self, replay: Replay, jobs_: Iterable[Job]) -> Replay:
+        """A replay with its end, which is kept.
+
+        Who tried before may have found it, and then begun to stop the jobs: that holds. Where none
+        was stopped, and it is minutes ago, what came since would be left as live has it.
+        """
+        if replay.ends:
+            self._check_reached(replay, jobs_)
+            if self._jobs.ended(replay):
+                return replay
+        ends = self._common_ends(replay, jobs_)
+        later = [end - replay.ends[view] for view, end in ends.items() if replay.ends]
+        if later and (min(later) < 0 or max(later) < _OLD_MS):
+            return replay
+        return self._context.journal.write(replace(replay, ends=ends))
 
     def cut(self, replay: Replay) -> None:
         """Take from a replay that has been ended what it wrote after its end; also once more."""

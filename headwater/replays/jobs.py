@@ -113,6 +113,11 @@ class ReplayJobs:
         its = sorted((job for job in jobs if job["name"] in replay.jobs), key=newest)
         return {job["name"]: job for job in its}
 
+    def ended(self, replay: Replay) -> list[str]:
+        """Those of its jobs that do not run any more."""
+        known = self.known(replay)
+        return [n for n in replay.jobs if n not in known or known[n]["state"] in ENDED]
+
     def unfinished(self, replay: Replay) -> dict[str, str]:
         """The state of those jobs that have not committed all that they let out, by name."""
         known = self.known(replay)
