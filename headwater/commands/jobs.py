@@ -49,8 +49,9 @@ def submit(names: tuple[str, ...], savepoint: str | None, anew: bool) -> None:
     It waits while another command submits or stops jobs: each job runs once.
 
     What would write rows to Iceberg again is refused: a savepoint from before the job's last
-    commit, and a job that wrote and left no trace of where it was. Of a job that was lost for so
-    long that Kafka may have dropped late rows of it that is said.
+    commit, and a job that wrote and left no trace of where it was. A job that is refused keeps no
+    other from being submitted. Of a job that was lost for so long that Kafka may have dropped late
+    rows of it that is said.
     """
     _jobs().submit(names, click.echo, savepoint, anew)
 
