@@ -365,7 +365,8 @@ class Jobs:
     ) -> dict[str, object]:
         sql, begun, before = job_sql(job), None, self._before(job, savepoint)
         last = self._submitted(job) if savepoint is None else self._made(job, savepoint)
-        if savepoint is None and not anew:
+        named = savepoint is not None
+        if not named and not anew:
             savepoint = self._last(job)
             if before is not None:
                 report(
@@ -390,7 +391,7 @@ class Jobs:
             configuration[_INTERVAL] = f"{2 * self.settings.checkpoint_seconds} s"
         tables = tables_of(job)
         if savepoint is not None:
-            check_savepoint(catalog(self.settings), tables, savepoint)
+            check_savepoint(catalog(self.settings), tables, savepoint, is_last=not named)
             configuration[RECOVERY] = savepoint
         elif not anew:
             check_anew(catalog(self.settings), tables)

@@ -123,7 +123,7 @@ def world(tmp_path, monkeypatch):
         found = World(settings, flink)
         monkeypatch.setattr(module, "submitted", found.submitter.submitted)
         monkeypatch.setattr(module, "check_transactions", lambda *_: None)
-        monkeypatch.setattr(module, "check_savepoint", lambda *_: None)
+        monkeypatch.setattr(module, "check_savepoint", lambda *_, **__: None)
         for one in (module, context):
             monkeypatch.setattr(one, "catalog", lambda _: tables)
         monkeypatch.setattr(handover.Handover, "_sum_up_anew", lambda *_: None)

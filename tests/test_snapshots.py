@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from datetime import UTC, datetime, timedelta
@@ -65,8 +66,8 @@ class Place:
     def expire(self, now, care=AT_ONCE):
         return expire(self.catalog, "features.last_purchase", care, now)
 
-    def check(self, savepoint):
-        check_savepoint(self.catalog, ["features.last_purchase"], savepoint)
+    def check(self, savepoint, is_last=False):
+        check_savepoint(self.catalog, ["features.last_purchase"], savepoint, is_last=is_last)
 
     @property
     def current(self):
@@ -164,6 +165,19 @@ def test_a_savepoint_of_after_a_rollback_is_not_behind_it(place):
     place.check(place.savepoint("bbbbbb", 2))
     with pytest.raises(OldSavepoint, match="a later job"):
         place.check(last)
+
+
+def test_a_clock_that_was_set_back_makes_no_job_a_later_one(place):
+    """It went on from the one before, and was stopped before it wrote anything."""
+    place.append("aaaaaa", 1)
+    silent = place.savepoint("bbbbbb", 1)
+    os.utime(f"{silent.removeprefix('file:')}/_metadata", (9, 9))
+    with pytest.raises(OldSavepoint, match="a later job"):
+        place.check(silent)
+    place.check(silent, is_last=True)
+    place.append("bbbbbb", 2)
+    with pytest.raises(OldSavepoint, match="checkpoint 2"):
+        place.check(silent, is_last=True)
 
 
 def test_a_savepoint_whose_job_wrote_nothing_goes_by_its_time(place):
