@@ -7,9 +7,11 @@ is to do. What the log has no room for, or Kafka does not take, is dropped and c
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
@@ -23,6 +25,8 @@ from connectors.redis_codec import Value
 from observability.metrics import ApiMetrics
 from schemas import EVENT_TIME
 from schemas.served import served_stream
+
+_log = logging.getLogger(__name__)
 
 _QUEUED = 20_000
 _AT_ONCE = 50
@@ -60,6 +64,15 @@ class Unlogged:
         """Nothing."""
 
 
+@dataclass
+class _Rest:
+    """What is left of an answer."""
+
+    of: Iterator[dict[str, Any]]
+    events: int
+    """At the most."""
+
+
 class KafkaFeatureLog:
     """Notes the share `share` of the answers, as events of `served_stream`.
 
@@ -88,11 +101,8 @@ class KafkaFeatureLog:
             }
         )
         self._polls: asyncio.Task[None] | None = None
-        self._left: deque[Iterator[dict[str, Any]]] = deque()
+        self._left: deque[_Rest] = deque()
         """Of answers that are noted in part."""
-
-        self._waiting = 0
-        """How many events that is, at the most."""
 
     def note(self, found: Found, rows: Sequence[Mapping[str, Key]], trace_id: str) -> None:
         """Note an answer; never waits, never raises."""
@@ -103,11 +113,10 @@ class KafkaFeatureLog:
         left = sum(len(part.entities) * len(part.group.views) for part in found.parts) - _AT_ONCE
         if left <= 0:
             return
-        if self._waiting + left > _QUEUED:
+        if sum(rest.events for rest in self._left) + left > _QUEUED:
             self._metrics.logged.labels("dropped").inc(left)
             return
-        self._waiting += left
-        self._left.append(events)
+        self._left.append(_Rest(events, left))
 
     def _send_some(self, events: Iterator[dict[str, Any]]) -> int:
         sent = 0
@@ -118,11 +127,18 @@ class KafkaFeatureLog:
 
     def _send_left(self) -> None:
         """Some of what is left of the answer that came first."""
-        if self._left:
-            sent = self._send_some(self._left[0])
-            self._waiting -= sent
-            if sent < _AT_ONCE:
-                self._left.popleft()
+        if not self._left:
+            return
+        rest = self._left[0]
+        try:
+            sent = self._send_some(rest.of)
+        except Exception:  # what is wrong with one answer keeps no other from the log
+            _log.exception("the rest of an answer is not noted")
+            self._metrics.logged.labels("dropped").inc(rest.events)
+            sent = 0
+        rest.events -= sent
+        if sent < _AT_ONCE:
+            self._left.popleft()
 
     def _send(self, event: dict[str, Any]) -> None:
         try:

@@ -13,7 +13,7 @@ import requests
 from schemas import HeadwaterError
 
 STOP_SECONDS = 120
-"""The longest that a job may take to stop."""
+"""The longest that jobs may take to stop, beside each other."""
 
 _SECONDS = 5
 _AGAIN_SECONDS = 0.8
@@ -122,7 +122,8 @@ class FlinkCluster:
                 if found:
                     del left[job]
                     yield job, found
-            time.sleep(0.2 if left else 0)
+            if left:
+                time.sleep(0.2)
         for job, asked in left.items():
             said = f"; Flink said last: {asked.said}" if asked.said else ""
             stands = self._standing(job)

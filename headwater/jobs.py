@@ -34,7 +34,7 @@ from headwater.stores import catalog
 from headwater.submissions import Begun, Submission, Submissions
 from headwater.unarchived import unarchived
 from iceberg.catalog import ARCHIVE, NAMESPACE
-from schemas import Repository, SettingsError
+from schemas import HeadwaterError, Repository, SettingsError
 from schemas.topics import late_topic
 
 Report = Callable[[str], None]
@@ -79,6 +79,10 @@ class StateMismatch(FlinkError):
     exit_code = 2
 
 
+class BrokenOff(HeadwaterError):
+    """A job's tables lack what a restart took out that broke off; the text has what finishes it."""
+
+
 class Jobs:
     """The jobs of a repository on a cluster."""
 
@@ -105,7 +109,7 @@ class Jobs:
         }
 
     @contextmanager
-    def _alone(self, report: Report) -> Iterator[int]:
+    def alone(self, report: Report) -> Iterator[int]:
         """Waits until nobody else submits or stops live jobs; the open file that is locked.
 
         Two jobs of one name would each write all that comes. A process that inherits the file
@@ -123,7 +127,7 @@ class Jobs:
 
     def settled(self, report: Report) -> dict[str, RunningJob]:
         """The jobs that have not ended, by name, once none is being submitted or stopped."""
-        with self._alone(report):
+        with self.alone(report):
             return self._settled()
 
     def _settled(self) -> dict[str, RunningJob]:
@@ -161,8 +165,9 @@ class Jobs:
         OldSavepoint if to go on from there, or to begin `anew`, would write rows again; RolledBack
         if to go on from there would leave rows out; ShortTransactions if Kafka would not keep a
         job's late rows for as long as it may be away.
-        What was lost for longer is reported. One that is refused keeps no other from it: that is
-        raised once they are submitted, Several if it is more than one.
+        What was lost for longer is reported. One that is refused here keeps no other from it: that
+        is raised once they are submitted, Several if it is more than one. What Flink refuses ends
+        it.
         """
         wanted = self._select(names)
         if savepoint is not None and len(wanted) != 1:
@@ -170,18 +175,19 @@ class Jobs:
         if savepoint is not None and anew:
             raise SettingsError("--from goes on from a savepoint, and --anew from none: choose one")
         refusals = Refusals()
-        with self._alone(report) as lock:
+        with self.alone(report) as lock:
             running = self._settled()
             self._tell_running(wanted, running, report)
-            missing = [job for job in wanted if job.name not in running]
-            if any(job.late for job in missing):
-                check_transactions(self.settings.kafka_access, self.settings.outage_seconds)
             requests = []
-            for job in missing:
+            for job in (job for job in wanted if job.name not in running):
                 with refusals.noted():
+                    if job.late:
+                        check_transactions(self.settings.kafka_access, self.settings.outage_seconds)
                     if not anew:
                         self._tell_outage(job, savepoint, report)
-                    requests.append(self._request(job, report, savepoint, anew))
+                    request = self._request(job, report, savepoint, anew)
+                    _placed(self._place(), request)  # or it is refused with all others
+                    requests.append(request)
             if requests:
                 with refusals.noted():
                     self._run(requests, report, (lock,))
@@ -250,6 +256,7 @@ class Jobs:
         report: Report,
         begun: Begun | None = None,
         between: Callable[[], None] = lambda: None,
+        again: str = "",
     ) -> str:
         """End a job and submit it with the script `sql`, from no state; Flink's id of it.
 
@@ -257,14 +264,20 @@ class Jobs:
         have changed and its state fits, the one that is made of them and of how it has `begun`. The
         state that it had counts no more, whether it comes to be submitted or not: what is taken out
         of its tables `between` the two would not be written again by a job that goes on from it.
-        Nobody else submits it meanwhile.
+        Nobody else submits it meanwhile, nor once that has broken off: `again` is what finishes it.
         """
-        with self._alone(report) as lock:
+        with self.alone(report) as lock:
             self._cancel(job)
+            write_whole(self._kept(job.name, "broken-off"), again)
             for what in (*_STATE, "asked"):
                 self._kept(job.name, what).unlink(missing_ok=True)
             between()
             return self._run([self._script(job.name, sql, begun=begun)], report, (lock,))[job.name]
+
+    def broken_off(self, job: Job) -> str | None:
+        """What finishes a restart of a job that broke off; None if none did."""
+        kept = self._kept(job.name, "broken-off")
+        return kept.read_text("utf-8") if kept.exists() else None
 
     def _cancel(self, job: Job) -> None:
         if (running := self.running().get(job.name)) is not None:
@@ -273,6 +286,9 @@ class Jobs:
     def _end(self, name: str, id_: str) -> None:
         """Cancel a job and wait until it has ended."""
         self.cluster.cancel(id_)
+        self._await_end(name, id_)
+
+    def _await_end(self, name: str, id_: str) -> None:
         deadline = time.monotonic() + _CANCEL_SECONDS
         while any(job.id == id_ for job in self.cluster.jobs()):
             if time.monotonic() > deadline:
@@ -301,7 +317,7 @@ class Jobs:
         Those that are no longer declared, too. SettingsError for a name of neither. FlinkError,
         once all others are stopped, for those that Flink makes none of: `cancel` ends jobs without.
         """
-        with self._alone(report):
+        with self.alone(report):
             there = self._settled() | self.undeclared()
             choices = dict.fromkeys((*self.known, *there))
             wanted = dict.fromkeys(names) or choices
@@ -311,26 +327,37 @@ class Jobs:
                 if name not in there:
                     report(f"{name} does not run")
             running = {there[name].id: name for name in wanted if name in there}
-            if cancel:
-                for id_, name in running.items():
-                    self._end(name, id_)
-                    report(f"{name} is cancelled, and goes on from its newest checkpoint")
-                return
-            unstopped = {}
-            for id_, found in self.cluster.stop_each(running):
-                name = running[id_]
-                if isinstance(found, FlinkError):
-                    unstopped[name] = found
-                    report(f"{name} is not stopped")
-                else:
-                    write_whole(self._kept(name, "savepoint"), found + "\n")
-                    report(f"{name} is stopped; savepoint {found}")
-            if unstopped:
-                said = "; ".join(dict.fromkeys(map(str, unstopped.values())))
-                raise FlinkError(
-                    f"{said}. `headwater jobs stop --cancel {' '.join(unstopped)}` ends what cannot"
-                    " be stopped, without a savepoint: it goes on from its newest checkpoint"
-                )
+            (self._cancel_each if cancel else self._stop_each)(running, report)
+
+    def _stop_each(self, running: Mapping[str, str], report: Report) -> None:
+        """With a savepoint; names by Flink's ids."""
+        unstopped = {}
+        for id_, found in self.cluster.stop_each(running):
+            name = running[id_]
+            if isinstance(found, FlinkError):
+                unstopped[name] = found
+                report(f"{name} is not stopped")
+            else:
+                write_whole(self._kept(name, "savepoint"), found + "\n")
+                report(f"{name} is stopped; savepoint {found}")
+        if unstopped:
+            said = "; ".join(dict.fromkeys(map(str, unstopped.values())))
+            raise FlinkError(
+                f"{said}. `headwater jobs stop --cancel {' '.join(unstopped)}` ends what cannot"
+                " be stopped, without a savepoint: it goes on from its newest checkpoint"
+            )
+
+    def _cancel_each(self, running: Mapping[str, str], report: Report) -> None:
+        """With none; names by Flink's ids."""
+        refusals = Refusals()
+        for id_ in running:
+            with refusals.noted():
+                self.cluster.cancel(id_)
+        for id_, name in running.items():
+            with refusals.noted():
+                self._await_end(name, id_)
+                report(f"{name} is cancelled, and goes on from where it was last")
+        refusals.tell()
 
     def _select(self, names: Iterable[str]) -> list[Job]:
         wanted = dict.fromkeys(names) or self.known
@@ -363,6 +390,12 @@ class Jobs:
     def _request(
         self, job: Job, report: Report, savepoint: str | None, anew: bool
     ) -> dict[str, object]:
+        if not anew and (again := self.broken_off(job)) is not None:
+            raise BrokenOff(
+                f"{job.name} was to begin anew when that broke off, and its tables may lack what it"
+                f" would have written then: `{again}` finishes it; `headwater jobs submit"
+                f" {job.name} --anew` reads the whole log"
+            )
         sql, begun, before = job_sql(job), None, self._before(job, savepoint)
         last = self._submitted(job) if savepoint is None else self._made(job, savepoint)
         named = savepoint is not None
@@ -376,9 +409,13 @@ class Jobs:
         if last is not None and not anew:
             reasons = last.changes(job)
             if savepoint is not None and reasons and job.views:
+                out = (
+                    "Submit without --from: the job goes on from where it was last."
+                    if named
+                    else way_out(sql)
+                )
                 raise StateMismatch(
-                    f"{job.name} cannot go on from its savepoint: {'; '.join(reasons)}."
-                    f" {way_out(sql)}"
+                    f"{job.name} cannot go on from its savepoint: {'; '.join(reasons)}. {out}"
                 )
             if savepoint is not None and reasons:
                 report(f"{job.name} goes on where its tables end: {'; '.join(reasons)}")
@@ -391,7 +428,8 @@ class Jobs:
             configuration[_INTERVAL] = f"{2 * self.settings.checkpoint_seconds} s"
         tables = tables_of(job)
         if savepoint is not None:
-            check_savepoint(catalog(self.settings), tables, savepoint, is_last=not named)
+            is_last = not named and savepoint == self._left(job)
+            check_savepoint(catalog(self.settings), tables, savepoint, is_last=is_last)
             configuration[RECOVERY] = savepoint
         elif not anew:
             check_anew(catalog(self.settings), tables)
@@ -438,7 +476,7 @@ class Jobs:
         if savepoint is None:
             return None if left else told.get("before")
         last = left or told.get("before") or told.get("from")
-        return None if last == savepoint else last
+        return None if last and _same_path(last) == _same_path(savepoint) else last
 
     def _remember(self, job: Job, id_: str) -> None:
         """Keep what a job was submitted with: Flink has taken it, as `id_`."""
@@ -450,7 +488,8 @@ class Jobs:
         write_whole(self._kept(job.name, "json"), json.dumps(told))
         write_whole(self._kept(job.name, "sql"), asked["sql"])
         write_whole(self._kept(job.name, "declared.sql"), asked["declared"])
-        self._kept(job.name, "savepoint").unlink(missing_ok=True)
+        for what in ("savepoint", "broken-off"):
+            self._kept(job.name, what).unlink(missing_ok=True)
         self._kept(job.name, "asked").unlink()  # the last: killed before, all this is done again
 
     def _script(
@@ -538,6 +577,11 @@ def _placed(place: Place, asked: dict[str, object]) -> dict[str, object]:
             " PostgreSQL alone; `--source kafka` has a replay read the log"
         )
     return asked | {"sql": place.script(sql), "values": place.values(name)}
+
+
+def _same_path(savepoint: str) -> str:
+    """A path by one name, of the several that Flink and its users have for it."""
+    return re.sub("^file:/*", "/", savepoint).rstrip("/")
 
 
 def _check(name: str, choices: Iterable[str]) -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
+from requests import ConnectionError
 
 from flink_jobs.rest import FlinkError
 from flink_jobs.sql import Job, jobs
-from headwater.jobs import Jobs, tables_of
+from headwater.jobs import Jobs, Report, tables_of
 from headwater.savepoints import Savepoint
 from headwater.settings import Settings
 from iceberg.lineage import lineage
-from iceberg.promotions import promotions
+from iceberg.promotions import promotions, taken_back
 from schemas import FeatureView, HeadwaterError, Repository, SettingsError
 
 
@@ -24,44 +25,66 @@ class JobRuns(HeadwaterError):
     """A table cannot go back while a job writes it; the text names that, and how to stop it."""
 
 
-def check_stopped(settings: Settings, repository: Repository, views: Iterable[FeatureView]) -> None:
-    """Raise JobRuns if the job of one of those views runs, as far as there is a Flink to ask.
+@contextmanager
+def stopped(
+    settings: Settings, repository: Repository, views: Iterable[FeatureView], report: Report
+) -> Iterator[None]:
+    """Meanwhile no job of those views runs, nor is submitted; JobRuns if one does.
 
-    Where each job has a cluster of its own, none is asked.
+    As far as a Flink is there to ask: where each job has a cluster of its own, none is.
     """
+    live = Jobs(settings, repository)
     try:
-        running = Jobs(settings, repository).running()
-    except FlinkError:
+        live.cluster.jobs()
+    except FlinkError as error:
+        if not isinstance(error.__cause__, ConnectionError):
+            raise
+        yield
         return
-    names = {view.name for view in views}
-    for job in jobs(repository):
-        if job.name in running and names & {view.name for view in job.views}:
+    with live.alone(report):
+        names = {view.name for view in views}
+        writing = {job.name for job in jobs(repository) if names & {v.name for v in job.views}}
+        if running := [*(live.running().keys() & writing), *live.undeclared()]:
             raise JobRuns(
-                f"{job.name} runs and would write on top: `headwater jobs stop {job.name}` first"
+                f"{', '.join(running)} would write on top:"
+                f" `headwater jobs stop {' '.join(running)}` first"
             )
+        yield
 
 
 class PromotedSince(HeadwaterError):
-    """A replay was promoted since, and would be half taken back; the text says what comes first."""
+    """A replay would be in place offline or online alone; the text says what comes first."""
 
 
-def check_promotions(table: Table, view: str, chosen: Snapshot) -> None:
-    """Raise PromotedSince if replays are in place that were not when a snapshot was committed.
+def check_promotions(
+    table: Table, view: str, chosen: Snapshot, known: Container[str], report: Report
+) -> None:
+    """Raise PromotedSince if other replays were in place when a snapshot was current than are now.
 
-    The online values are theirs, and the journal says so.
+    The online values are those of now, and the journal says so. Of replays that are not `known` any
+    more, since they were dropped, that is reported: they can be neither taken back nor put there.
     """
     held = {snapshot.snapshot_id for snapshot in lineage(table, chosen.snapshot_id)}
-    since = {
-        one.order: id_
+    first = {
+        one.order: (id_, "rollback")
         for id_, one in promotions(table).items()
         if one.promoted not in held and (one.at or 0) > chosen.timestamp_ms
     }
-    if since:
-        newest_first = [since[order] for order in sorted(since, reverse=True)]
-        first = " and ".join(f"`headwater replay rollback {id_}`" for id_ in newest_first)
+    first |= {
+        one.order: (id_, "promote")
+        for id_, one in taken_back(table).items()
+        if one.promoted in held and one.undone not in held
+    }
+    commands = []
+    for _, (id_, command) in sorted(first.items(), reverse=True):
+        if id_ in known:
+            commands.append(f"`headwater replay {command} {id_}`")
+        else:
+            report(f"{view}: replay {id_} was dropped; what it put online stays there")
+    if commands:
         raise PromotedSince(
-            f"{view}: replays were put in place since {chosen.snapshot_id} was committed, online as"
-            f" well: {first} first"
+            f"{view}: since {chosen.snapshot_id} was current replays were put in place or taken"
+            f" back, online as well: {' and '.join(commands)} first"
         )
 
 
@@ -97,9 +120,12 @@ def views_of(
 
 
 def _wrote(catalog: Catalog, savepoint: Savepoint, job: Job) -> bool:
-    """Whether a table of a job has a commit of the one that a savepoint is of."""
+    """Whether a table of a job has been at a commit of the one that a savepoint is of."""
     for name in tables_of(job):
         with suppress(NoSuchTableError):
-            if any(map(savepoint.of_job, catalog.load_table(name).snapshots())):
+            table = catalog.load_table(name)
+            was_at = {entry.snapshot_id for entry in table.history()}
+            its = filter(savepoint.of_job, table.snapshots())
+            if any(snapshot.snapshot_id in was_at for snapshot in its):
                 return True
     return False

@@ -340,7 +340,10 @@ def _key(view: FeatureView, entity: str) -> Key | None:
 
 
 def _order(features: Sequence[str], row: Mapping[str, Any]) -> tuple[object, ...]:
-    """Of the rows of one key and event time training reads the one for which this is largest."""
+    """Of the rows of one key and event time training reads the one for which this is largest.
+
+    That is a training set of all features; one of some compares the values of those alone.
+    """
     values = [_plain(row.get(name)) for name in features]
     # A null is below all values, as in `iceberg.offline`; a NaN, to DuckDB, above all.
     ranks = [(0, 0) if x is None else (1, x) if x == x else (2, 0) for x in values]

@@ -41,15 +41,19 @@ class Submission:
 
     begun: Begun | None
 
+    def is_of(self, job: Job) -> bool:
+        """Whether it is of what is declared."""
+        return self.declared == job_sql(job)
+
     def changes(self, job: Job) -> list[str]:
         """Why what is declared cannot go on from a state of this; empty if it can."""
-        if self.declared == job_sql(job):
+        if self.is_of(job):
             return []
         return breaks(self.declared, job_sql(job)) or breaks(self.sql, self._continued(job))
 
     def script(self, job: Job) -> str:
         """What goes on from a state of this, of what is declared."""
-        return self.sql if self.declared == job_sql(job) else self._continued(job)
+        return self.sql if self.is_of(job) else self._continued(job)
 
     def _continued(self, job: Job) -> str:
         """The script of what is declared, over what the job reads since it began."""

@@ -11,6 +11,7 @@ MARK = "headwater.replay."
 """What the properties begin with that say so, followed by the replay."""
 
 PROMOTED = "promoted"
+ROLLED_BACK = "rolled-back"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,33 @@ class Promotion:
         order = 0 if snapshot is None else snapshot.sequence_number or 0
         order, start, end = (*rest, *(order, 0, sys.maxsize)[len(rest) :])[:3]
         return Promotion(before, promoted, order, start, end, rest[3] if len(rest) > 3 else at)
+
+
+@dataclass(frozen=True)
+class TakenBack:
+    """A replay that was in place, by a property of the table."""
+
+    order: int
+    promoted: int
+    undone: int
+    """The snapshot since which it is not."""
+
+    def text(self) -> str:
+        """What the property says."""
+        return f"{ROLLED_BACK} {self.order} {self.promoted} {self.undone}"
+
+
+def taken_back(table: Table) -> dict[str, TakenBack]:
+    """The replays that were in place and are not any more, by their ids.
+
+    As far as the table tells: it does not of what an older version took back.
+    """
+    found = {}
+    for key, text in table.properties.items():
+        done, *numbers = text.split() or [""]
+        if key.startswith(MARK) and done == ROLLED_BACK and len(numbers) == 3:
+            found[key.removeprefix(MARK)] = TakenBack(*map(int, numbers))
+    return found
 
 
 def branch_of(id_: str) -> str:

@@ -23,13 +23,13 @@ from flink_jobs.sql import job_sql
 from headwater import jobs as module
 from headwater import submissions
 from headwater.cli import headwater
-from headwater.jobs import FIXED_ID, RECOVERY, Jobs, StateMismatch
+from headwater.jobs import FIXED_ID, RECOVERY, BrokenOff, Jobs, StateMismatch
 from headwater.replays import context, handover
 from headwater.replays.context import Context
 from headwater.replays.handover import Handover
 from headwater.replays.journal import Replay
 from headwater.replays.plan import Planner, SourcePlan
-from headwater.savepoints import NoSavepoint, OldSavepoint
+from headwater.savepoints import NoSavepoint
 from headwater.settings import Elsewhere, Settings
 from headwater.submissions import Begun
 from iceberg.catalog import TableMismatch, create_tables, open_catalog
@@ -154,8 +154,11 @@ def test_a_restart_that_is_killed_leaves_no_state_to_the_new_script(world):
     killed(world, False, world.jobs().restart, world.job, ANEW)
     assert world.jobs().changes(world.job)
     assert world.jobs().is_changed(world.job)
-    world.jobs().submit([NAME], print)
+    with pytest.raises(BrokenOff):
+        world.jobs().submit([NAME], print)
+    world.jobs().submit([NAME], print, anew=True)
     assert RECOVERY not in world.submitter.requests[-1]["configuration"]
+    assert world.jobs().broken_off(world.job) is None
 
 
 def test_a_job_that_is_named_twice_is_submitted_and_stopped_once(world):
@@ -498,14 +501,16 @@ def test_no_job_goes_on_over_tables_that_a_broken_upgrade_has_cut(
     world, begins_anew, monkeypatch, stopped
 ):
     """The old state has read what is cut; the same command does the rest."""
+    savepoint = world.flink.savepoints
     if stopped:
         world.jobs().stop([NAME], print)
-
+        (savepoint,) = (world.settings.state / "savepoints").iterdir()
     with monkeypatch.context() as patch, pytest.raises(ConnectionError):
         patch.setattr(Handover, "_forget", lambda *_: _away())
         begins_anew()
-    with pytest.raises(OldSavepoint, match="where its job was is not known any more"):
-        world.jobs().submit([NAME], print)
+    for named in (None, str(savepoint)):
+        with pytest.raises(BrokenOff, match=r"`headwater replay promote \d+ --anew` finishes it"):
+            world.jobs().submit([NAME], print, named)
     assert not world.jobs().goes_on(world.job)
     assert world.jobs().was_submitted(world.job)
     assert world.jobs().running() == {}
@@ -528,7 +533,7 @@ def test_a_broken_upgrade_leaves_no_state_of_a_submission_that_was_killed_before
     with monkeypatch.context() as patch, pytest.raises(ConnectionError):
         patch.setattr(Handover, "_forget", lambda *_: _away())
         begins_anew()
-    with pytest.raises(OldSavepoint, match="where its job was is not known any more"):
+    with pytest.raises(BrokenOff, match="was to begin anew when that broke off"):
         world.jobs().submit([NAME], print)
 
 

@@ -13,12 +13,13 @@ from click.testing import CliRunner
 from pyiceberg.exceptions import CommitFailedException
 
 from headwater.cli import headwater
+from headwater.replays.journal import Journal, Replay
 from headwater.savepoints import OldSavepoint, RolledBack, check_savepoint
 from iceberg.catalog import create_tables, empty_branch, open_catalog
 from iceberg.commits import expire_snapshots
 from iceberg.lineage import CHECKPOINT, JOB
 from iceberg.maintenance import Care, expire
-from iceberg.promotions import MARK, Promotion
+from iceberg.promotions import MARK, Promotion, TakenBack
 from tests.shop import customer_facts, last_purchase
 
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -63,6 +64,13 @@ class Place:
     def rollback(self, before):
         return self.says("rollback", "last_purchase", "--before", before)
 
+    def replay(self, dropped=False):
+        """The journal has a replay, or has it no more."""
+        state = "dropping" if dropped else "promoted"
+        Journal(self.folder / "state" / "replays").write(
+            Replay("0001", ("last_purchase",), 0, 9, state=state)
+        )
+
     def expire(self, now, care=AT_ONCE):
         return expire(self.catalog, "features.last_purchase", care, now)
 
@@ -80,6 +88,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("HEADWATER_CATALOG_URI", uri)
     monkeypatch.setenv("HEADWATER_WAREHOUSE", warehouse)
     monkeypatch.setenv("HEADWATER_REPOSITORY", "tests.shop:repository")
+    monkeypatch.setenv("HEADWATER_STATE", str(tmp_path / "state"))
     return Place(open_catalog(uri, warehouse), tmp_path)
 
 
@@ -303,6 +312,7 @@ def test_what_a_replay_put_in_place_is_taken_back_by_its_own_command_first(place
     savepoint = place.savepoint("aaaaaa", 1)
     promoted = place.append()
     told = Promotion(before.snapshot_id, promoted.snapshot_id, 1, 0, 9, promoted.timestamp_ms)
+    place.replay()
     with place.table.refresh().transaction() as change:
         change.set_properties({f"{MARK}0001": told.text()})
     newest = place.append("aaaaaa", 2)
@@ -315,6 +325,14 @@ def test_what_a_replay_put_in_place_is_taken_back_by_its_own_command_first(place
     assert code != 0 and "`headwater replay rollback 0001` first" in str(error)
     assert place.current == promoted.snapshot_id
     with place.table.refresh().transaction() as change:
-        change.set_properties({f"{MARK}0001": "rolled-back 1"})
+        change.set_properties({f"{MARK}0001": TakenBack(1, promoted.snapshot_id, 5).text()})
     assert place.says("set", "last_purchase", str(before.snapshot_id))[0] == 0
     place.check(savepoint)
+    # Nor does what was taken back come into place again.
+    code, _, error = place.says("set", "last_purchase", str(newest.snapshot_id))
+    assert code != 0 and "`headwater replay promote 0001` first" in str(error)
+    assert place.current == before.snapshot_id
+    place.replay(dropped=True)
+    code, said, _ = place.says("set", "last_purchase", str(newest.snapshot_id))
+    assert (code, place.current) == (0, newest.snapshot_id)
+    assert "replay 0001 was dropped" in said

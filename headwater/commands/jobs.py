@@ -26,6 +26,11 @@ _STOPPING = (
     " submit` goes on from; `headwater jobs list` says which run, `headwater jobs stop` stops those"
 )
 
+_CANCELLING = (
+    "a job that was asked to end does so all the same; `headwater jobs list` says which run,"
+    " `headwater jobs stop --cancel` ends those"
+)
+
 _names = click.argument("names", nargs=-1)
 
 
@@ -66,7 +71,7 @@ def stop(names: tuple[str, ...], cancel: bool) -> None:
     fail again and again Flink makes no savepoint: --cancel ends it, and it goes on from its newest
     checkpoint.
     """
-    with interrupted(lambda: _STOPPING):
+    with interrupted(lambda: _CANCELLING if cancel else _STOPPING):
         _jobs().stop(names, click.echo, cancel)
 
 

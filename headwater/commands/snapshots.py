@@ -15,7 +15,8 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update.snapshot import ManageSnapshots
 
 from headwater.commands.options import moment
-from headwater.rollback import check_promotions, check_stopped, views_of
+from headwater.replays.journal import Journal
+from headwater.rollback import check_promotions, stopped, views_of
 from headwater.savepoints import Savepoint, check_not_behind
 from headwater.settings import Settings
 from headwater.stores import catalog
@@ -80,9 +81,10 @@ def rollback(views: tuple[str, ...], before: int | None, savepoint: str | None) 
         choose = partial(_left, savepoint=left)
     else:
         raise SettingsError("--before goes back to a time, and --savepoint to a job's: choose one")
-    check_stopped(settings, repository, known)
-    there = {view.name: tables.load_table(f"{NAMESPACE}.{view.name}") for view in known}
-    _make_current(tables, {name: (table, choose(table, name)) for name, table in there.items()})
+    with stopped(settings, repository, known, click.echo):
+        there = {view.name: tables.load_table(f"{NAMESPACE}.{view.name}") for view in known}
+        chosen = {name: (table, choose(table, name)) for name, table in there.items()}
+        _make_current(settings, tables, chosen)
 
 
 @snapshots.command(name="set")
@@ -95,26 +97,31 @@ def set_(view: str, snapshot: int) -> None:
     """
     settings = Settings.read(os.environ)
     repository = load_repository(settings.repository)
-    check_stopped(settings, repository, repository.named([view]))
-    table = _table(view)
-    chosen = by_id(table).get(snapshot)
-    if chosen is None or snapshot not in {entry.snapshot_id for entry in table.history()}:
-        raise SettingsError(
-            f"{view} was never at a snapshot {snapshot}, or it has expired; `headwater snapshots"
-            f" list {view}` says which there are"
-        )
-    _make_current(catalog(settings), {view: (table, chosen)})
+    with stopped(settings, repository, repository.named([view]), click.echo):
+        table = _table(view)
+        chosen = by_id(table).get(snapshot)
+        if chosen is None or snapshot not in {entry.snapshot_id for entry in table.history()}:
+            raise SettingsError(
+                f"{view} was never at a snapshot {snapshot}, or it has expired; `headwater"
+                f" snapshots list {view}` says which there are"
+            )
+        _make_current(settings, catalog(settings), {view: (table, chosen)})
 
 
-def _make_current(catalog: Catalog, wanted: Mapping[str, tuple[Table, Snapshot]]) -> None:
-    """Make each view's snapshot its table's current one, of all or none; say what that changes."""
-    moving = {}
+def _make_current(
+    settings: Settings, catalog: Catalog, wanted: Mapping[str, tuple[Table, Snapshot]]
+) -> None:
+    """Make each view's snapshot its table's current one, and say what that changes.
+
+    Of all or none; in a REST catalog one after the other.
+    """
+    moving, replays = {}, Journal(settings.state / "replays").there()
     for view, (table, chosen) in wanted.items():
         now = table.current_snapshot()
         if now is not None and now.snapshot_id == chosen.snapshot_id:
             click.echo(f"{view} is there already: snapshot {chosen.snapshot_id}")
             continue
-        check_promotions(table, view, chosen)
+        check_promotions(table, view, chosen, replays, click.echo)
         transaction = table.transaction()
         ManageSnapshots(transaction).set_current_snapshot(chosen.snapshot_id).commit()
         moving[view] = transaction

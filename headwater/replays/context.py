@@ -59,11 +59,13 @@ class Context:
         """The views that it computes; SettingsError if the repository does not declare them all."""
         known = [view.name for view in self.repository.views]
         if gone := [name for name in replay.views if name not in known]:
+            is_under_way = replay.state in ("promoting", "rolling back")
+            drop = f"; `headwater replay drop {replay.id}` takes the replay away"
             raise SettingsError(
                 f"replay {replay.id} is of {', '.join(gone)}, which the repository"
                 f" {self.repository.name} does not declare; choices: {', '.join(known)}. Declare it"
-                f" again, or name its repository by HEADWATER_REPOSITORY;"
-                f" `headwater replay drop {replay.id}` takes the replay away"
+                f" again, or name its repository by HEADWATER_REPOSITORY"
+                f"{'' if is_under_way else drop}"
             )
         return [view for view in self.repository.views if view.name in replay.views]
 

@@ -165,12 +165,14 @@ class Handover:
         upgraded = []
         for narrowed in wanted_jobs:
             job = known[narrowed.name]
-            if not platform.is_changed(job) and not (anew and job.views):
+            broken_off = platform.broken_off(job) is not None
+            if not platform.is_changed(job) and not broken_off and not (anew and job.views):
                 if platform.was_submitted(job) and job.name not in running:
                     upgraded.append(job.name)
                     platform.submit([job.name], report)
                 continue
-            reasons = ["it is to begin anew"] if anew else platform.changes(job)
+            is_anew = anew or broken_off
+            reasons = ["it is to begin anew"] if is_anew else platform.changes(job)
             upgraded.append(job.name)
             if not reasons or not job.views:
                 platform.stop([job.name], report)
@@ -187,7 +189,8 @@ class Handover:
             begun = None if job.late is None else Begun(since, readings)
             sql = job_sql(job) if begun is None else restart_sql(job, since, readings)
             between = partial(self._clear, replay, job, narrowed.views, since)
-            platform.restart(job, sql, report, begun, between)
+            again = f"headwater replay promote {replay.id} {'--anew' if anew else '--upgrade'}"
+            platform.restart(job, sql, report, begun, between, again)
         return upgraded
 
     def _create(self, jobs_: Iterable[Job]) -> None:

@@ -105,12 +105,12 @@ class ReplayJobs:
         began last is known as far as the clock was never set back.
         """
 
-        def newest(job: dict[str, Any]) -> tuple[bool, bool, int]:
+        def rank(job: dict[str, Any]) -> tuple[bool, bool, int]:
             mine = replay.jobs[job["name"]] == job["jid"]
             return job["state"] not in ENDED, mine, job["start-time"]
 
         jobs = self._context.cluster.get("/jobs/overview")["jobs"]
-        its = sorted((job for job in jobs if job["name"] in replay.jobs), key=newest)
+        its = sorted((job for job in jobs if job["name"] in replay.jobs), key=rank)
         return {job["name"]: job for job in its}
 
     def ended(self, replay: Replay) -> list[str]:

@@ -27,13 +27,11 @@ from iceberg.bounds import bounds
 from iceberg.catalog import NAMESPACE
 from iceberg.commits import commit_beside_others
 from iceberg.filters import instant, where
-from iceberg.promotions import MARK, PROMOTED, Promotion, promotions
+from iceberg.promotions import MARK, PROMOTED, ROLLED_BACK, Promotion, TakenBack, promotions
 from iceberg.tables import AVAILABLE_AT
 from iceberg.together import check_together, commit_together
 from iceberg.writing import copied
 from schemas import EVENT_TIME, FeatureView
-
-_ROLLED_BACK = "rolled-back"
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,8 @@ def roll_back(
     values = Values(online, project, views, replay)
     _check_free(journal, catalog, values, replay)
     beside = _promoted_beside(journal, catalog, views, replay)
-    with _begun(journal, catalog, views, replay, ("promoted", "rolling back"), _ROLLED_BACK):
-        rows = _switch_tables(catalog, views, replay, _ROLLED_BACK, partial(_rolled_back, {}))
+    with _begun(journal, catalog, views, replay, ("promoted", "rolling back"), ROLLED_BACK):
+        rows = _switch_tables(catalog, views, replay, ROLLED_BACK, partial(_rolled_back, {}))
     entities = values.roll_back()
     for other in beside:
         its = [view for view in views if view.name in other.views]
@@ -228,7 +226,10 @@ def _rolled_back(
     for tag in replay.tags:
         if tag in table.refs():
             ManageSnapshots(transaction).remove_tag(tag).commit()
-    transaction.set_properties({mark(replay): f"{_ROLLED_BACK} {there.order}"})
+    undone = transaction.table_metadata.current_snapshot_id
+    assert undone is not None
+    told = TakenBack(there.order, promoted, undone)
+    transaction.set_properties({mark(replay): told.text()})
     return transaction, rows
 
 
@@ -259,7 +260,7 @@ def _promoted_beside(
     for view in views:
         table = _table(catalog, view)
         done, *rest = _state(table, replay).split() or [""]
-        if done == _ROLLED_BACK:  # a command that was killed had come this far
+        if done == ROLLED_BACK:  # a command that was killed had come this far
             order, start = int(rest[0]) if rest else sys.maxsize, sys.maxsize
         else:
             mine = _promotion(table, view.name, replay)
