@@ -161,6 +161,18 @@ def test_a_restart_that_is_killed_leaves_no_state_to_the_new_script(world):
     assert world.jobs().broken_off(world.job) is None
 
 
+def test_what_a_job_has_left_is_its_last_and_what_it_went_on_from_is_not(world, monkeypatch):
+    """Since then it may have committed more, and left nothing of that here."""
+    asked = []
+    monkeypatch.setattr(module, "check_savepoint", lambda *_, is_last: asked.append(is_last))
+    world.begin()
+    world.jobs().stop([NAME], print)
+    world.jobs().submit([NAME], print)
+    world.flink.lose()
+    world.jobs().submit([NAME], print)
+    assert asked == [True, False]
+
+
 def test_a_job_that_is_named_twice_is_submitted_and_stopped_once(world):
     before = len(world.submitter.requests)
     world.jobs().submit([NAME, NAME], print)
