@@ -30,7 +30,7 @@ class SchemaRegistry:
         self._url = url.rstrip("/")
 
     def register(self, topic: str, schema: Mapping[str, Any]) -> int:
-        """The id of a topic's schema; RegistryError if it does not follow the last version."""
+        """The id of a topic's schema; RegistryError if it does not follow, by the level set."""
         answer = self._call("POST", f"/subjects/{topic}-value/versions", _body(schema))
         return int(answer["id"])
 

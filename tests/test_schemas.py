@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
+from click.testing import CliRunner
 
 from feature_repo.flights.sources import departures, weather
+from headwater.cli import headwater
 from iceberg.catalog import TableMismatch, create_tables, open_catalog
 from schemas import Column, Type
 from schemas.compatibility import Level, incompatibilities
@@ -137,3 +141,55 @@ def test_a_stream_that_was_never_released_is_not_called_compatible(tmp_path):
     assert check("release", *root).returncode == 0
     assert f"{departures.topic}: compatible" in check("check", *root).stdout.splitlines()
     assert json.loads(check("check", *root, "--json").stdout)[departures.topic] == []
+
+
+class Registry(BaseHTTPRequestHandler):
+    """It asks nothing of a schema until it is told to, and finds that none follows the last."""
+
+    levels: dict[str, str]
+    taken: list[str]
+
+    def do_PUT(self):
+        self.levels[self.path.split("/")[2]] = self.body()["compatibility"]
+        self.answer(200, {})
+
+    def do_POST(self):
+        subject = self.path.split("/")[2]
+        self.body()
+        if subject in self.levels:
+            return self.answer(409, {"message": f"not {self.levels[subject]}"})
+        self.taken.append(subject)
+        return self.answer(200, {"id": 1})
+
+    def body(self):
+        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def answer(self, code, document):
+        text = json.dumps(document).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def registry():
+    of_this_test = type("OfThisTest", (Registry,), {"levels": {}, "taken": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), of_this_test) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", of_this_test
+        finally:
+            server.shutdown()
+
+
+def test_a_schema_is_registered_by_the_level_that_is_asked_for(monkeypatch):
+    """Not by the one of before, which a break of the asked level may not be one of."""
+    with registry() as (url, at):
+        monkeypatch.setenv("HEADWATER_SCHEMA_REGISTRY", url)
+        done = CliRunner().invoke(headwater, ["schemas", "register", "--level", "full"])
+    assert "not FULL" in str(done.exception), done.output
+    assert at.taken == []

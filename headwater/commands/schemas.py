@@ -95,8 +95,9 @@ def register(level: str) -> None:
         raise SettingsError("HEADWATER_SCHEMA_REGISTRY is not set: there is no schema registry")
     registry = SchemaRegistry(url)
     for stream in _streams():
-        id_ = registry.register(stream.topic, json_schema(stream))
+        # First: the registry holds a schema against the level that is set as it comes.
         registry.set_level(stream.topic, level)
+        id_ = registry.register(stream.topic, json_schema(stream))
         click.echo(f"{stream.topic}: schema {id_}")
 
 
