@@ -15,9 +15,10 @@ from click.testing import CliRunner
 
 from feature_repo.flights.sources import departures, weather
 from headwater.cli import headwater
+from headwater.commands import schemas as commands
 from iceberg.catalog import TableMismatch, create_tables, open_catalog
 from schemas import Column, Type
-from schemas.compatibility import Level, incompatibilities
+from schemas.compatibility import Level, incompatibilities, released
 from schemas.event import json_schema
 from tests.conftest import ROOT
 
@@ -82,6 +83,27 @@ def test_a_change_is_held_against_the_last_release(new, backward, forward):
     assert incompatibilities(old, new, Level.FULL) == backward + forward
 
 
+def of_x(type_):
+    return json_schema(more(weather, Column("x", type_, required=False)))
+
+
+def test_a_field_that_was_removed_comes_again_as_what_it_was_alone():
+    """The topic has the events of the first version for ever, and the archive their column."""
+    first, last = of_x(Type.INT64), json_schema(weather)
+    for _ in range(3):
+        last = released(json_schema(weather), released(last, first))
+    assert incompatibilities(last, of_x(Type.INT64), Level.FULL) == []
+    assert incompatibilities(last, of_x(Type.STRING), Level.FULL) == [
+        "backward: $.x: integer in the events, null or string for readers",
+        "forward: $.x: string in the events, integer or null for readers",
+    ]
+    anew = released(of_x(Type.INT64), last)
+    assert incompatibilities(anew, of_x(Type.STRING), Level.BACKWARD) == [
+        "backward: $.x: integer in the events, null or string for readers"
+    ]
+    assert released(last, None) == last, "what was released first has removed nothing"
+
+
 @pytest.mark.parametrize("new", Type)
 @pytest.mark.parametrize("old", Type)
 @pytest.mark.parametrize("described", ["", "When"])
@@ -128,6 +150,25 @@ def test_check_and_release_refuse_a_break_and_name_the_field(tmp_path):
     assert refused.returncode == 1
     assert "$.tailnum" in refused.stderr
     assert json.loads(path.read_text("utf-8")) == released
+
+
+def test_release_keeps_what_a_field_was_that_it_removes(tmp_path, monkeypatch):
+    """Told of the files that release wrote, which is all that is known of the versions before."""
+    root, declared = ["--root", str(tmp_path)], []
+    monkeypatch.setattr(commands, "_streams", lambda: tuple(declared))
+
+    def schemas(command, *columns):
+        declared[:] = [replace(weather, columns=(*weather.columns, *columns))]
+        return CliRunner().invoke(headwater, ["schemas", command, *root])
+
+    number, text = (Column("x", type_, required=False) for type_ in (Type.INT64, Type.STRING))
+    for columns in ((number,), (), ()):
+        assert schemas("release", *columns).exit_code == 0
+    for command in ("check", "release"):
+        refused = schemas(command, text)
+        assert refused.exit_code == 1, command
+        assert "backward: $.x: integer in the events, null or string for" in refused.output
+    assert schemas("release", number).exit_code == 0
 
 
 def test_a_stream_that_was_never_released_is_not_called_compatible(tmp_path):

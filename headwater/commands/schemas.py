@@ -13,7 +13,7 @@ import click
 from connectors.registry import SchemaRegistry
 from headwater.settings import Settings
 from schemas import EventStream, SettingsError
-from schemas.compatibility import Level, incompatibilities
+from schemas.compatibility import Level, incompatibilities, released
 from schemas.event import json_schema
 from schemas.loading import load_repository
 
@@ -37,7 +37,7 @@ def _streams() -> tuple[EventStream, ...]:
     return load_repository(Settings.read(os.environ).repository).streams
 
 
-def _released(root: Path, stream: EventStream) -> Path:
+def _path(root: Path, stream: EventStream) -> Path:
     return root / "schemas" / "released" / f"{stream.topic}.json"
 
 
@@ -46,15 +46,15 @@ def _released(root: Path, stream: EventStream) -> Path:
 @_root
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def check(level: str, root: Path, as_json: bool) -> None:
-    """Hold each declared stream against its last released schema; exits with 1 on a break.
+    """Hold each declared stream against its released schema; exits with 1 on a break.
 
-    One that was never released breaks nothing: it is named, and in JSON null.
+    Against what a field was that was removed before, as well. A stream that was never released
+    breaks nothing: it is named, and in JSON null.
     """
     found: dict[str, list[str] | None] = {}
     for stream in _streams():
-        new, released = json_schema(stream), _known(root, stream)
-        breaks = [text for old in released for text in incompatibilities(old, new, Level(level))]
-        found[stream.topic] = breaks if released else None
+        old, new = _known(root, stream), json_schema(stream)
+        found[stream.topic] = None if old is None else incompatibilities(old, new, Level(level))
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -75,14 +75,14 @@ def release(level: str, root: Path) -> None:
     """Write the declared schemas down as released; refuses what is incompatible."""
     streams = _streams()
     for stream in streams:
-        for old in _known(root, stream):
-            if texts := incompatibilities(old, json_schema(stream), Level(level)):
-                click.echo(f"{stream.topic} is not released: {'; '.join(texts)}", err=True)
-                sys.exit(1)
+        old = _known(root, stream)
+        if old and (texts := incompatibilities(old, json_schema(stream), Level(level))):
+            click.echo(f"{stream.topic} is not released: {'; '.join(texts)}", err=True)
+            sys.exit(1)
     for stream in streams:
-        path = _released(root, stream)
+        path, document = _path(root, stream), released(json_schema(stream), _known(root, stream))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(json_schema(stream), indent=2) + "\n", "utf-8")
+        path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
         click.echo(f"wrote {path}")
 
 
@@ -101,6 +101,10 @@ def register(level: str) -> None:
         click.echo(f"{stream.topic}: schema {id_}")
 
 
-def _known(root: Path, stream: EventStream) -> list[dict[str, Any]]:
-    path = _released(root, stream)
-    return [json.loads(path.read_text("utf-8"))] if path.exists() else []
+def _known(root: Path, stream: EventStream) -> dict[str, Any] | None:
+    """The schema that a stream was released with; None if it never was."""
+    path = _path(root, stream)
+    if not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
