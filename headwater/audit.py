@@ -21,9 +21,10 @@ from pyiceberg.exceptions import NoSuchTableError
 from connectors.access import KafkaAccess
 from connectors.changes import change_of
 from connectors.deadletters import DeadLetters
-from connectors.heartbeat import is_heartbeat
+from connectors.heartbeat import heartbeat_time
 from connectors.late import LateRow, aborted_rows, late_counts
 from connectors.log import Log
+from iceberg.archive import StreamArchive
 from iceberg.catalog import ARCHIVE, NAMESPACE
 from iceberg.filters import between, of_keys
 from iceberg.reading import batches
@@ -80,6 +81,13 @@ class PartitionAudit(Span):
     where: list[str] = field(default_factory=list)
     """The first ranges of offsets that are missing."""
 
+    deleted: int = 0
+    """Records before `first` that Kafka deleted before they were archived, dead letters apart; a
+    heartbeat among them, or the mark of a transaction, nobody can tell from an event."""
+
+    deleted_where: str = ""
+    """The range of their offsets."""
+
 
 @dataclass(frozen=True)
 class StreamAudit:
@@ -101,7 +109,7 @@ class StreamAudit:
     @property
     def balanced(self) -> bool:
         """Whether every record is accounted for, once."""
-        apart = sum(p.missing + p.twice + p.pending for p in self.partitions)
+        apart = sum(p.missing + p.twice + p.pending + p.deleted for p in self.partitions)
         return not (apart or self.lost or self.note)
 
     @property
@@ -118,7 +126,9 @@ class StreamAudit:
         return {
             "topic": self.topic,
             "balanced": self.balanced,
-            **{name: sum(getattr(p, name) for p in self.partitions) for name in names},
+            **{
+                name: sum(getattr(p, name) for p in self.partitions) for name in (*names, "deleted")
+            },
             **({"in": self.came_in} if self.whole else {}),
             "late": self.late,
             "lost": self.lost,
@@ -240,6 +250,8 @@ class Audit:
 
     def _stream(self, stream: EventStream, start: int | None, end: int | None) -> StreamAudit:
         topic = stream.topic
+        # Before the archive is looked at, which then has what was deleted since.
+        lows = {partition: low for partition, (low, _) in self._log.bounds(topic).items()}
         bounds = self._bounds(topic, start, end)
         dead = self._dead(topic, bounds)
         views = [view for view in self._repository.views if stream in (view.source, view.stream)]
@@ -248,18 +260,18 @@ class Audit:
         except NoSuchTableError:
             return StreamAudit(topic, [], {}, note=f"no table {ARCHIVE}.{stream.name}")
         late = Counter(late_counts(self._access, stream))
-        beats = self._heartbeats(stream, bounds)
         untraced = {
-            p: first + np.flatnonzero(_times(first, last, archived[p], dead[p], beats[p]) == 0)
+            p: first + np.flatnonzero(_times(first, last, archived[p], dead[p]) == 0)
             for p, (first, last) in bounds.items()
         }
-        bare = self._bare(topic, untraced)
+        beats, bare = self._untraced(topic, untraced)
+        found = [
+            _account(p, first, last, archived[p], dead[p], beats[p], bare[p])
+            for p, (first, last) in bounds.items()
+        ]
         return StreamAudit(
             topic,
-            [
-                _account(p, first, last, archived[p], dead[p], beats[p], bare[p])
-                for p, (first, last) in bounds.items()
-            ],
+            self._with_deleted(stream, found, lows),
             {view.name: late[view.name] for view in views},
             whole=start is None and end is None and not _begins_later(bounds),
             lost=self._lost(stream, views),
@@ -311,30 +323,71 @@ class Audit:
             found[partition] = rows[OFFSET].to_numpy()
         return found
 
-    def _heartbeats(self, stream: EventStream, bounds: Bounds) -> dict[int, set[int]]:
-        """Their offsets by partition: the one kind of record that leaves no trace."""
-        found: dict[int, set[int]] = {partition: set() for partition in bounds}
-        if not stream.heartbeat:
-            return found
-        for partition, offset, value in self._records(stream.topic, bounds):
-            if is_heartbeat(value):
-                found[partition].add(offset)
+    def _with_deleted(
+        self, stream: EventStream, parts: list[PartitionAudit], lows: Mapping[int, int]
+    ) -> list[PartitionAudit]:
+        """The same, with what Kafka deleted before it was archived."""
+        gone = self._deleted(stream, parts, lows)
+        if not gone:
+            return parts
+        dead = self._dead(stream.topic, dict.fromkeys(lows, (0, 0)) | gone)
+        found = []
+        for part in parts:
+            first, end = gone.get(part.partition, (0, 0))
+            if count := end - first - len(dead[part.partition]):
+                part = replace(part, deleted=count, deleted_where=f"{first} to {end - 1}")
+            found.append(part)
         return found
 
-    def _bare(self, topic: str, untraced: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-        """Those of the offsets that carry no record; of what Kafka has deleted nobody knows."""
+    def _deleted(
+        self, stream: EventStream, parts: Iterable[PartitionAudit], lows: Mapping[int, int]
+    ) -> Bounds:
+        """Where the archive ends and Kafka begins only later, in what begins with Kafka's log.
+
+        Not of a partition that nothing is archived of: nobody knows whether anything was to be.
+        """
+        if not any(lows.values()):
+            return {}
+        kept = StreamArchive(self._catalog.load_table(f"{ARCHIVE}.{stream.name}")).kept()
+        ends = {p.partition: kept[p.partition].end for p in parts if p.partition in kept}
+        return {
+            p.partition: (ends[p.partition], low)
+            for p in parts
+            if p.first <= (low := lows[p.partition]) and ends.get(p.partition, low) < low
+        }
+
+    def _untraced(
+        self, topic: str, untraced: Mapping[int, np.ndarray]
+    ) -> tuple[dict[int, set[int]], dict[int, np.ndarray]]:
+        """Those of the offsets that are heartbeats, and those that carry no record.
+
+        A heartbeat leaves no trace, whether or not its stream still declares one; one of the future
+        is a dead letter, and so traced. Of what Kafka has deleted nobody knows.
+        """
         carry: dict[int, list[int]] = {partition: [] for partition in untraced}
-        for partition, offsets in untraced.items():
+        beats: dict[int, set[int]] = {partition: set() for partition in untraced}
+        for partition, offset, value in self._at(topic, untraced):
+            carry[partition].append(offset)
+            if heartbeat_time(value) is not None:
+                beats[partition].add(offset)
+        lows = {partition: low for partition, (low, _) in self._log.bounds(topic).items()}
+        bare = {
+            p: np.setdiff1d(offsets[offsets >= lows[p]], carry[p])
+            for p, offsets in untraced.items()
+        }
+        wanted = {p: set(offsets.tolist()) for p, offsets in untraced.items()}
+        return {p: its & wanted[p] for p, its in beats.items()}, bare
+
+    def _at(
+        self, topic: str, wanted: Mapping[int, np.ndarray]
+    ) -> Iterator[tuple[int, int, bytes | None]]:
+        """The partition, offset and value of the records at those offsets, and near them."""
+        for partition, offsets in wanted.items():
             for near in np.split(offsets, np.flatnonzero(np.diff(offsets) > _FAR) + 1):
                 if len(near):
                     start, end = {partition: int(near[0])}, {partition: int(near[-1]) + 1}
                     for message in self._log.messages(topic, start, end):
-                        carry[partition].append(message.offset() or 0)
-        lows = {partition: low for partition, (low, _) in self._log.bounds(topic).items()}
-        return {
-            p: np.setdiff1d(offsets[offsets >= lows[p]], carry[p])
-            for p, offsets in untraced.items()
-        }
+                        yield partition, message.offset() or 0, message.value()
 
     def _records(self, topic: str, bounds: Bounds) -> Iterator[tuple[int, int, bytes | None]]:
         """The partition, offset and value of each record."""
@@ -390,13 +443,11 @@ def held(rows: Counter[Place | None], changes: Counter[Place | None]) -> ViewRow
     return ViewRows(rows.total(), (changes - rows).total(), (rows - changes).total())
 
 
-def _times(
-    first: int, end: int, archived: np.ndarray, dead: set[int], heartbeats: set[int]
-) -> np.ndarray:
-    """How often there is a trace of each offset of [first, end)."""
+def _times(first: int, end: int, archived: np.ndarray, *others: set[int]) -> np.ndarray:
+    """How often there is a trace of each offset of [first, end): archived, or of the others."""
     times = np.zeros(end - first, np.int32)
     np.add.at(times, archived - first, 1)
-    for few in (dead, heartbeats):
+    for few in others:
         times[np.fromiter(few, np.int64, len(few)) - first] += 1
     return times
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from confluent_kafka import Producer
@@ -16,6 +18,8 @@ from pyiceberg.exceptions import CommitFailedException, ValidationException
 from connectors import log
 from connectors.access import KafkaAccess
 from connectors.changes import Change, change_of
+from connectors.deadletters import DeadLetters
+from connectors.heartbeat import payload
 from headwater.audit import (
     Audit,
     PartitionAudit,
@@ -28,7 +32,10 @@ from headwater.audit import (
     held,
 )
 from headwater.cli import headwater
+from headwater.commands.audit import _of_stream
+from iceberg.catalog import create_tables, open_catalog
 from iceberg.commits import commit_beside_others
+from schemas import seconds
 from tests.conftest import catalog, eventually
 from tests.corpus import NOON
 from tests.shop import customer_facts, customers, last_purchase, purchases, repository
@@ -65,28 +72,90 @@ def test_what_carries_no_record_is_neither_missing_nor_pending():
 
 
 class Log:
-    """A log of one partition that carries records at those offsets, and begins at `low`."""
+    """A log of one partition that carries those values, by offset, and begins at `low`."""
 
-    def __init__(self, low, *offsets):
-        self.low, self.offsets, self.asked = low, offsets, []
+    def __init__(self, low, values, end=10**9):
+        self.low, self.values, self.end, self.asked = low, values, end, []
 
     def bounds(self, topic):
-        return {0: (self.low, 10**9), 1: (0, 0)}
+        return {0: (self.low, self.end), 1: (0, 0)}
 
     def messages(self, topic, starts, ends):
         self.asked.append((starts[0], ends[0]))
-        for offset in self.offsets:
+        for offset, value in self.values.items():
             if max(self.low, starts[0]) <= offset < ends[0]:
-                yield SimpleNamespace(offset=lambda offset=offset: offset)
+                yield SimpleNamespace(offset=lambda at=offset: at, value=lambda of=value: of)
 
 
 def test_only_what_has_no_trace_is_read_and_what_is_deleted_is_not_said_to_carry_nothing():
     it = Audit(KafkaAccess(""), None, repository)
-    it._log = Log(7, 8, 300_001)
+    it._log = Log(7, {8: b"{}", 300_001: b"{}"})
     untraced = {0: np.array([5, 8, 9, 300_000, 300_001]), 1: np.array([], np.int64)}
-    bare = it._bare("t", untraced)
+    _, bare = it._untraced("t", untraced)
     assert [bare[0].tolist(), bare[1].tolist()] == [[9, 300_000], []]
     assert it._log.asked == [(5, 10), (300_000, 300_002)]
+
+
+@pytest.fixture
+def audited(tmp_path, monkeypatch):
+    """Audits the purchases, of what is archived, dead and in Kafka."""
+    tables = open_catalog(f"sqlite:///{tmp_path}/catalog.db", f"file://{tmp_path}")
+    create_tables(tables, [], [purchases])
+    monkeypatch.setattr("headwater.audit.late_counts", lambda *_: {})
+    monkeypatch.setattr("headwater.audit.aborted_rows", lambda *_: [])
+
+    def run(log, archived, dead=(), stream=purchases):
+        letters = [SimpleNamespace(partition=0, offset=offset) for offset in dead]
+        monkeypatch.setattr(DeadLetters, "read", lambda *_: letters)
+        at = datetime(2013, 1, 1, tzinfo=UTC)
+        rows = [
+            {"_topic": purchases.topic, "_partition": 0, "_offset": offset, "_archived_at": at}
+            | {"_schema_version": 1, "event_time": at, "customer": "ada"}
+            for offset in archived
+        ]
+        table = tables.load_table("raw.purchases")
+        table.append(pa.Table.from_pylist(rows, schema=table.schema().as_arrow()))
+        it = Audit(KafkaAccess(""), tables, repository)
+        it._log = log
+        (found,) = it.run([stream], None, None, 0)
+        return found
+
+    return run
+
+
+def test_the_beats_of_a_stream_that_declares_none_any_more_are_not_missing(audited):
+    assert purchases.heartbeat is None
+    found = audited(Log(0, {1: payload(7), 2: b"{}"}, 4), [0, 3])
+    (part, _) = found.partitions
+    assert (part.heartbeats, part.missing, part.where) == (1, 1, ["2 to 2"])
+
+
+def test_a_beat_that_was_none_is_a_dead_letter_and_not_there_twice(audited):
+    """One of a time to come, and one without a number."""
+    log = Log(0, {1: payload(10**14), 2: b'{"$heartbeat":soon}', 3: b"{}"}, 5)
+    beating = replace(purchases, heartbeat=seconds(10))
+    found = audited(log, [0, 3, 4], dead=[1, 2], stream=beating)
+    (part, _) = found.partitions
+    assert (part.dead, part.heartbeats, part.twice, part.missing) == (2, 0, 0, 0)
+    assert found.balanced
+
+
+def test_what_kafka_deleted_before_it_was_archived_is_lost(audited):
+    """Of offsets 2 to 8 one is a dead letter; what is archived and deleted since is no loss."""
+    found = audited(Log(9, {9: b"{}"}, 10), [0, 1], dead=[4])
+    (part, _) = found.partitions
+    assert (part.deleted, part.deleted_where, part.pending) == (6, "2 to 8", 1)
+    assert not found.balanced
+    assert found.document()["deleted"] == 6
+    assert list(_of_stream(found))[-1] == (
+        "  partition 0: 6 records of offsets 2 to 8 LOST: Kafka deleted them before they were"
+        " archived"
+    )
+
+
+def test_what_kafka_deleted_once_it_was_archived_is_no_loss(audited):
+    found = audited(Log(2, {}, 4), range(4))
+    assert (found.balanced, found.document()["deleted"]) == (True, 0)
 
 
 SECOND = 1_357_034_400_123

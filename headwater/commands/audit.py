@@ -70,6 +70,11 @@ def _of_stream(one: StreamAudit) -> Iterator[str]:
             " archive: a replay takes them in"
         )
     for part in one.partitions:
+        if part.deleted:
+            yield (
+                f"  partition {part.partition}: {part.deleted:,} records of offsets"
+                f" {part.deleted_where} LOST: Kafka deleted them before they were archived"
+            )
         for where in part.where:
             yield f"  partition {part.partition}: missing {where}"
     if one.note:
