@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from threading import Event
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connectors.access import KafkaAccess
 from connectors.log import Log
@@ -18,6 +18,7 @@ from connectors.topics import KafkaUnavailable
 from schemas import EventStream
 
 _PREFIX = b'{"$heartbeat":'
+_SECONDS = 10
 
 
 def payload(milliseconds: int) -> bytes:
@@ -39,19 +40,45 @@ def heartbeat_time(value: bytes | None) -> int | None:
 
 
 def beat(access: KafkaAccess, streams: Sequence[EventStream], milliseconds: int) -> int:
-    """One heartbeat of that time to each partition of each stream; how many were sent."""
+    """One heartbeat of that time to each partition of each stream; how many were sent.
+
+    KafkaUnavailable if Kafka refuses one, or does not answer.
+    """
     log = Log(access)
-    producer = Producer({**access.librdkafka(), "log_level": 0})
+    failed: list[str] = []
     sent = 0
-    for stream in streams:
-        for partition in log.bounds(stream.topic):
-            producer.produce(
-                stream.topic, payload(milliseconds), partition=partition, timestamp=milliseconds
-            )
-            sent += 1
-    if producer.flush(10):
-        raise KafkaUnavailable(f"Kafka at {access.bootstrap} takes no heartbeat")
+    try:
+        producer = Producer({**access.librdkafka(), "log_level": 0})
+        for stream in streams:
+            for partition in log.bounds(stream.topic):
+                producer.produce(
+                    stream.topic,
+                    payload(milliseconds),
+                    partition=partition,
+                    timestamp=milliseconds,
+                    on_delivery=_noting(failed, stream.topic),
+                )
+                sent += 1
+        left = producer.flush(_SECONDS)
+    except (KafkaException, BufferError) as error:
+        raise _refused(access, str(error)) from error
+    if left or failed:
+        raise _refused(access, failed[0] if failed else f"no answer in {_SECONDS} s")
     return sent
+
+
+def _refused(access: KafkaAccess, what: str) -> KafkaUnavailable:
+    return KafkaUnavailable(f"Kafka at {access.bootstrap} takes no heartbeat: {what}")
+
+
+def _noting(failed: list[str], topic: str) -> Callable[[KafkaError | None, Message], None]:
+    """Takes what Kafka says of a heartbeat, and notes that it refuses it."""
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            failed.append(f"{topic}: {error.str()}")
+
+    return delivered
 
 
 def keep_beating(
@@ -63,7 +90,7 @@ def keep_beating(
 ) -> None:
     """Heartbeats of the streams that declare one, each as often as it says, until `stop` is set.
 
-    Kafka away is told and tried again.
+    Kafka that is away, or refuses, is told and tried again.
     """
     due = {stream: 0.0 for stream in streams if stream.heartbeat is not None}
     while due and not stop.is_set():
