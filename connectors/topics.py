@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PARTITIONS = 2
 _AS_CONFIGURED = -1
 _LONGEST = "transaction.max.timeout.ms"
+_KEPT = {"retention.ms": "-1"}
+"""Every feature is computed from the log, again and again; of captured tables, letters and late
+rows it is all there is. By itself a broker keeps a week."""
 
 
 class KafkaUnavailable(HeadwaterError):
@@ -36,6 +39,12 @@ class Topic:
 
     partitions: int
     config: Mapping[str, str] = field(default_factory=dict)
+    """Beside its retention: the chart has a word of its own on that."""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """All that it is made with; it is kept for ever unless `config` says otherwise."""
+        return {**_KEPT, **self.config}
 
 
 def topics(repository: Repository) -> dict[str, Topic]:
@@ -69,7 +78,7 @@ def create_topics(access: KafkaAccess, wanted: Mapping[str, Topic]) -> list[str]
                 name,
                 wanted[name].partitions,
                 _AS_CONFIGURED,
-                topic_configs=dict(wanted[name].config),
+                topic_configs=wanted[name].settings,
             )
             for name in missing
         ]
@@ -82,6 +91,36 @@ def create_topics(access: KafkaAccess, wanted: Mapping[str, Topic]) -> list[str]
             said = topic["error_message"] or error.__name__
             raise KafkaUnavailable(f"Kafka at {access.bootstrap}: {topic['name']}: {said}")
     return made
+
+
+def differences(access: KafkaAccess, wanted: Mapping[str, Topic]) -> list[str]:
+    """How topics that are there differ from what would be made; KafkaUnavailable.
+
+    Settings that are not for us to see are passed over.
+    """
+    from kafka.admin import ConfigResource
+
+    with _admin(access) as admin:
+        there = {
+            one["name"]: len(one["partitions"])
+            for one in admin.describe_topics()
+            if one["name"] in wanted
+        }
+        asked = [
+            ConfigResource("topic", name, dict.fromkeys(wanted[name].settings)) for name in there
+        ]
+        found = admin.describe_configs(asked, config_filter="all")["topic"] if asked else {}
+    texts = []
+    for name, partitions in sorted(there.items()):
+        wants = {"partitions": str(wanted[name].partitions), **wanted[name].settings}
+        has = {"partitions": str(partitions)}
+        has |= {key: one["value"] for key, one in found.get(name, {}).items()}
+        texts += [
+            f"{name} has {key}={has[key]}, not {value}"
+            for key, value in wants.items()
+            if has.get(key, value) != value
+        ]
+    return texts
 
 
 def check_transactions(access: KafkaAccess, seconds: int) -> None:

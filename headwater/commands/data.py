@@ -18,6 +18,7 @@ from rich.progress import (
 
 from connectors.producer import Event, between, produce
 from connectors.tables import load_tables
+from connectors.topics import differences, topics
 from headwater.apply import apply_all
 from headwater.commands.options import interrupted, moment
 from headwater.local.marker import claim
@@ -33,12 +34,15 @@ from schemas.loading import load_history, load_repository
 def apply(kinds: tuple[str, ...]) -> None:
     """Create what the declarations need: topics, tables, registry, connector, or KINDS of it.
 
-    What is there and right is left alone.
+    What is there is left alone; a topic that is not as it would be made is told of.
     """
     settings = Settings.read(os.environ)
     repository = load_repository(settings.repository)
     claim(settings.state, settings.repository)
     apply_all(settings, repository, click.echo, kinds)
+    if not kinds or "topics" in kinds:
+        for text in differences(settings.kafka_access, topics(repository)):
+            click.echo(f"topics: {text}; it is left as it is")
 
 
 @click.command()
