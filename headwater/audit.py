@@ -365,18 +365,19 @@ class Audit:
         is a dead letter, and so traced. Of what Kafka has deleted nobody knows.
         """
         carry: dict[int, list[int]] = {partition: [] for partition in untraced}
-        beats: dict[int, set[int]] = {partition: set() for partition in untraced}
+        beats: dict[int, list[int]] = {partition: [] for partition in untraced}
         for partition, offset, value in self._at(topic, untraced):
             carry[partition].append(offset)
             if heartbeat_time(value) is not None:
-                beats[partition].add(offset)
+                beats[partition].append(offset)
         lows = {partition: low for partition, (low, _) in self._log.bounds(topic).items()}
         bare = {
             p: np.setdiff1d(offsets[offsets >= lows[p]], carry[p])
             for p, offsets in untraced.items()
         }
-        wanted = {p: set(offsets.tolist()) for p, offsets in untraced.items()}
-        return {p: its & wanted[p] for p, its in beats.items()}, bare
+        # What lies between them has a trace, and may be a dead letter that begins like a heartbeat.
+        found = {p: np.intersect1d(offsets, beats[p]) for p, offsets in untraced.items()}
+        return {p: set(its.tolist()) for p, its in found.items()}, bare
 
     def _at(
         self, topic: str, wanted: Mapping[int, np.ndarray]
