@@ -90,8 +90,11 @@ def connector_document(
         "topic.creation.default.replication.factor": "1",
         "key.converter": "org.apache.kafka.connect.json.JsonConverter",
         "key.converter.schemas.enable": "false",
+        # A null stays one also where its column has a default.
+        "key.converter.replace.null.with.default": "false",
         "value.converter": "org.apache.kafka.connect.json.JsonConverter",
         "value.converter.schemas.enable": "false",
+        "value.converter.replace.null.with.default": "false",
         # Connect and PostgreSQL come back from a restart without anyone's help.
         "errors.max.retries": "-1",
         "retriable.restart.connector.wait.ms": "2000",

@@ -87,6 +87,20 @@ def test_every_type_is_its_value(shop):
     assert becomes(shop, "nulls", **{c.name: None for c in customer_facts.schema}) is True
 
 
+def test_a_null_is_no_default_of_its_column(shop):
+    """Of a row that comes with one, and of one that is changed to one."""
+    shop.sql("ALTER TABLE customers ALTER COLUMN small SET DEFAULT 3")
+    try:
+        shop.sql("INSERT INTO customers (customer, points) VALUES ('as it comes', 1)")
+        assert becomes(shop, "as it comes", points=1, small=3) is True
+        shop.sql("INSERT INTO customers (customer, points, small) VALUES ('a null', 1, NULL)")
+        assert becomes(shop, "a null", points=1, small=None) is True
+        shop.sql("UPDATE customers SET small = NULL, points = 2 WHERE customer = 'as it comes'")
+        assert becomes(shop, "as it comes", points=2, small=None) is True
+    finally:
+        shop.sql("ALTER TABLE customers ALTER COLUMN small DROP DEFAULT")
+
+
 @pytest.mark.parametrize(
     ("column", "value", "kind"),
     [("balance", "NaN", "type"), ("seen", "infinity", "type"), ("seen", "20000-01-01", "range")],
