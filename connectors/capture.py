@@ -18,6 +18,15 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from connectors.identity import (
+    USABLE,
+    full_identity,
+    identity,
+    needs_full_identity,
+    quoted,
+    refuse_unfit,
+    unfit,
+)
 from connectors.tables import DatabaseError
 from schemas import CdcTable, Repository, Type
 
@@ -28,12 +37,15 @@ HEARTBEAT_QUERY = (
     f"INSERT INTO {HEARTBEAT} (id, at) VALUES (1, now())"
     " ON CONFLICT (id) DO UPDATE SET at = EXCLUDED.at"
 )
+# The names of the tables whose snapshot is asked for, of which there may be many.
+_WIDER = f"ALTER TABLE {SIGNALS} ALTER COLUMN data TYPE text"
 _TABLES = f"""
 CREATE SCHEMA IF NOT EXISTS headwater;
 CREATE TABLE IF NOT EXISTS {HEARTBEAT} (id integer PRIMARY KEY, at timestamptz NOT NULL);
 CREATE TABLE IF NOT EXISTS {SIGNALS} (
-  id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data varchar(2048)
+  id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data text
 );
+{_WIDER};
 CREATE TABLE IF NOT EXISTS {SNAPSHOTS} (
   repository text, source text, reader integer, PRIMARY KEY (repository, source)
 );
@@ -75,31 +87,51 @@ class Change:
         return f"{self.what}: {self.found} -> {self.wanted}"
 
 
+@dataclass(frozen=True)
+class Slot:
+    """A replication slot, as PostgreSQL tells of it."""
+
+    reader: int | None
+    """The process that reads from it now."""
+    wal_status: str | None
+    """`lost` once log was removed that was not read, `unreserved` when that is about to be."""
+    lag: int | None
+    """Bytes of write-ahead log that the connector has not confirmed."""
+
+
 class Capture:
     """The captured tables of a repository in the database at `url`."""
 
     def __init__(self, url: str, repository: Repository) -> None:
         self._url = url
         self._repository = repository
-        self.publication = f"headwater_{repository.name}"
+        self.publication = _publication_name(repository)
 
     def changes(self) -> list[Change]:
-        """What `apply` would do; DatabaseError if there is no such table."""
+        """What `apply` would do, unless it refuses a table; `drift` says so of one."""
         with self._connect() as connection:
             return [change for change, _ in self._steps(connection)]
 
     def apply(self) -> list[Change]:
-        """Make everything as it must be, in one transaction; what was changed."""
+        """Make everything as it must be, in one transaction; what was changed.
+
+        Of tables that an earlier publication did not have it is noted that their rows are to come.
+        DatabaseError, and nothing is changed, if a table cannot be captured.
+        """
         with self._connect() as connection:
+            if unfit := self._unfit(connection):
+                raise DatabaseError(f"PostgreSQL: {'; '.join(unfit)}")
             steps = list(self._steps(connection))
             for _, statement in steps:
                 connection.execute(statement)
             return [change for change, _ in steps]
 
     def drift(self) -> list[str]:
-        """Declared columns that the database does not have, or has with another type."""
-        told = []
+        """Tables that cannot be captured as they are declared, and declared columns that the
+        database does not have, or has with another type.
+        """
         with self._connect() as connection:
+            told = self._unfit(connection)
             for table in self._repository.tables:
                 there: dict[str, str] = dict(
                     connection.execute(
@@ -107,10 +139,10 @@ class Capture:
                         " JOIN pg_type t ON t.oid = a.atttypid"
                         " WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0"
                         " AND NOT a.attisdropped",
-                        (_quoted(table),),
+                        (quoted(table),),
                     ).fetchall()
                 )
-                for column in table.columns:
+                for column in table.columns if there else ():
                     where = f"{table.qualified}.{column.name}"
                     type_ = there.get(column.name)
                     if type_ is None:
@@ -125,8 +157,10 @@ class Capture:
         It reads them piece by piece beside the changes: a row that changes meanwhile is sent as it
         is after the change.
         """
+        chosen = list(tables)
         with self._connect() as connection:
-            return _signal(connection, tables)
+            self._forget(connection, chosen)
+            return _signal(connection, chosen)
 
     def note_added(self, names: Iterable[str]) -> None:
         """Note that tables, as `schema.table`, are about to be captured, whose rows are to come.
@@ -174,6 +208,17 @@ class Capture:
                 )
             time.sleep(0.2)
 
+    def _forget(self, connection: psycopg.Connection, tables: Iterable[CdcTable]) -> None:
+        """What was noted of tables, unless whoever reads may be a task from before."""
+        reader = self._reader(connection)
+        if reader is None or not _is_there(connection, SNAPSHOTS):
+            return
+        connection.execute(
+            f"DELETE FROM {SNAPSHOTS} WHERE repository = %s AND source = ANY (%s)"
+            " AND reader IS DISTINCT FROM %s",
+            (self._repository.name, [table.qualified for table in tables], reader),
+        )
+
     def _sent(self, connection: psycopg.Connection) -> list[CdcTable]:
         if not _is_there(connection, SNAPSHOTS):
             return []
@@ -207,42 +252,49 @@ class Capture:
         ).fetchone()
         return None if row is None else row[0]
 
-    def lag(self) -> int | None:
-        """Bytes of write-ahead log that the connector has not confirmed; None before its start."""
+    def slot(self) -> Slot | None:
+        """What keeps PostgreSQL's log for the connector; None before the connector's start."""
         with self._connect() as connection:
             row = connection.execute(
-                "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)"
+                "SELECT active_pid, wal_status,"
+                " pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint"
                 " FROM pg_replication_slots WHERE slot_name = %s",
                 (self.publication,),
             ).fetchone()
-        return None if row is None or row[0] is None else int(row[0])
+        return None if row is None else Slot(*row)
 
     def _steps(
         self, connection: psycopg.Connection
     ) -> Iterable[tuple[Change, sql.SQL | sql.Composed]]:
-        tables = self._repository.tables
-        for table in tables:
-            found = connection.execute(
-                "SELECT relreplident::text FROM pg_class WHERE oid = to_regclass(%s)",
-                (_quoted(table),),
-            ).fetchone()
-            if found is None:
-                raise DatabaseError(f"PostgreSQL: no table {table.qualified}")
-            if needs_full_identity(table) and found[0] != "f":
-                yield (
-                    Change(
-                        f"{table.qualified} replica identity",
-                        _IDENTITY[found[0]],
-                        "full",
-                    ),
-                    _full_identity(table.schema, table.table),
-                )
+        yield from self._identities(connection)
         own = (HEARTBEAT, SIGNALS, SNAPSHOTS)
         kept = [name for name in own if _is_there(connection, name)]
         if len(kept) < len(own):
             there = ", ".join(kept) or "absent"
             yield Change("schema headwater", there, ", ".join(own)), sql.SQL(_TABLES)
-        wanted = sorted({(t.schema, t.table) for t in tables} | {_pair(HEARTBEAT), _pair(SIGNALS)})
+        elif not _is_wide(connection):
+            yield Change(f"{SIGNALS}.data", "varchar", "text"), sql.SQL(_WIDER)
+        yield from self._publication(connection)
+
+    def _identities(
+        self, connection: psycopg.Connection
+    ) -> Iterable[tuple[Change, sql.SQL | sql.Composed]]:
+        for table in self._repository.tables:
+            found = connection.execute(
+                f"SELECT c.relreplident::text, {USABLE} FROM pg_class c"
+                " WHERE c.oid = to_regclass(%s)",
+                (quoted(table),),
+            ).fetchone()
+            if found is None or found[0] == "f":
+                continue
+            if needs_full_identity(table) or not found[1]:
+                what = f"{table.qualified} replica identity"
+                yield Change(what, _IDENTITY[found[0]], "full"), full_identity(table)
+
+    def _publication(
+        self, connection: psycopg.Connection
+    ) -> Iterable[tuple[Change, sql.SQL | sql.Composed]]:
+        wanted = _published(self._repository)
         published = sorted(
             connection.execute(
                 "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = %s",
@@ -253,11 +305,13 @@ class Capture:
             "SELECT 1 FROM pg_publication WHERE pubname = %s", (self.publication,)
         ).fetchone()
         if published != wanted or exists is None:
-            verb = _SET_PUBLICATION if exists else _CREATE_PUBLICATION
-            yield (
-                Change(f"publication {self.publication}", _list(published), _list(wanted)),
-                sql.SQL(verb).format(sql.Identifier(self.publication), _names(wanted)),
-            )
+            make = _set_publication if exists else _create_publication
+            change = Change(f"publication {self.publication}", _list(published), _list(wanted))
+            yield change, make(self._repository)
+
+    def _unfit(self, connection: psycopg.Connection) -> list[str]:
+        """Why tables cannot be captured, one text a table."""
+        return [text for (text,) in connection.execute(unfit(self._repository.tables)).fetchall()]
 
     @contextmanager
     def _connect(self) -> Iterator[psycopg.Connection]:
@@ -287,34 +341,78 @@ def _is_there(connection: psycopg.Connection, name: str) -> bool:
     return found == (True,)
 
 
+def _is_wide(connection: psycopg.Connection) -> bool:
+    found = connection.execute(
+        "SELECT atttypid = 'text'::regtype FROM pg_attribute"
+        " WHERE attrelid = to_regclass(%s) AND attname = 'data'",
+        (SIGNALS,),
+    ).fetchone()
+    return found == (True,)
+
+
 def script(repository: Repository, user: str) -> str:
     """What `apply` does, as SQL for whoever owns the tables or is a superuser; twice does no harm.
 
     `user` is whom the connector is, who needs to be allowed replication as well.
     """
-    tables = sorted({(table.schema, table.table) for table in repository.tables})
-    whole = sorted((t.schema, t.table) for t in repository.tables if needs_full_identity(t))
-    published = _names(sorted({*tables, _pair(HEARTBEAT), _pair(SIGNALS)}))
-    name = f"headwater_{repository.name}"
+    tables = _pairs(repository)
+    schemas = sorted({schema for schema, _ in tables} - {"headwater", "public"})
     parts = [
-        *(_full_identity(*table) for table in whole),
+        # What fails is not gone on from, also where each statement is sent by itself.
+        sql.SQL("BEGIN"),
+        refuse_unfit(repository.tables),
+        *(identity(table) for table in sorted(repository.tables, key=lambda one: one.qualified)),
         sql.SQL(_TABLES.strip().removesuffix(";")),
         sql.SQL(_PUBLISH).format(
-            sql.Literal(name),
-            sql.SQL(_SET_PUBLICATION).format(sql.Identifier(name), published),
-            sql.SQL(_CREATE_PUBLICATION).format(sql.Identifier(name), published),
+            sql.Literal(_publication_name(repository)),
+            _set_publication(repository),
+            _create_publication(repository),
         ),
+        *(_grant_usage(schema, user) for schema in ("headwater", *schemas)),
         *(sql.SQL(text).format(sql.Identifier(user), _names(tables)) for text in _GRANTS),
+        sql.SQL("COMMIT"),
     ]
     return "".join(f"{part.as_string(None)};\n" for part in parts)
+
+
+def _pairs(repository: Repository) -> list[tuple[str, str]]:
+    return sorted({(table.schema, table.table) for table in repository.tables})
+
+
+def _published(repository: Repository) -> list[tuple[str, str]]:
+    return sorted({*_pairs(repository), _pair(HEARTBEAT), _pair(SIGNALS)})
+
+
+def _publication_name(repository: Repository) -> str:
+    return f"headwater_{repository.name}"
+
+
+def _set_publication(repository: Repository) -> sql.Composed:
+    """Publish what is declared, and note tables that were not published: their rows are to come."""
+    name = _publication_name(repository)
+    return sql.SQL(_SET_PUBLICATION).format(
+        repository=repository.name,
+        name=sql.Literal(name),
+        tables=sql.SQL(", ").join(sql.SQL("({}, {})").format(*p) for p in _pairs(repository)),
+        publication=sql.Identifier(name),
+        published=_names(_published(repository)),
+    )
+
+
+def _create_publication(repository: Repository) -> sql.Composed:
+    return sql.SQL(_CREATE_PUBLICATION).format(
+        sql.Identifier(_publication_name(repository)), _names(_published(repository))
+    )
 
 
 def _names(pairs: Iterable[tuple[str, str]]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(*pair) for pair in pairs)
 
 
-def _full_identity(schema: str, table: str) -> sql.Composed:
-    return sql.SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(sql.Identifier(schema, table))
+def _grant_usage(schema: str, user: str) -> sql.Composed:
+    return sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(
+        sql.Identifier(schema), sql.Identifier(user)
+    )
 
 
 _PUBLISH = """
@@ -327,26 +425,24 @@ DO $$ BEGIN
 END $$
 """.strip()
 _GRANTS = (
-    "GRANT USAGE ON SCHEMA headwater TO {0}",
     f"GRANT SELECT, INSERT, UPDATE ON {HEARTBEAT} TO {{0}}",
     f"GRANT SELECT, INSERT ON {SIGNALS} TO {{0}}",
     f"GRANT SELECT, INSERT, UPDATE, DELETE ON {SNAPSHOTS} TO {{0}}",
     "GRANT SELECT ON {1} TO {0}",
 )
 _IDENTITY = {"d": "default", "n": "nothing", "f": "full", "i": "index"}
-_SET_PUBLICATION = "ALTER PUBLICATION {} SET TABLE {}"
-_CREATE_PUBLICATION = "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete')"
-
-
-def needs_full_identity(table: CdcTable) -> bool:
-    """Whether a change must carry all columns: large texts that did not change are left out."""
-    return any(
-        column.type is Type.STRING and column.name != table.primary_key for column in table.columns
+_SET_PUBLICATION = f"""
+INSERT INTO {SNAPSHOTS}
+    SELECT {{repository}}, it.schema || '.' || it.name,
+      (SELECT active_pid FROM pg_replication_slots WHERE slot_name = {{name}})
+    FROM (VALUES {{tables}}) AS it (schema, name)
+    WHERE (it.schema, it.name) NOT IN (
+      SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = {{name}}
     )
-
-
-def _quoted(table: CdcTable) -> str:
-    return ".".join('"' + part.replace('"', '""') + '"' for part in (table.schema, table.table))
+    ON CONFLICT (repository, source) DO UPDATE SET reader = EXCLUDED.reader;
+    ALTER PUBLICATION {{publication}} SET TABLE {{published}}
+""".strip()
+_CREATE_PUBLICATION = "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete')"
 
 
 def _pair(name: str) -> tuple[str, str]:

@@ -137,12 +137,167 @@ def test_what_postgresql_refuses_is_said(database):
         Capture(database.replace("owner", "connector"), repository).apply()
 
 
+PARTITIONED = """
+DROP TABLE customers;
+CREATE TABLE public.customers (customer text PRIMARY KEY, updated_at timestamp(3))
+  PARTITION BY HASH (customer);
+CREATE TABLE public.part PARTITION OF customers FOR VALUES WITH (MODULUS 1, REMAINDER 0)
+"""
+
+
+def changed_by_its_application(database, table="customers"):
+    """Whether rows of a table may change and go."""
+    with psycopg.connect(database) as connection:
+        connection.execute(f"INSERT INTO {table} (customer, updated_at) VALUES ('a', now())")
+        connection.execute(f"UPDATE {table} SET updated_at = now()")
+        return connection.execute(f"DELETE FROM {table}").rowcount == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "why"),
+    [
+        (
+            "ALTER TABLE customers DROP CONSTRAINT customers_pkey",
+            "declared with the primary key customer, in the table none: declare the key",
+        ),
+        (
+            "ALTER TABLE customers DROP CONSTRAINT customers_pkey, ADD PRIMARY KEY (updated_at);"
+            "CREATE UNIQUE INDEX ON customers (customer);"
+            "ALTER TABLE customers REPLICA IDENTITY FULL",
+            ".*, in the table updated_at: declare",
+        ),
+        (
+            "ALTER TABLE customers DROP CONSTRAINT customers_pkey,"
+            " ADD PRIMARY KEY (customer, updated_at)",
+            ".*, in the table customer, updated_at: declare",
+        ),
+        (PARTITIONED, "is partitioned, and .*: declare each as a table"),
+        (
+            "ALTER TABLE customers RENAME TO people; CREATE VIEW customers AS SELECT * FROM people",
+            "is no table: declare the one",
+        ),
+        ("DROP TABLE customers", "there is no such table"),
+    ],
+    ids=["no key", "another key", "a longer key", "partitioned", "a view", "absent"],
+)
+def test_a_table_whose_rows_its_changes_would_not_tell_is_refused(database, before, why):
+    """By whoever makes the database ready, before anything is changed."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(before)
+    source = Capture(database, repository)
+    with pytest.raises(DatabaseError, match=f"PostgreSQL: public.customers: {why}"):
+        source.apply()
+    assert re.match(f"public.customers: {why}", source.drift()[0])
+    with psycopg.connect(database, autocommit=True) as connection:
+        with pytest.raises(psycopg.errors.RaiseException, match=f"public.customers: {why}"):
+            connection.execute(script(repository, "connector"))
+        connection.execute("ROLLBACK")
+        for kind in ("namespace WHERE nspname = 'headwater'", "publication"):
+            assert connection.execute(f"SELECT FROM pg_{kind}").fetchall() == []
+    if before != "DROP TABLE customers":
+        assert changed_by_its_application(database)
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize(
+    "before",
+    [
+        "ALTER TABLE pets REPLICA IDENTITY NOTHING",
+        "CREATE UNIQUE INDEX other ON pets (updated_at);"
+        "ALTER TABLE pets REPLICA IDENTITY USING INDEX other; DROP INDEX other",
+        "ALTER TABLE pets DROP CONSTRAINT pets_pkey, ADD PRIMARY KEY (customer) DEFERRABLE",
+    ],
+    ids=["nothing", "an index that is gone", "a deferrable key"],
+)
+def test_what_is_captured_is_still_changed_by_its_application(database, before, by_hand):
+    with psycopg.connect(database) as connection:
+        connection.execute(PETS_MADE)
+        connection.execute(before)
+    source = Capture(database, MORE)
+    if by_hand:
+        with psycopg.connect(database) as connection:
+            connection.execute(script(MORE, "connector"))
+    else:
+        told = [change.what for change in source.apply()]
+        assert "public.pets replica identity" in told
+    assert source.changes() == []
+    assert changed_by_its_application(database, "pets")
+
+
+def test_an_identity_that_says_which_row_it_is_stays(database):
+    """All columns of each change cost whoever writes them."""
+    with psycopg.connect(database) as connection:
+        connection.execute(PETS_MADE)
+    assert "public.pets replica identity" not in [c.what for c in Capture(database, MORE).apply()]
+    with psycopg.connect(database) as connection:
+        connection.execute(script(MORE, "connector"))
+        found = connection.execute(
+            "SELECT relreplident::text FROM pg_class WHERE oid = 'pets'::regclass"
+        ).fetchone()
+    assert found == ("d",)
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("away", ["DROP TABLE customers", "ALTER TABLE customers RENAME TO old"])
+def test_the_rows_are_noted_of_a_table_that_was_made_anew(database, away, by_hand):
+    """It is published no more, and what was written meanwhile nobody has read."""
+    source = Capture(database, repository)
+    source.apply()
+    assert source.pending() == []
+    with psycopg.connect(database) as connection:
+        connection.execute(away)
+        connection.execute(CUSTOMERS)
+    assert "publication headwater_shop" in [change.what for change in source.changes()]
+    if by_hand:
+        with psycopg.connect(database) as connection:
+            connection.execute(script(repository, "connector"))
+    else:
+        source.apply()
+    assert source.changes() == []
+    assert [table.name for table in source.pending()] == ["customers"]
+
+
+def test_a_table_of_another_schema_may_be_read_by_the_connector(database):
+    pets = replace(PETS, schema="sales")
+    view = FeatureView("pet_facts", pets, (customer,), latest("updated_at"), ttl=days(1))
+    with psycopg.connect(database) as connection:
+        connection.execute("CREATE SCHEMA sales")
+        connection.execute(PETS_MADE.replace("public.", "sales."))
+    with psycopg.connect(database) as connection:
+        connection.execute(script(replace(repository, views=(view,)), "connector"))
+    with psycopg.connect(database.replace("owner", "connector")) as connection:
+        assert connection.execute("SELECT * FROM sales.pets").fetchall() == []
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_snapshot_of_many_tables_is_asked_for(database, by_hand):
+    """Also where the table of signals was made when it held but the names of a few."""
+    source = Capture(database, repository)
+    source.apply()
+    with psycopg.connect(database) as connection:
+        connection.execute("ALTER TABLE headwater.signals ALTER COLUMN data TYPE varchar(2048)")
+    (change,) = source.changes()
+    assert str(change) == "headwater.signals.data: varchar -> text"
+    if by_hand:
+        with psycopg.connect(database) as connection:
+            connection.execute(script(repository, "connector"))
+    else:
+        source.apply()
+    assert source.changes() == []
+    many = [replace(PETS, table=f"a_table_with_a_long_name_{n}") for n in range(100)]
+    source.snapshot(many)
+    assert len(signals(database)[0]) == 100
+
+
 PETS = CdcTable(
     "pets",
     "pets",
     (Column("customer", Type.STRING), Column("updated_at", Type.TIMESTAMP)),
     primary_key="customer",
 )
+PETS_MADE = """
+CREATE TABLE public.pets (customer text PRIMARY KEY, updated_at timestamp NOT NULL)
+"""
 MORE = replace(
     repository,
     views=(
@@ -187,7 +342,7 @@ class Connect:
 def captured(server, database, monkeypatch):
     """The settings of a command, and the Connect that captures the customers; pets are there."""
     with psycopg.connect(database) as connection:
-        connection.execute("CREATE TABLE pets (customer text PRIMARY KEY, updated_at timestamp)")
+        connection.execute(PETS_MADE)
     with listening(Connect()) as connect:
         elsewhere = replace(server.elsewhere, connect_url=connect.url)
         settings = replace(server, elsewhere=elsewhere)
@@ -263,6 +418,18 @@ def test_nothing_is_asked_of_a_table_that_is_declared_no_more(captured, database
     apply_connector(settings, repository, print)
     assert signals(database) == []
     assert Capture(database, MORE).pending() == []
+
+
+def test_what_was_asked_for_is_noted_no_more_where_the_connector_knows_of_it(captured, database):
+    """As where Strimzi runs it, and whoever changes it asks for the rows."""
+    _, connect = captured
+    source = Capture(database, MORE)
+    source.note_added({"public.pets"})
+    source.snapshot([PETS])
+    assert [table.name for table in source.pending()] == ["pets"], "a task from before may read"
+    connect.task += 1
+    source.snapshot([PETS])
+    assert source.pending() == []
 
 
 def test_the_sql_that_is_shown_is_the_codes_own():
