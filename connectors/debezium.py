@@ -118,6 +118,11 @@ def added(changed: dict[str, Setting]) -> set[str]:
     return {*(setting.wanted or "").split(",")} - {*setting.found.split(",")}
 
 
+def is_new(changed: dict[str, Setting]) -> bool:
+    """Whether there is no such connector yet."""
+    return _TABLES in changed and all(setting.found is None for setting in changed.values())
+
+
 class ConnectCluster:
     """Kafka Connect at `url`."""
 

@@ -14,6 +14,7 @@ from connectors.debezium import (
     added,
     connector_document,
     connector_name,
+    is_new,
 )
 from connectors.registered import DIGEST, DOCUMENT, encode, registered_key, served
 from connectors.tables import DatabaseError
@@ -101,7 +102,7 @@ def apply_connector(settings: Settings, repository: Repository, report: Report) 
     cluster, name = ConnectCluster(settings.connect_url), connector_name(repository)
     source, wanted = capture(settings, repository), document(settings, repository)
     # Before Connect knows of them: whoever is killed from then on has not forgotten their rows.
-    source.note_added(added(cluster.difference(name, wanted)))
+    source.note_added(_unread(source, cluster.difference(name, wanted), repository))
     later = " ".join(table.name for table in source.pending())
     try:
         changed = _put_stopped(cluster, name, wanted) if later else cluster.apply(name, wanted)
@@ -118,6 +119,17 @@ def apply_connector(settings: Settings, repository: Repository, report: Report) 
     if sent:
         names = " ".join(table.name for table in sent)
         report(f"connector {name}: sends the present rows of {names}")
+
+
+def _unread(source: Capture, changed: dict[str, Setting], repository: Repository) -> set[str]:
+    """The tables, as `schema.table`, whose present rows the connector would not read by itself.
+
+    Of one that was deleted Connect keeps how far it had read. Made again it goes on there, and
+    nobody knows which tables it captured.
+    """
+    if is_new(changed) and source.slot() is not None:
+        return {table.qualified for table in repository.tables}
+    return added(changed)
 
 
 def _put_stopped(cluster: ConnectCluster, name: str, wanted: dict[str, str]) -> dict[str, Setting]:

@@ -420,6 +420,38 @@ def test_nothing_is_asked_of_a_table_that_is_declared_no_more(captured, database
     assert Capture(database, MORE).pending() == []
 
 
+@pytest.fixture
+def slot(server, database):
+    """The slot that the connector left in the database when it ended."""
+    name = ("headwater_shop",)
+    with psycopg.connect(server.postgres_url("crm"), autocommit=True) as connection:
+        connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", name)
+        yield
+        connection.execute("SELECT pg_drop_replication_slot(%s)", name)
+
+
+def test_a_connector_that_is_made_again_is_asked_for_the_rows_of_every_table(
+    captured, database, slot
+):
+    """It goes on where Connect says that it was, and by itself reads no row from before."""
+    settings, connect = captured
+    apply_connector(settings, MORE, print)
+    asked = len(signals(database))
+    connect.config = None
+    apply_connector(settings, MORE, print)
+    assert set(signals(database)[asked]) == {"public.customers", "public.pets"}
+    assert Capture(database, MORE).pending() == []
+
+
+def test_a_connector_that_never_was_reads_the_rows_by_itself(captured, database):
+    settings, connect = captured
+    apply_connector(settings, MORE, print)
+    asked = len(signals(database))
+    connect.config = None
+    apply_connector(settings, MORE, print)
+    assert len(signals(database)) == asked
+
+
 def test_what_was_asked_for_is_noted_no_more_where_the_connector_knows_of_it(captured, database):
     """As where Strimzi runs it, and whoever changes it asks for the rows."""
     _, connect = captured
