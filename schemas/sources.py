@@ -133,7 +133,9 @@ class EventStream:
 class CdcTable:
     """A PostgreSQL table captured by Debezium.
 
-    `updated_at` is the column that says since when a row is true: the event time of a change.
+    `primary_key` is the one column of the table's primary key: what else tells rows apart says
+    nothing of a row whose key changes. `updated_at` is the column that says since when a row is
+    true: the event time of a change.
     """
 
     name: str

@@ -175,7 +175,9 @@ def test_apply_is_idempotent_and_shows_what_differs(shop):
     url = f"{shop.settings.connect_url}/connectors/shop-tables/config"
     config = requests.get(url, timeout=10).json() | {"heartbeat.interval.ms": "5", "extra": "1"}
     requests.put(url, json=config, timeout=10).raise_for_status()
+    before = len(offline(shop, "old 250"))
     shop.sql("ALTER PUBLICATION headwater_shop DROP TABLE customers")
+    shop.sql("INSERT INTO customers (customer, points) VALUES ('unpublished', 1)")
     shop.sql("ALTER TABLE customers REPLICA IDENTITY DEFAULT")
     found = json.loads(shop.headwater("connectors", "apply", "--check", "--json").stdout)
     assert found["connector"] == {
@@ -186,11 +188,18 @@ def test_apply_is_idempotent_and_shows_what_differs(shop):
         "public.customers replica identity",
         "publication headwater_shop",
     ]
+    status = shop.headwater("connectors", "status")
+    assert status.returncode == 1
+    assert "PostgreSQL: publication headwater_shop: " in status.stdout
     done = shop.headwater("connectors", "apply")
     assert done.returncode == 0, done.stderr
     assert "- heartbeat.interval.ms = 5\n+ heartbeat.interval.ms = 10000\n" in done.stdout
+    assert "sends the present rows of customers" in done.stdout
     assert shop.headwater("connectors", "apply", "--check").returncode == 0
     assert shop.headwater("connectors", "status").returncode == 0
+    assert becomes(shop, "unpublished", points=1) is True
+    # All rows come again: the tests after this one count those of their own.
+    assert eventually(lambda: len(offline(shop, "old 250")) == before + 1)
 
 
 def test_a_paused_connector_misses_nothing(shop):
@@ -256,6 +265,44 @@ def test_the_rows_come_of_a_table_that_is_declared_later(shop):
     finally:
         apply_connector(shop.settings, repository, print)
         shop.sql("DROP TABLE public.pets")
+
+
+def test_the_rows_come_of_a_table_that_is_made_anew_under_its_name(shop):
+    """As migrations do that copy a table: its changes are read again, and what it had meanwhile."""
+    shop.sql("INSERT INTO customers (customer, points) VALUES ('moved', 1)")
+    assert becomes(shop, "moved", points=1) is True
+    before = len(offline(shop, "old 250"))
+    shop.sql("CREATE TABLE public.copied (LIKE public.customers INCLUDING ALL)")
+    shop.sql("INSERT INTO public.copied SELECT * FROM public.customers")
+    shop.sql("ALTER TABLE public.customers RENAME TO left_behind")
+    shop.sql("ALTER TABLE public.copied RENAME TO customers")
+    shop.sql(
+        "CREATE TRIGGER touch BEFORE UPDATE ON public.customers"
+        " FOR EACH ROW EXECUTE FUNCTION public.touch()"
+    )
+    try:
+        shop.sql("UPDATE customers SET points = 2 WHERE customer = 'moved'")
+        assert shop.headwater("connectors", "status").returncode == 1
+        shop.must("connectors", "apply")
+        assert becomes(shop, "moved", points=2) is True
+        shop.sql("UPDATE customers SET points = 3 WHERE customer = 'moved'")
+        assert becomes(shop, "moved", points=3) is True
+        shop.must("connectors", "status")
+        assert eventually(lambda: len(offline(shop, "old 250")) == before + 1)
+    finally:
+        shop.sql("DROP TABLE public.left_behind")
+
+
+def test_a_connector_that_was_deleted_and_made_again_sends_the_rows(shop):
+    before = len(offline(shop, "old 250"))
+    url = f"{shop.settings.connect_url}/connectors/shop-tables"
+    requests.delete(url, timeout=10).raise_for_status()
+    shop.sql("INSERT INTO customers (customer, points) VALUES ('orphan', 1)")
+    done = shop.must("connectors", "apply")
+    assert "sends the present rows of customers" in done.stdout
+    assert becomes(shop, "orphan", points=1) is True
+    assert eventually(lambda: len(offline(shop, "old 250")) == before + 1)
+    shop.must("connectors", "status")
 
 
 def test_a_table_may_change(shop):

@@ -14,13 +14,14 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from connectors.capture import HEARTBEAT_QUERY, Capture, script
+from connectors.capture import HEARTBEAT_QUERY, Capture, Slot, script
 from connectors.debezium import ConnectCluster, ConnectError
 from connectors.tables import DatabaseError
 from feature_repo.flights.repository import repository as flights
 from headwater import apply as applying
 from headwater.apply import apply_connector, apply_source
 from headwater.cli import headwater
+from headwater.commands import connectors as commands
 from headwater.commands import data
 from headwater.local.platform import Platform
 from headwater.settings import Settings
@@ -99,8 +100,8 @@ def test_what_is_run_by_hand_is_what_the_hook_would_do(database, environ, before
             connection.execute(before)
     printed = command(environ, "connectors", "sql", "--user", "connector")
     assert printed.returncode == 0, printed.stderr
-    for _ in range(2):
-        with psycopg.connect(database) as connection:
+    for autocommit in (False, True):
+        with psycopg.connect(database, autocommit=autocommit) as connection:
             connection.execute(printed.stdout)
     assert Capture(database, repository).changes() == []
     # Whom the connector is may do what Debezium does as it.
@@ -462,6 +463,64 @@ def test_what_was_asked_for_is_noted_no_more_where_the_connector_knows_of_it(cap
     connect.task += 1
     source.snapshot([PETS])
     assert source.pending() == []
+
+
+@pytest.fixture
+def status(captured, database, environ, monkeypatch):
+    """Called with a slot, it is the exit code of `connectors status` and what that says."""
+    settings, _ = captured
+    monkeypatch.setattr(commands, "_SLOT_SECONDS", 0.1)
+    monkeypatch.setattr(commands, "capture", lambda _, of: Capture(database, of))
+    apply_source(settings, repository, print)
+    address = {"HEADWATER_CONNECT_URL": settings.connect_url}
+
+    def status(found):
+        monkeypatch.setattr(Capture, "slot", lambda _: found)
+        done = CliRunner(env=environ | address).invoke(headwater, ["connectors", "status"])
+        return done.exit_code, done.output
+
+    return status
+
+
+READ = Slot(reader=1, wal_status="reserved", lag=0)
+
+
+def test_a_table_that_is_published_no_more_is_told(status, database):
+    assert status(READ)[0] == 0, status(READ)
+    with psycopg.connect(database) as connection:
+        connection.execute("DROP TABLE customers")
+        connection.execute(CUSTOMERS)
+    code, said = status(READ)
+    assert code == 1
+    assert "PostgreSQL: publication headwater_shop: headwater.heartbeat, headwater.sig" in said
+    assert "`headwater connectors apply` makes PostgreSQL so" in said
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (None, "nobody reads headwater_shop, though the connector runs"),
+        (replace(READ, reader=None), "nobody reads headwater_shop, though the connector runs"),
+        (replace(READ, wal_status="unreserved"), "raise max_slot_wal_keep_size"),
+        (replace(READ, reader=None, wal_status="lost"), "changes are missing: stop the connector"),
+    ],
+)
+def test_a_connector_that_runs_and_reads_nothing_is_told(status, found, told):
+    code, said = status(found)
+    assert code == 1
+    assert told in said
+
+
+def test_a_task_that_has_just_begun_is_waited_for(database, monkeypatch):
+    found = iter([None, replace(READ, reader=None), READ])
+    monkeypatch.setattr(Capture, "slot", lambda _: next(found))
+    assert commands._read_slot(Capture(database, repository)) == READ
+
+
+def test_a_slot_is_as_postgresql_tells(database, slot):
+    found = Capture(database, repository).slot()
+    assert (found.reader, found.wal_status) == (None, "reserved")
+    assert found.lag >= 0
 
 
 def test_the_sql_that_is_shown_is_the_codes_own():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from dataclasses import asdict
 
 import click
 
-from connectors.capture import Capture, script
+from connectors.capture import Capture, Slot, script
 from connectors.debezium import ConnectCluster, connector_name
 from headwater.apply import apply_connector, apply_source, capture, document
 from headwater.settings import Settings
@@ -17,6 +18,9 @@ from schemas import Repository, SettingsError
 from schemas.loading import load_repository
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+
+_SLOT_SECONDS = 5.0
+"""How long a slot may have no reader before that is told."""
 
 
 @click.group()
@@ -94,19 +98,71 @@ def sql(user: str) -> None:
 @connectors.command()
 @_json
 def status(as_json: bool) -> None:
-    """The connector, its task, what it has still to read, and drift; exits with 1 unless well."""
+    """The connector, its task, what it has still to read, what is not as it must be in PostgreSQL,
+    and drift; exits with 1 unless well.
+    """
     it = _Connector()
     states = it.cluster.status(it.name)
-    drift, lag = it.capture.drift(), it.capture.lag()
+    runs = set(states.values()) == {"RUNNING"}
+    changes, drift = it.capture.changes(), it.capture.drift()
+    slot = _read_slot(it.capture) if runs else it.capture.slot()
+    lag = slot.lag if slot else None
+    troubles = _troubles(it, slot, runs)
     if as_json:
-        click.echo(json.dumps({"states": states, "lag_bytes": lag, "drift": drift}, indent=2))
+        postgres = [asdict(change) for change in changes]
+        told = {"states": states, "lag_bytes": lag, "slot": troubles, "postgres": postgres}
+        click.echo(json.dumps(told | {"drift": drift}, indent=2))
     else:
         for part, state in states.items():
             click.echo(f"{part}: {state}")
         click.echo("not started" if lag is None else f"{lag:,} bytes of PostgreSQL's log to read")
+        for text in troubles:
+            click.echo(f"slot: {text}")
+        for change in changes:
+            click.echo(f"PostgreSQL: {change}")
+        if changes:
+            click.echo(
+                "`headwater connectors apply` makes PostgreSQL so, or its owner with what"
+                " `headwater connectors sql` prints"
+            )
         for text in drift:
             click.echo(f"drift: {text}")
-    sys.exit(0 if set(states.values()) == {"RUNNING"} and not drift else 1)
+    sys.exit(0 if runs and not (troubles or changes or drift) else 1)
+
+
+def _read_slot(source: Capture) -> Slot | None:
+    """The slot once somebody reads it, or as it is after some seconds: a task takes a while."""
+    deadline = time.monotonic() + _SLOT_SECONDS
+    while True:
+        slot = source.slot()
+        if (slot and slot.reader is not None) or time.monotonic() > deadline:
+            return slot
+        time.sleep(0.5)
+
+
+def _troubles(it: _Connector, slot: Slot | None, runs: bool) -> list[str]:
+    """What is wrong with a slot, and what to do."""
+    name = it.capture.publication
+    if slot and slot.wal_status == "lost":
+        return [
+            f"PostgreSQL has removed log of {name} that was not read, and changes are missing:"
+            f" stop the connector (`PUT {it.cluster.url}/connectors/{it.name}/stop`), delete where"
+            " it was (`DELETE` of its `/offsets`) and the slot (`SELECT"
+            f" pg_drop_replication_slot('{name}')`), and `headwater connectors resume` has all rows"
+            " sent again; those that were deleted meanwhile stay"
+        ]
+    told = []
+    if slot and slot.wal_status == "unreserved":
+        told.append(
+            f"PostgreSQL is about to remove log of {name} that is not read yet: raise"
+            " max_slot_wal_keep_size, and see that the connector reads"
+        )
+    if runs and (slot is None or slot.reader is None):
+        told.append(
+            f"nobody reads {name}, though the connector runs: `headwater connectors restart`,"
+            " unless it is new and still reads the rows that were there"
+        )
+    return told
 
 
 @connectors.command()
