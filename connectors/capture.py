@@ -38,7 +38,14 @@ HEARTBEAT_QUERY = (
     " ON CONFLICT (id) DO UPDATE SET at = EXCLUDED.at"
 )
 # The names of the tables whose snapshot is asked for, of which there may be many.
-_WIDER = f"ALTER TABLE {SIGNALS} ALTER COLUMN data TYPE text"
+_WIDER = f"""
+DO $$ BEGIN
+  IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = '{SIGNALS}'::regclass
+      AND attname = 'data' AND atttypid <> 'text'::regtype) THEN
+    ALTER TABLE {SIGNALS} ALTER COLUMN data TYPE text;
+  END IF;
+END $$
+""".strip()
 _TABLES = f"""
 CREATE SCHEMA IF NOT EXISTS headwater;
 CREATE TABLE IF NOT EXISTS {HEARTBEAT} (id integer PRIMARY KEY, at timestamptz NOT NULL);
@@ -116,10 +123,10 @@ class Capture:
         """Make everything as it must be, in one transaction; what was changed.
 
         Of tables that an earlier publication did not have it is noted that their rows are to come.
-        DatabaseError, and nothing is changed, if a table cannot be captured.
+        DatabaseError, and nothing is changed, if a table cannot be captured that is not yet.
         """
         with self._connect() as connection:
-            if unfit := self._unfit(connection):
+            if unfit := self._unfit(connection, self.publication):
                 raise DatabaseError(f"PostgreSQL: {'; '.join(unfit)}")
             steps = list(self._steps(connection))
             for _, statement in steps:
@@ -309,9 +316,10 @@ class Capture:
             change = Change(f"publication {self.publication}", _list(published), _list(wanted))
             yield change, make(self._repository)
 
-    def _unfit(self, connection: psycopg.Connection) -> list[str]:
-        """Why tables cannot be captured, one text a table."""
-        return [text for (text,) in connection.execute(unfit(self._repository.tables)).fetchall()]
+    def _unfit(self, connection: psycopg.Connection, publication: str | None = None) -> list[str]:
+        """Why tables cannot be captured, one text a table; of those not in a publication yet."""
+        query = unfit(self._repository.tables, publication)
+        return [text for (text,) in connection.execute(query).fetchall()]
 
     @contextmanager
     def _connect(self) -> Iterator[psycopg.Connection]:
@@ -319,6 +327,11 @@ class Capture:
         try:
             with psycopg.connect(self._url, connect_timeout=5) as connection:
                 yield connection
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise DatabaseError(
+                f"PostgreSQL: {str(error).strip()}; who may runs what `headwater connectors sql`"
+                " prints"
+            ) from error
         except psycopg.Error as error:
             raise DatabaseError(f"PostgreSQL: {str(error).strip()}") from error
 
@@ -342,9 +355,11 @@ def _is_there(connection: psycopg.Connection, name: str) -> bool:
 
 
 def _is_wide(connection: psycopg.Connection) -> bool:
+    """Whether the names of many tables fit in a signal, or that is its owner's to see to."""
     found = connection.execute(
-        "SELECT atttypid = 'text'::regtype FROM pg_attribute"
-        " WHERE attrelid = to_regclass(%s) AND attname = 'data'",
+        "SELECT a.atttypid = 'text'::regtype OR NOT pg_has_role(c.relowner, 'USAGE')"
+        " FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        " WHERE c.oid = to_regclass(%s) AND a.attname = 'data'",
         (SIGNALS,),
     ).fetchone()
     return found == (True,)
@@ -360,7 +375,7 @@ def script(repository: Repository, user: str) -> str:
     parts = [
         # What fails is not gone on from, also where each statement is sent by itself.
         sql.SQL("BEGIN"),
-        refuse_unfit(repository.tables),
+        refuse_unfit(repository.tables, _publication_name(repository)),
         *(identity(table) for table in sorted(repository.tables, key=lambda one: one.qualified)),
         sql.SQL(_TABLES.strip().removesuffix(";")),
         sql.SQL(_PUBLISH).format(

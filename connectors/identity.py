@@ -25,7 +25,12 @@ LEFT JOIN LATERAL (
   FROM pg_constraint p JOIN pg_attribute a ON a.attrelid = p.conrelid AND a.attnum = ANY (p.conkey)
   WHERE p.conrelid = c.oid AND p.contype = 'p'
 ) k ON true
-WHERE c.relkind IS DISTINCT FROM 'r' OR k.names IS DISTINCT FROM ARRAY[it.key]
+WHERE (c.relkind IS DISTINCT FROM 'r' OR k.names IS DISTINCT FROM ARRAY[it.key])
+""".strip()
+_NOT_PUBLISHED = """
+AND NOT EXISTS (
+  SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+  WHERE p.pubname = {} AND r.prrelid = c.oid)
 """.strip()
 _REFUSE = """
 DO $$ DECLARE unfit text; BEGIN
@@ -39,36 +44,45 @@ END $$
 
 USABLE = (
     "(c.relreplident = 'f' OR c.relreplident = 'd' AND EXISTS (SELECT FROM pg_index"
-    " WHERE indrelid = c.oid AND indisprimary AND indimmediate))"
+    " WHERE indrelid = c.oid AND indisprimary AND indimmediate)"
+    " OR c.relreplident = 'i' AND EXISTS (SELECT FROM pg_index i, pg_index p"
+    " WHERE i.indrelid = c.oid AND i.indisreplident AND p.indrelid = c.oid AND p.indisprimary"
+    " AND i.indkey = p.indkey))"
 )
 """Of a pg_class `c` with a primary key: whether PostgreSQL lets a published row change and go."""
 
-_MEND = f"""
+_LACKS_FULL = "c.relreplident <> 'f'"
+# To change it locks the table for everybody, if only for as long as nobody else reads it.
+_MEND = """
 DO $$ BEGIN
-  IF EXISTS (SELECT FROM pg_class c WHERE c.oid = {{}}::regclass AND NOT {USABLE}) THEN
-    {{}};
+  IF EXISTS (SELECT FROM pg_class c WHERE c.oid = {}::regclass AND {}) THEN
+    {};
   END IF;
 END $$
 """.strip()
 
 
-def unfit(tables: Iterable[CdcTable]) -> sql.Composed:
+def unfit(tables: Iterable[CdcTable], publication: str | None = None) -> sql.Composed:
     """A query for why tables cannot be captured, one text a table.
 
     Published without a key a table's own application could change no row, and with another one
-    than is declared a changed key would leave the old one's values behind.
+    than is declared a changed key would leave the old one's values behind. Of a `publication` those
+    that it has already are left out: they have been captured so.
     """
-    return sql.SQL(_UNFIT).format(
+    found = sql.SQL(_UNFIT).format(
         sql.SQL(", ").join(
             sql.SQL("({}, {}, {})").format(table.schema, table.table, table.primary_key)
             for table in tables
         )
     )
+    if publication is None:
+        return found
+    return found + sql.SQL("\n") + sql.SQL(_NOT_PUBLISHED).format(sql.Literal(publication))
 
 
-def refuse_unfit(tables: Iterable[CdcTable]) -> sql.Composed:
-    """A statement that fails where there is such a table."""
-    return sql.SQL(_REFUSE).format(unfit(tables))
+def refuse_unfit(tables: Iterable[CdcTable], publication: str) -> sql.Composed:
+    """A statement that fails where there is such a table that is not in a publication yet."""
+    return sql.SQL(_REFUSE).format(unfit(tables, publication))
 
 
 def needs_full_identity(table: CdcTable) -> bool:
@@ -87,9 +101,8 @@ def full_identity(table: CdcTable) -> sql.Composed:
 
 def identity(table: CdcTable) -> sql.Composed:
     """The statement by which a table has the identity it needs; one that has it keeps it."""
-    if needs_full_identity(table):
-        return full_identity(table)
-    return sql.SQL(_MEND).format(sql.Literal(quoted(table)), full_identity(table))
+    lacks = _LACKS_FULL if needs_full_identity(table) else f"NOT {USABLE}"
+    return sql.SQL(_MEND).format(sql.Literal(quoted(table)), sql.SQL(lacks), full_identity(table))
 
 
 def quoted(table: CdcTable) -> str:

@@ -239,6 +239,47 @@ def test_an_identity_that_says_which_row_it_is_stays(database):
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
+def test_what_has_been_captured_so_is_told_of_and_stays(database, by_hand):
+    """Who upgrades is not kept from all else by a table of before."""
+    source = Capture(database, repository)
+    source.apply()
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "ALTER TABLE customers DROP CONSTRAINT customers_pkey,"
+            " ADD PRIMARY KEY (customer, updated_at)"
+        )
+    if by_hand:
+        with psycopg.connect(database) as connection:
+            connection.execute(script(repository, "connector"))
+    assert source.apply() == []
+    assert ", in the table customer, updated_at: declare" in source.drift()[0]
+
+
+def test_an_index_of_the_key_is_as_good_as_the_key(database):
+    with psycopg.connect(database) as connection:
+        connection.execute(PETS_MADE)
+        connection.execute(
+            "CREATE UNIQUE INDEX of_key ON pets (customer);"
+            "ALTER TABLE pets REPLICA IDENTITY USING INDEX of_key"
+        )
+    assert "public.pets replica identity" not in [c.what for c in Capture(database, MORE).apply()]
+    assert changed_by_its_application(database, "pets")
+
+
+def test_what_only_an_owner_may_do_is_not_asked_of_who_is_none(server, database):
+    source = Capture(database, repository)
+    source.apply()
+    with psycopg.connect(database) as connection:
+        connection.execute("ALTER TABLE headwater.signals ALTER COLUMN data TYPE varchar(2048)")
+        connection.execute("ALTER TABLE public.customers REPLICA IDENTITY DEFAULT")
+        connection.execute("GRANT USAGE ON SCHEMA headwater TO connector")
+    guest = Capture(f"postgresql://connector:a%20b%2Fc@{server.postgres}/crm", repository)
+    assert [change.what for change in guest.changes()] == ["public.customers replica identity"]
+    with pytest.raises(DatabaseError, match=r"must be owner .*`headwater connectors sql` prints"):
+        guest.apply()
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
 @pytest.mark.parametrize("away", ["DROP TABLE customers", "ALTER TABLE customers RENAME TO old"])
 def test_the_rows_are_noted_of_a_table_that_was_made_anew(database, away, by_hand):
     """It is published no more, and what was written meanwhile nobody has read."""
