@@ -138,6 +138,8 @@ def _put_stopped(cluster: ConnectCluster, name: str, wanted: dict[str, str]) -> 
     It goes on also where Connect refuses that. Whoever is killed meanwhile leaves it stopped, and
     rows that are noted, so that the next to apply it comes here.
     """
+    if is_new(cluster.difference(name, wanted)):
+        return cluster.apply(name, wanted)
     cluster.stop(name, _SECONDS)
     try:
         return cluster.apply(name, wanted)

@@ -8,10 +8,12 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+import msgspec
 
 from connectors.topics import check_transactions
 from flink_jobs.checkpoints import newest_left
@@ -77,6 +79,16 @@ class StateMismatch(FlinkError):
     """What is declared cannot go on from a job's state; the text says why, and what can be done."""
 
     exit_code = 2
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What finishes a restart that broke off."""
+
+    replay: str
+    """The id of the replay that it is for."""
+
+    command: str
 
 
 class BrokenOff(HeadwaterError):
@@ -178,11 +190,14 @@ class Jobs:
         with self.alone(report) as lock:
             running = self._settled()
             self._tell_running(wanted, running, report)
-            requests = []
-            for job in (job for job in wanted if job.name not in running):
+            requests, missing = [], [job for job in wanted if job.name not in running]
+            if any(job.late for job in missing):
                 with refusals.noted():
-                    if job.late:
-                        check_transactions(self.settings.kafka_access, self.settings.outage_seconds)
+                    check_transactions(self.settings.kafka_access, self.settings.outage_seconds)
+                if refusals:
+                    missing = [job for job in missing if not job.late]
+            for job in missing:
+                with refusals.noted():
                     if not anew:
                         self._tell_outage(job, savepoint, report)
                     request = self._request(job, report, savepoint, anew)
@@ -256,7 +271,7 @@ class Jobs:
         report: Report,
         begun: Begun | None = None,
         between: Callable[[], None] = lambda: None,
-        again: str = "",
+        finish: Finish | None = None,
     ) -> str:
         """End a job and submit it with the script `sql`, from no state; Flink's id of it.
 
@@ -264,20 +279,33 @@ class Jobs:
         have changed and its state fits, the one that is made of them and of how it has `begun`. The
         state that it had counts no more, whether it comes to be submitted or not: what is taken out
         of its tables `between` the two would not be written again by a job that goes on from it.
-        Nobody else submits it meanwhile, nor once that has broken off: `again` is what finishes it.
+        Nobody else submits it meanwhile, nor once that has broken off: `finish` is what does it.
         """
         with self.alone(report) as lock:
             self._cancel(job)
-            write_whole(self._kept(job.name, "broken-off"), again)
+            if finish is not None:
+                told = msgspec.json.encode(finish).decode()
+                write_whole(self._kept(job.name, "broken-off"), told)
             for what in (*_STATE, "asked"):
                 self._kept(job.name, what).unlink(missing_ok=True)
             between()
             return self._run([self._script(job.name, sql, begun=begun)], report, (lock,))[job.name]
 
-    def broken_off(self, job: Job) -> str | None:
+    def broken_off(self, job: Job) -> Finish | None:
         """What finishes a restart of a job that broke off; None if none did."""
         kept = self._kept(job.name, "broken-off")
-        return kept.read_text("utf-8") if kept.exists() else None
+        return msgspec.json.decode(kept.read_bytes(), type=Finish) if kept.exists() else None
+
+    def check_broken_off(self, job: Job, replay: str = "") -> None:
+        """Raise BrokenOff if a restart of a job broke off, other than one for that replay."""
+        finish = self.broken_off(job)
+        if finish is not None and finish.replay != replay:
+            raise BrokenOff(
+                f"{job.name} was to begin anew when that broke off, and its tables may lack what it"
+                f" would have written then: `{finish.command}` finishes it. Should that replay be"
+                f" gone, `headwater jobs submit {job.name} --anew` reads the whole log again and"
+                " lets the newer of two rows count"
+            )
 
     def _cancel(self, job: Job) -> None:
         if (running := self.running().get(job.name)) is not None:
@@ -349,14 +377,15 @@ class Jobs:
 
     def _cancel_each(self, running: Mapping[str, str], report: Report) -> None:
         """With none; names by Flink's ids."""
-        refusals = Refusals()
+        refusals, ending = Refusals(), []
         for id_ in running:
             with refusals.noted():
                 self.cluster.cancel(id_)
-        for id_, name in running.items():
+                ending.append(id_)
+        for id_ in ending:
             with refusals.noted():
-                self._await_end(name, id_)
-                report(f"{name} is cancelled, and goes on from where it was last")
+                self._await_end(running[id_], id_)
+                report(f"{running[id_]} is cancelled, and goes on from where it was last")
         refusals.tell()
 
     def _select(self, names: Iterable[str]) -> list[Job]:
@@ -390,12 +419,8 @@ class Jobs:
     def _request(
         self, job: Job, report: Report, savepoint: str | None, anew: bool
     ) -> dict[str, object]:
-        if not anew and (again := self.broken_off(job)) is not None:
-            raise BrokenOff(
-                f"{job.name} was to begin anew when that broke off, and its tables may lack what it"
-                f" would have written then: `{again}` finishes it; `headwater jobs submit"
-                f" {job.name} --anew` reads the whole log"
-            )
+        if not anew:
+            self.check_broken_off(job)
         sql, begun, before = job_sql(job), None, self._before(job, savepoint)
         last = self._submitted(job) if savepoint is None else self._made(job, savepoint)
         named = savepoint is not None

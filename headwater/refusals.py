@@ -30,6 +30,10 @@ class Refusals:
         except HeadwaterError as error:
             self._errors.append(error)
 
+    def __bool__(self) -> bool:
+        """Whether anything was."""
+        return bool(self._errors)
+
     def tell(self) -> None:
         """Raise what was refused: one as it is, more as Several."""
         if len(self._errors) > 1:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+import requests
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
-from requests import ConnectionError
 
 from flink_jobs.rest import FlinkError
 from flink_jobs.sql import Job, jobs
@@ -37,7 +37,7 @@ def stopped(
     try:
         live.cluster.jobs()
     except FlinkError as error:
-        if not isinstance(error.__cause__, ConnectionError):
+        if not isinstance(error.__cause__, requests.ConnectionError):
             raise
         yield
         return
@@ -65,26 +65,30 @@ def check_promotions(
     more, since they were dropped, that is reported: they can be neither taken back nor put there.
     """
     held = {snapshot.snapshot_id for snapshot in lineage(table, chosen.snapshot_id)}
-    first = {
-        one.order: (id_, "rollback")
+    since = {
+        one.order: id_
         for id_, one in promotions(table).items()
         if one.promoted not in held and (one.at or 0) > chosen.timestamp_ms
     }
-    first |= {
-        one.order: (id_, "promote")
+    then = [
+        id_
         for id_, one in taken_back(table).items()
         if one.promoted in held and one.undone not in held
-    }
-    commands = []
-    for _, (id_, command) in sorted(first.items(), reverse=True):
-        if id_ in known:
-            commands.append(f"`headwater replay {command} {id_}`")
-        else:
-            report(f"{view}: replay {id_} was dropped; what it put online stays there")
-    if commands:
+    ]
+    for id_ in (*since.values(), *then):
+        if id_ not in known:
+            report(f"{view}: replay {id_} is not known any more; what is online stays as it is")
+    if back := [since[order] for order in sorted(since, reverse=True) if since[order] in known]:
+        commands = " and ".join(f"`headwater replay rollback {id_}`" for id_ in back)
         raise PromotedSince(
-            f"{view}: since {chosen.snapshot_id} was current replays were put in place or taken"
-            f" back, online as well: {' and '.join(commands)} first"
+            f"{view}: replays were put in place since {chosen.snapshot_id} was current, online as"
+            f" well: {commands} first"
+        )
+    if away := [id_ for id_ in then if id_ in known]:
+        raise PromotedSince(
+            f"{view}: at {chosen.snapshot_id} replay {', '.join(away)} was in place, which was"
+            " taken back since, online as well: choose a snapshot of after that, or of before it"
+            " was put there"
         )
 
 

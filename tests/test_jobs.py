@@ -23,7 +23,7 @@ from flink_jobs.sql import job_sql
 from headwater import jobs as module
 from headwater import submissions
 from headwater.cli import headwater
-from headwater.jobs import FIXED_ID, RECOVERY, BrokenOff, Jobs, StateMismatch
+from headwater.jobs import FIXED_ID, RECOVERY, BrokenOff, Finish, Jobs, StateMismatch
 from headwater.replays import context, handover
 from headwater.replays.context import Context
 from headwater.replays.handover import Handover
@@ -151,7 +151,8 @@ def killed(world, taken, command, *arguments):
 def test_a_restart_that_is_killed_leaves_no_state_to_the_new_script(world):
     world.begin()
     world.declare(wider(world.job))
-    killed(world, False, world.jobs().restart, world.job, ANEW)
+    restart = partial(world.jobs().restart, finish=Finish("0001", "promote it"))
+    killed(world, False, restart, world.job, ANEW)
     assert world.jobs().changes(world.job)
     assert world.jobs().is_changed(world.job)
     with pytest.raises(BrokenOff):
@@ -231,9 +232,9 @@ def test_of_a_job_that_flink_may_not_have_taken_what_was_before_counts(world):
     assert world.submitter.requests[-1]["configuration"][RECOVERY] == str(checkpoint)
 
 
-def upgrade(world):
+def upgrade(world, id_="0001"):
     there = Context(world.settings, repository)
-    replay = Replay("0001", (VIEW,), 0, 1, state="promoted", ends={VIEW: 1})
+    replay = Replay(id_, (VIEW,), 0, 1, state="promoted", ends={VIEW: 1})
     return Handover(there, None, None, None).upgrade(replay, print)
 
 
@@ -523,6 +524,9 @@ def test_no_job_goes_on_over_tables_that_a_broken_upgrade_has_cut(
     for named in (None, str(savepoint)):
         with pytest.raises(BrokenOff, match=r"`headwater replay promote \d+ --anew` finishes it"):
             world.jobs().submit([NAME], print, named)
+    # Nor is it finished for another replay, which would take out and write again less.
+    with pytest.raises(BrokenOff, match="replay promote 0001 --anew"):
+        upgrade(world, "0002")
     assert not world.jobs().goes_on(world.job)
     assert world.jobs().was_submitted(world.job)
     assert world.jobs().running() == {}

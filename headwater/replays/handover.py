@@ -9,7 +9,7 @@ from functools import partial
 
 from flink_jobs.replay import restart_sql
 from flink_jobs.sql import Job, job_sql
-from headwater.jobs import Jobs, Report
+from headwater.jobs import Finish, Jobs, Report
 from headwater.replays.context import Context, job_name
 from headwater.replays.jobs import ENDED, ReplayJobs
 from headwater.replays.journal import Replay
@@ -162,7 +162,9 @@ class Handover:
         wanted_jobs = [*self._context.planner.jobs(replay.views), *archives]
         self._create(known[job.name] for job in wanted_jobs)
         running = platform.settled(report)
-        upgraded = []
+        for narrowed in wanted_jobs:
+            platform.check_broken_off(known[narrowed.name], replay.id)
+        upgraded, option = [], "--anew" if anew else "--upgrade"
         for narrowed in wanted_jobs:
             job = known[narrowed.name]
             broken_off = platform.broken_off(job) is not None
@@ -189,8 +191,8 @@ class Handover:
             begun = None if job.late is None else Begun(since, readings)
             sql = job_sql(job) if begun is None else restart_sql(job, since, readings)
             between = partial(self._clear, replay, job, narrowed.views, since)
-            again = f"headwater replay promote {replay.id} {'--anew' if anew else '--upgrade'}"
-            platform.restart(job, sql, report, begun, between, again)
+            finish = Finish(replay.id, f"headwater replay promote {replay.id} {option}")
+            platform.restart(job, sql, report, begun, between, finish)
         return upgraded
 
     def _create(self, jobs_: Iterable[Job]) -> None:
