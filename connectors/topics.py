@@ -96,7 +96,7 @@ def create_topics(access: KafkaAccess, wanted: Mapping[str, Topic]) -> list[str]
 def differences(access: KafkaAccess, wanted: Mapping[str, Topic]) -> list[str]:
     """How topics that are there differ from what would be made; KafkaUnavailable.
 
-    Settings that are not for us to see are passed over.
+    More partitions are as good. Settings that are not for us to see are passed over.
     """
     from kafka.admin import ConfigResource
 
@@ -112,12 +112,12 @@ def differences(access: KafkaAccess, wanted: Mapping[str, Topic]) -> list[str]:
         found = admin.describe_configs(asked, config_filter="all")["topic"] if asked else {}
     texts = []
     for name, partitions in sorted(there.items()):
-        wants = {"partitions": str(wanted[name].partitions), **wanted[name].settings}
-        has = {"partitions": str(partitions)}
-        has |= {key: one["value"] for key, one in found.get(name, {}).items()}
+        if partitions < wanted[name].partitions:
+            texts.append(f"{name} has {partitions} partitions, not {wanted[name].partitions}")
+        has = {key: one["value"] for key, one in found.get(name, {}).items()}
         texts += [
             f"{name} has {key}={has[key]}, not {value}"
-            for key, value in wants.items()
+            for key, value in wanted[name].settings.items()
             if has.get(key, value) != value
         ]
     return texts

@@ -169,7 +169,8 @@ def _old(savepoint: Savepoint, name: str, rows_of: str) -> OldSavepoint:
     return OldSavepoint(
         f"{savepoint.path} is checkpoint {savepoint.number}, and {name} has rows of {rows_of}: to"
         " go on from it would write them twice. Submit without it: the job goes on from where it"
-        " was last. To correct values use `headwater replay`"
+        " was last; or, should that be gone, with --anew, which keeps both and lets the newer ones"
+        " count. To correct values use `headwater replay`"
         f"{back if name.startswith(f'{NAMESPACE}.') else ''}."
     )
 

@@ -96,7 +96,7 @@ def test_a_topic_is_kept_for_ever_whatever_its_broker_does_by_itself(monkeypatch
     [
         ({"retention.ms": "-1", "max.message.bytes": "7"}, 2, []),
         ({}, 2, []),
-        ({"retention.ms": "-1"}, 1, ["known has partitions=1, not 2"]),
+        ({"retention.ms": "-1"}, 1, ["known has 1 partitions, not 2"]),
         (
             {"retention.ms": "604800000", "max.message.bytes": "6"},
             2,
@@ -115,7 +115,7 @@ def test_apply_tells_how_topics_differ_and_ends_well(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "apply_all", lambda *_: None)
     monkeypatch.setattr(data, "topics", lambda _: {"known": Topic(1)})
     answering(monkeypatch, settings={"retention.ms": "7"})
-    line = "topics: known has retention.ms=7, not -1; it is left as it is\n"
+    line = "topics: known has retention.ms=7, not -1; it is left as it is, `kafka-configs --alter` changes it\n"
     for kinds, said in (([], line), (["topics"], line), (["tables"], "")):
         done = CliRunner().invoke(headwater, ["apply", *kinds])
         assert (done.exit_code, done.output) == (0, said), kinds

@@ -73,7 +73,8 @@ def _of_stream(one: StreamAudit) -> Iterator[str]:
         if part.deleted:
             yield (
                 f"  partition {part.partition}: {part.deleted:,} records of offsets"
-                f" {part.deleted_where} LOST: Kafka deleted them before they were archived"
+                f" {part.deleted_where} LOST: Kafka deleted them before they were archived; unless"
+                " all were heartbeats or marks of transactions, of which nothing is kept"
             )
         for where in part.where:
             yield f"  partition {part.partition}: missing {where}"

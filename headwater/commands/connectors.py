@@ -108,10 +108,11 @@ def status(as_json: bool) -> None:
     slot = _read_slot(it.capture) if runs else it.capture.slot()
     lag = slot.lag if slot else None
     troubles = _troubles(it, slot, runs)
+    pending = [table.name for table in it.capture.pending()]
     if as_json:
         postgres = [asdict(change) for change in changes]
         told = {"states": states, "lag_bytes": lag, "slot": troubles, "postgres": postgres}
-        click.echo(json.dumps(told | {"drift": drift}, indent=2))
+        click.echo(json.dumps(told | {"drift": drift, "pending": pending}, indent=2))
     else:
         for part, state in states.items():
             click.echo(f"{part}: {state}")
@@ -127,7 +128,10 @@ def status(as_json: bool) -> None:
             )
         for text in drift:
             click.echo(f"drift: {text}")
-    sys.exit(0 if runs and not (troubles or changes or drift) else 1)
+        if pending:
+            names = " ".join(pending)
+            click.echo(f"`headwater connectors snapshot {names}` asks for rows that are to come")
+    sys.exit(0 if runs and not (troubles or changes or drift or pending) else 1)
 
 
 def _read_slot(source: Capture) -> Slot | None:
@@ -146,7 +150,8 @@ def _troubles(it: _Connector, slot: Slot | None, runs: bool) -> list[str]:
     if slot and slot.wal_status == "lost":
         return [
             f"PostgreSQL has removed log of {name} that was not read, and changes are missing:"
-            f" stop the connector (`PUT {it.cluster.url}/connectors/{it.name}/stop`), delete where"
+            f" stop the connector (`PUT {it.cluster.url}/connectors/{it.name}/stop`, or with"
+            " Strimzi `state: stopped` of its KafkaConnector), delete where"
             " it was (`DELETE` of its `/offsets`) and the slot (`SELECT"
             f" pg_drop_replication_slot('{name}')`), and `headwater connectors resume` has all rows"
             " sent again; those that were deleted meanwhile stay"

@@ -42,7 +42,7 @@ def apply(kinds: tuple[str, ...]) -> None:
     apply_all(settings, repository, click.echo, kinds)
     if not kinds or "topics" in kinds:
         for text in differences(settings.kafka_access, topics(repository)):
-            click.echo(f"topics: {text}; it is left as it is")
+            click.echo(f"topics: {text}; it is left as it is, `kafka-configs --alter` changes it")
 
 
 @click.command()
