@@ -115,7 +115,10 @@ def test_apply_tells_how_topics_differ_and_ends_well(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "apply_all", lambda *_: None)
     monkeypatch.setattr(data, "topics", lambda _: {"known": Topic(1)})
     answering(monkeypatch, settings={"retention.ms": "7"})
-    line = "topics: known has retention.ms=7, not -1; it is left as it is, `kafka-configs --alter` changes it\n"
+    line = (
+        "topics: known has retention.ms=7, not -1; it is left as it is,"
+        " `kafka-configs --alter` changes it\n"
+    )
     for kinds, said in (([], line), (["topics"], line), (["tables"], "")):
         done = CliRunner().invoke(headwater, ["apply", *kinds])
         assert (done.exit_code, done.output) == (0, said), kinds
