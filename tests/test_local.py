@@ -150,7 +150,7 @@ def test_the_demo_leaves_alone_what_no_demo_made(settings, folder, said):
 def test_a_state_folder_that_was_given_another_repositorys_data_is_no_demos_any_more(
     name, environ, settings, monkeypatch
 ):
-    for what in ("apply_all", "load_tables", "send"):
+    for what in ("apply_all", "differences", "load_tables", "send"):
         monkeypatch.setattr(data, what, lambda *_, **__: {})
     monkeypatch.setattr(Settings, "postgres_url", lambda *_: "")
     for variable, value in environ.items():
