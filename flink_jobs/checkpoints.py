@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -13,9 +13,13 @@ def newest_left(state: Path, job: str) -> str | None:
     keeps no checkpoint.
     """
     checkpoints = (state / "checkpoints" / job).glob("chk-*/_metadata")
-    savepoints = (state / "savepoints").glob(f"savepoint-{job[:6]}-*/_metadata")
-    found = newest((*checkpoints, *savepoints))
+    found = newest((*checkpoints, *savepoints(state / "savepoints", job)))
     return None if found is None else str(found)
+
+
+def savepoints(folder: Path, job: str) -> Iterator[Path]:
+    """The `_metadata` of the savepoints in a folder that are of a job, known by its id."""
+    return folder.glob(f"savepoint-{job[:6]}-*/_metadata")
 
 
 def newest(found: Iterable[Path]) -> Path | None:

@@ -89,8 +89,13 @@ class FlinkCluster:
 
     def exception(self, job_id: str) -> str:
         """The newest failure of a job, first line; empty if it never failed."""
+        trace = self._trace(job_id)
+        return trace.splitlines()[0] if trace else ""
+
+    def _trace(self, job_id: str) -> str:
+        """The newest failure of a job; empty if it never failed."""
         history = self.get(f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
-        return str(history[0]["stacktrace"]).splitlines()[0] if history else ""
+        return str(history[0]["stacktrace"]) if history else ""
 
     def stop(self, job_id: str, seconds: float = STOP_SECONDS, folder: str | None = None) -> str:
         """Stop one job with a savepoint, as `stop_each` does; the savepoint's path."""
@@ -156,8 +161,7 @@ class FlinkCluster:
     def _standing(self, job_id: str) -> str:
         """Which tasks of a job do not run, and what it failed of last, as the end of a sentence."""
         try:
-            job = self.get(f"/jobs/{job_id}")
-            history = self.get(f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
+            job, trace = self.get(f"/jobs/{job_id}"), self._trace(job_id)
         except FlinkError:
             return ""
         waiting = [
@@ -168,8 +172,8 @@ class FlinkCluster:
         told = [f"the job is {job['state']}", *waiting[:_TASKS_TOLD]]
         if len(waiting) > _TASKS_TOLD:
             told.append(f"and {len(waiting) - _TASKS_TOLD} tasks more do not run")
-        if history:
-            told.append(f"it failed last of: {_root(str(history[0]['stacktrace']))}")
+        if trace:
+            told.append(f"it failed last of: {_root(trace)}")
         return "; " + "; ".join(told)
 
     def _begin_stop(self, job_id: str, folder: str | None) -> str:

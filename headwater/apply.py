@@ -102,10 +102,12 @@ def apply_connector(settings: Settings, repository: Repository, report: Report) 
     cluster, name = ConnectCluster(settings.connect_url), connector_name(repository)
     source, wanted = capture(settings, repository), document(settings, repository)
     # Before Connect knows of them: whoever is killed from then on has not forgotten their rows.
-    source.note_added(_unread(source, cluster.difference(name, wanted), repository))
+    difference = cluster.difference(name, wanted)
+    source.note_added(_unread(source, difference, repository))
     later = " ".join(table.name for table in source.pending())
     try:
-        changed = _put_stopped(cluster, name, wanted) if later else cluster.apply(name, wanted)
+        stopped = later and not is_new(difference)
+        changed = _put_stopped(cluster, name, wanted) if stopped else cluster.apply(name, wanted)
         cluster.wait(name, _SECONDS)
         report(f"connector {name}: {'applied' if changed else 'as it should be'}, running")
         sent = source.send_pending(_SECONDS)
@@ -138,8 +140,6 @@ def _put_stopped(cluster: ConnectCluster, name: str, wanted: dict[str, str]) -> 
     It goes on also where Connect refuses that. Whoever is killed meanwhile leaves it stopped, and
     rows that are noted, so that the next to apply it comes here.
     """
-    if is_new(cluster.difference(name, wanted)):
-        return cluster.apply(name, wanted)
     cluster.stop(name, _SECONDS)
     try:
         return cluster.apply(name, wanted)

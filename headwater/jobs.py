@@ -237,8 +237,8 @@ class Jobs:
 
     def is_changed(self, job: Job) -> bool:
         """Whether the declarations are others than at its last submission."""
-        base = self._kept(job.name, "declared.sql")
-        return base.exists() and base.read_text("utf-8") != job_sql(job)
+        last = self._submitted(job)
+        return last is not None and not last.is_of(job)
 
     def _submitted(self, job: Job) -> Submission | None:
         """What a job was submitted with last; None if Flink has taken none."""

@@ -80,18 +80,12 @@ def _commit_as_loaded(table: Table, expiry: ExpireSnapshots) -> None:
 
     PyIceberg asks for nothing of the table, and a SQL catalog would do it to what is there now.
     """
-    # SQLAlchemy takes a while to import.
-    from pyiceberg.catalog.sql import SqlCatalog
+    from iceberg.together import commit_each  # SQLAlchemy takes a while to import
 
-    from iceberg.together import commit_together
-
-    if isinstance(table.catalog, SqlCatalog):
-        expiry._transaction._autocommit = False
-        expiry.commit()
-        commit_together(table.catalog, [expiry._transaction])
-        return
+    expiry._transaction._autocommit = False
     expiry._requirements = tuple(
         AssertRefSnapshotId.model_validate({"ref": name, "snapshot-id": ref.snapshot_id})
         for name, ref in table.refs().items()
     )
     expiry.commit()
+    commit_each(table.catalog, [expiry._transaction])

@@ -72,10 +72,10 @@ def taken_back(table: Table) -> dict[str, TakenBack]:
     As far as the table tells: it does not of what an older version took back.
     """
     found = {}
-    for key, text in table.properties.items():
+    for id_, text in _marks(table).items():
         done, *numbers = text.split() or [""]
-        if key.startswith(MARK) and done == ROLLED_BACK and len(numbers) == 3:
-            found[key.removeprefix(MARK)] = TakenBack(*map(int, numbers))
+        if done == ROLLED_BACK and len(numbers) == 3:
+            found[id_] = TakenBack(*map(int, numbers))
     return found
 
 
@@ -86,15 +86,19 @@ def branch_of(id_: str) -> str:
 
 def come_to_an_end(table: Table) -> set[str]:
     """The branches of replays that were put in place, be it that they were taken back since."""
-    marks = (key.removeprefix(MARK) for key in table.properties if key.startswith(MARK))
-    return set(map(branch_of, marks))
+    return set(map(branch_of, _marks(table)))
 
 
 def promotions(table: Table) -> dict[str, Promotion]:
     """The replays that are in place, by their ids."""
-    found = {
-        key.removeprefix(MARK): Promotion.read(table, text)
+    found = {id_: Promotion.read(table, text) for id_, text in _marks(table).items()}
+    return {id_: one for id_, one in found.items() if one is not None}
+
+
+def _marks(table: Table) -> dict[str, str]:
+    """What a table says of replays, by their ids."""
+    return {
+        key.removeprefix(MARK): text
         for key, text in table.properties.items()
         if key.startswith(MARK)
     }
-    return {id_: one for id_, one in found.items() if one is not None}

@@ -49,6 +49,15 @@ def server():
         platform.erase()
 
 
+def make_ready(source, database, by_hand):
+    """A database is made so by a command, or by who runs the SQL that one prints."""
+    if by_hand:
+        with psycopg.connect(database) as connection:
+            connection.execute(script(repository, "connector"))
+    else:
+        source.apply()
+
+
 @pytest.fixture
 def database(server):
     """A database of the owner, with a table; and how the owner reaches it."""
@@ -290,11 +299,7 @@ def test_the_rows_are_noted_of_a_table_that_was_made_anew(database, away, by_han
         connection.execute(away)
         connection.execute(CUSTOMERS)
     assert "publication headwater_shop" in [change.what for change in source.changes()]
-    if by_hand:
-        with psycopg.connect(database) as connection:
-            connection.execute(script(repository, "connector"))
-    else:
-        source.apply()
+    make_ready(source, database, by_hand)
     assert source.changes() == []
     assert [table.name for table in source.pending()] == ["customers"]
 
@@ -320,11 +325,7 @@ def test_a_snapshot_of_many_tables_is_asked_for(database, by_hand):
         connection.execute("ALTER TABLE headwater.signals ALTER COLUMN data TYPE varchar(2048)")
     (change,) = source.changes()
     assert str(change) == "headwater.signals.data: varchar -> text"
-    if by_hand:
-        with psycopg.connect(database) as connection:
-            connection.execute(script(repository, "connector"))
-    else:
-        source.apply()
+    make_ready(source, database, by_hand)
     assert source.changes() == []
     many = [replace(PETS, table=f"a_table_with_a_long_name_{n}") for n in range(100)]
     source.snapshot(many)

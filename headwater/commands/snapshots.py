@@ -97,15 +97,16 @@ def set_(view: str, snapshot: int) -> None:
     """
     settings = Settings.read(os.environ)
     repository = load_repository(settings.repository)
+    tables = catalog(settings)
     with stopped(settings, repository, repository.named([view]), click.echo):
-        table = _table(view)
+        table = tables.load_table(f"{NAMESPACE}.{view}")
         chosen = by_id(table).get(snapshot)
         if chosen is None or snapshot not in {entry.snapshot_id for entry in table.history()}:
             raise SettingsError(
                 f"{view} was never at a snapshot {snapshot}, or it has expired; `headwater"
                 f" snapshots list {view}` says which there are"
             )
-        _make_current(settings, catalog(settings), {view: (table, chosen)})
+        _make_current(settings, tables, {view: (table, chosen)})
 
 
 def _make_current(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flink_jobs.checkpoints import newest
+from flink_jobs.checkpoints import newest, savepoints
 from flink_jobs.rest import FlinkError
 from headwater.jobs import RECOVERY, Jobs, Report
 from headwater.replays.context import Context, job_name
@@ -128,8 +128,7 @@ class ReplayJobs:
         """Whether a job has come to its end: one that was stopped has left a savepoint."""
         if job is None or job["state"] != "FINISHED":
             return False
-        left = self._checkpoints(replay, name).glob(f"savepoints/savepoint-{job['jid'][:6]}-*")
-        return not any((path / "_metadata").exists() for path in left)
+        return not any(savepoints(self._checkpoints(replay, name) / "savepoints", job["jid"]))
 
     def failure(self, replay: Replay) -> str:
         """Why its jobs failed, the first line of each; empty if none did."""

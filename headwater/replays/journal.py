@@ -144,9 +144,9 @@ class Journal:
         self._held: dict[Path, int] = {}
         """The locks that this process has, and their open files."""
 
-    def there(self) -> set[str]:
-        """The ids of those that can still be promoted or rolled back."""
-        return {replay.id for replay in self.all() if replay.state != "dropping"}
+    def there(self) -> dict[str, Replay]:
+        """Those that can still be promoted or rolled back, by their ids."""
+        return {replay.id: replay for replay in self.all() if replay.state != "dropping"}
 
     def all(self) -> list[Replay]:
         """Every replay, oldest first."""

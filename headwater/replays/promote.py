@@ -255,7 +255,7 @@ def _promoted_beside(
     are to be once these are taken away. PromotionError if another one was promoted on top: its span
     ends after this one's start, so that what it replaced, and would put back, may be of this one.
     """
-    known = {one.id: one for one in journal.all() if one.state != "dropping"}
+    known = journal.there()
     found: dict[str, int] = {}
     for view in views:
         table = _table(catalog, view)
